@@ -1,0 +1,150 @@
+//! Why a client was closed: one reason, used in the log, the counters and the tests.
+
+use std::fmt;
+use std::io;
+
+/// The reason of a close. Its `Display` form is the word used in the log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum CloseReason {
+    /// The peer ended its input and was sent all it was owed.
+    PeerClosed,
+    /// The peer reset the connection or vanished while it was written to.
+    Reset,
+    /// It stayed too far behind the shared output for longer than the patience.
+    SlowConsumer,
+    /// It sent a message longer than the limit.
+    MessageTooLong,
+    /// The service had nothing more to say to it.
+    Done,
+    /// The server is stopping.
+    Shutdown,
+    /// Any other error of the stream.
+    Error(io::ErrorKind),
+}
+
+impl CloseReason {
+    /// How many there are, whatever they carry.
+    const COUNT: usize = 7;
+
+    /// One of each, in the order of [`CloseReason::index`].
+    const ALL: [Self; Self::COUNT] = [
+        Self::PeerClosed,
+        Self::Reset,
+        Self::SlowConsumer,
+        Self::MessageTooLong,
+        Self::Done,
+        Self::Shutdown,
+        Self::Error(io::ErrorKind::Other),
+    ];
+
+    /// A stream's error as a reason.
+    pub(crate) fn of(error: &io::Error) -> Self {
+        use io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, NotConnected};
+        match error.kind() {
+            BrokenPipe | ConnectionAborted | ConnectionReset | NotConnected => Self::Reset,
+            kind => Self::Error(kind),
+        }
+    }
+
+    /// The word used in the log.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::PeerClosed => "peer-closed",
+            Self::Reset => "reset",
+            Self::SlowConsumer => "slow-consumer",
+            Self::MessageTooLong => "message-too-long",
+            Self::Done => "done",
+            Self::Shutdown => "shutdown",
+            Self::Error(_) => "error",
+        }
+    }
+
+    const fn index(self) -> usize {
+        match self {
+            Self::PeerClosed => 0,
+            Self::Reset => 1,
+            Self::SlowConsumer => 2,
+            Self::MessageTooLong => 3,
+            Self::Done => 4,
+            Self::Shutdown => 5,
+            Self::Error(_) => 6,
+        }
+    }
+}
+
+impl fmt::Display for CloseReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Error(kind) => write!(f, "error ({kind})"),
+            other => f.write_str(other.name()),
+        }
+    }
+}
+
+/// What a server did in its life.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Stats {
+    /// Clients accepted.
+    pub clients: u64,
+    /// Bytes read from clients.
+    pub bytes_in: u64,
+    /// Bytes the kernel took for clients.
+    pub bytes_out: u64,
+    closes: [u64; CloseReason::COUNT],
+}
+
+impl Stats {
+    /// How many clients were closed for `reason` (whatever an error's kind was).
+    #[must_use]
+    pub const fn closes(&self, reason: CloseReason) -> u64 {
+        self.closes[reason.index()]
+    }
+
+    pub(crate) fn count(&mut self, reason: CloseReason, bytes_in: u64, bytes_out: u64) {
+        self.closes[reason.index()] += 1;
+        self.bytes_in += bytes_in;
+        self.bytes_out += bytes_out;
+    }
+}
+
+impl fmt::Display for Stats {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (clients, input, output) = (self.clients, self.bytes_in, self.bytes_out);
+        write!(f, "{clients} clients, {input} bytes in, {output} bytes out")?;
+        for reason in CloseReason::ALL {
+            if self.closes(reason) > 0 {
+                write!(f, ", {} {}", self.closes(reason), reason.name())?;
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_reason_has_a_counter_of_its_own() {
+        let mut stats = Stats::default();
+        for (i, reason) in CloseReason::ALL.into_iter().enumerate() {
+            assert_eq!(reason.index(), i);
+            stats.count(reason, 1, 2);
+            assert_eq!(stats.closes(reason), 1);
+        }
+        assert_eq!((stats.bytes_in, stats.bytes_out), (7, 14));
+    }
+
+    #[test]
+    fn stats_name_only_what_happened() {
+        let mut stats = Stats::default();
+        stats.clients = 1;
+        stats.count(CloseReason::Reset, 3, 4);
+        assert_eq!(
+            stats.to_string(),
+            "1 clients, 3 bytes in, 4 bytes out, 1 reset"
+        );
+    }
+}

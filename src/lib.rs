@@ -1,0 +1,107 @@
+//! resound is a plain **echo** and **broadcast** service, and a small library to build others
+//! like them: one thread, one `mio::Poll`, memory bounded whatever clients do.
+//!
+//! # Writing a service
+//!
+//! A service is told what clients send and says what they get. It sees no socket and no clock:
+//!
+//! ```
+//! use resound::{Config, Outcome, Peer, Server, Service};
+//!
+//! /// Every letter comes back moved by 13 places.
+//! struct Rot13(Vec<u8>);
+//!
+//! impl Service for Rot13 {
+//!     type Session = ();
+//!
+//!     fn open(&mut self, _: &Peer<'_>) -> ((), Outcome<'_>) {
+//!         ((), Outcome::NOTHING)
+//!     }
+//!
+//!     fn receive<'a>(&'a mut self, _: &'a mut (), input: &'a [u8]) -> Outcome<'a> {
+//!         self.0.clear();
+//!         self.0.extend(input.iter().map(|&byte| match byte {
+//!             b'a'..=b'm' | b'A'..=b'M' => byte + 13,
+//!             b'n'..=b'z' | b'N'..=b'Z' => byte - 13,
+//!             other => other,
+//!         }));
+//!         Outcome::reply(&self.0)
+//!     }
+//! }
+//!
+//! # use std::io::{Read, Write};
+//! let config = Config { listen: vec!["127.0.0.1:0".parse()?], ..Config::default() };
+//! let server = Server::bind(&config, Rot13(Vec::new()))?;
+//! let address = server.local_addrs()[0].socket_addr().expect("it is a TCP address");
+//! let handle = server.handle();
+//! let thread = std::thread::spawn(move || server.run());
+//!
+//! let mut client = std::net::TcpStream::connect(address)?;
+//! client.write_all(b"Uryyb")?;
+//! client.shutdown(std::net::Shutdown::Write)?;
+//! let mut answer = String::new();
+//! client.read_to_string(&mut answer)?;
+//! assert_eq!(answer, "Hello");
+//!
+//! handle.stop()?;
+//! let stats = thread.join().expect("the server doesn't panic")?;
+//! assert_eq!((stats.clients, stats.bytes_out), (1, 5));
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! # The map
+//!
+//! | file | what it is |
+//! |---|---|
+//! | `main.rs`, `cli.rs` | the binary: arguments to a checked [`Config`], the logger, the exit code |
+//! | `config.rs`, `address.rs`, `close.rs` | plain values: settings, addresses, reasons and counters |
+//! | `server/mod.rs` | [`Server`] and [`Handle`]: bind, run, stop |
+//! | `server/tick.rs` | the loop: wait, accept, flush, read, publish, expire, reap; stopping |
+//! | `server/accept.rs`, `server/deadline.rs` | two of its phases, with what they remember |
+//! | `connection.rs` | one client: stream, latched readiness, outbox, session; its endings |
+//! | `net.rs` | the kernel as the tick sees it; its production form over `mio::Poll` |
+//! | `listener.rs` | bind, options, stale Unix sockets; errors of accepting, sorted |
+//! | `service/mod.rs` | the [`Service`] trait |
+//! | `service/echo.rs`, `service/broadcast.rs` | a service each |
+//! | `service/log.rs` | the shared byte log of broadcast |
+//! | `server/simulation/` | tests: a kernel made up from a seed, and clients that misbehave |
+//!
+//! Who knows whom: `main → cli`; `server → connection → service → log`; `server → net → listener`.
+//!
+//! # What always holds
+//!
+//! - Events only latch readiness. Work is done in phases, and clients are removed in the last one
+//!   alone: within a tick a slab key means one client.
+//! - A client that could progress without a further event is in the turn queue, and while the
+//!   queue is not empty the poll doesn't sleep, unless the room is held up. Nobody else is in it.
+//! - A short read or write means that the kernel's buffer is empty or full, and that it will
+//!   tell when that changes; except where [the kernel has already told](Service) of an end.
+//! - An idle connection owns no buffer. One that isn't idle owns at most `high_water` and a
+//!   turn's answers, and what its service keeps for it.
+//! - A published byte is stored once. It is freed when the last cursor has passed it, and no
+//!   cursor is further behind than the backlog, a tick's publications and a message for longer
+//!   than the patience.
+//! - Shared output is only interrupted between messages.
+//! - Every connection ends with exactly one [`CloseReason`], and every session is given back
+//!   to its service.
+//!
+//! # What is absent
+//!
+//! No threads, no locks, no `Rc<RefCell>`, no callbacks, no queue of messages per client, no
+//! change of interest after registration, no clock outside `net.rs`, no `unsafe`.
+
+mod address;
+mod close;
+mod config;
+mod connection;
+mod listener;
+mod net;
+mod server;
+mod service;
+
+pub use address::{Address, AddressError, ListenAddress};
+pub use close::{CloseReason, Stats};
+pub use config::Config;
+pub use listener::BindError;
+pub use server::{Handle, Server};
+pub use service::{Broadcast, Echo, Outcome, Peer, Service, Then};

@@ -1,0 +1,315 @@
+//! Listening sockets: binding, options, backlog; and what the errors of accepting mean.
+
+use std::fmt;
+use std::fs;
+use std::io;
+use std::net::SocketAddr;
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::path::Path;
+use std::sync::Arc;
+
+use mio::net::{TcpListener, UnixListener};
+use mio::{Interest, Registry, Token};
+use rustix::io::Errno;
+use socket2::{Domain, Protocol, SockAddr, Type};
+
+use crate::address::Address;
+use crate::net::Socket;
+
+/// A bound listener. A Unix socket's file goes when it is dropped.
+#[derive(Debug)]
+pub(crate) struct Listener {
+    socket: Kind,
+    address: Address,
+}
+
+#[derive(Debug)]
+enum Kind {
+    Tcp(TcpListener),
+    Unix(
+        UnixListener,
+        #[expect(dead_code, reason = "its drop removes the file")] SocketFile,
+    ),
+}
+
+/// Why a server could not be set up: one line that names the address and the cause.
+#[derive(Debug)]
+pub struct BindError {
+    /// Where it was to listen, if that is what failed.
+    address: Option<String>,
+    cause: io::Error,
+}
+
+impl BindError {
+    pub(crate) fn new(address: &impl ToString, cause: io::Error) -> Self {
+        Self {
+            address: Some(address.to_string()),
+            cause,
+        }
+    }
+}
+
+/// What went wrong before there was anything to listen on, such as a lack of descriptors.
+impl From<io::Error> for BindError {
+    fn from(cause: io::Error) -> Self {
+        Self {
+            address: None,
+            cause,
+        }
+    }
+}
+
+impl fmt::Display for BindError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.address {
+            Some(address) => write!(f, "cannot listen on {address}: ")?,
+            None => f.write_str("cannot start: ")?,
+        }
+        f.write_str(&cause(&self.cause))
+    }
+}
+
+impl std::error::Error for BindError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        Some(&self.cause)
+    }
+}
+
+/// An error in words: without its number, and with a small letter, to stand after a colon.
+fn cause(error: &io::Error) -> String {
+    let text = error.to_string();
+    let text = text.split(" (os error").next().unwrap_or_default();
+    let text = text
+        .strip_prefix("failed to lookup address information: ")
+        .unwrap_or(text);
+    let mut letters = text.chars();
+    let first = letters.next().map(|c| c.to_ascii_lowercase());
+    first.into_iter().chain(letters).collect()
+}
+
+impl Listener {
+    /// Binds and listens; `backlog` is how many connections may wait to be accepted (listen(2):
+    /// the kernel caps it at `net.core.somaxconn`).
+    pub(crate) fn bind(address: &Address, backlog: i32) -> io::Result<Self> {
+        match address {
+            Address::Tcp(address) => Self::bind_tcp(*address, backlog),
+            Address::Unix(path) => Self::bind_unix(path, backlog),
+        }
+    }
+
+    /// What is set here is inherited by accepted sockets, so that accepting costs no call more.
+    fn bind_tcp(address: SocketAddr, backlog: i32) -> io::Result<Self> {
+        let socket = socket2::Socket::new(
+            Domain::for_address(address),
+            Type::STREAM,
+            Some(Protocol::TCP),
+        )?;
+        socket.set_nonblocking(true)?;
+        // A restart must not wait for the connections of the last run to leave TIME_WAIT.
+        socket.set_reuse_address(true)?;
+        socket.set_tcp_nodelay(true)?;
+        // Bytes sent as urgent (MSG_OOB) are bytes: in their place, not lost.
+        socket.set_out_of_band_inline(true)?;
+        socket.bind(&address.into())?;
+        socket.listen(backlog)?;
+        let bound = socket.local_addr()?.as_socket().unwrap_or(address);
+        let listener = TcpListener::from_std(socket.into());
+        Ok(Self {
+            socket: Kind::Tcp(listener),
+            address: Address::Tcp(bound),
+        })
+    }
+
+    fn bind_unix(path: &Arc<Path>, backlog: i32) -> io::Result<Self> {
+        let name = SockAddr::unix(path)?;
+        remove_stale(path, &name)?;
+        let socket = socket2::Socket::new(Domain::UNIX, Type::STREAM, None)?;
+        socket.set_nonblocking(true)?;
+        socket.bind(&name)?;
+        let file = SocketFile::of(path)?;
+        socket.listen(backlog)?;
+        let listener = UnixListener::from_std(socket.into());
+        Ok(Self {
+            socket: Kind::Unix(listener, file),
+            address: Address::Unix(Arc::clone(path)),
+        })
+    }
+
+    pub(crate) fn address(&self) -> &Address {
+        &self.address
+    }
+
+    pub(crate) fn register(&mut self, registry: &Registry, token: Token) -> io::Result<()> {
+        match &mut self.socket {
+            Kind::Tcp(listener) => registry.register(listener, token, Interest::READABLE),
+            Kind::Unix(listener, _) => registry.register(listener, token, Interest::READABLE),
+        }
+    }
+
+    pub(crate) fn accept(&self) -> io::Result<(Socket, Address)> {
+        match &self.socket {
+            Kind::Tcp(listener) => {
+                let (stream, peer) = listener.accept()?;
+                Ok((Socket::Tcp(stream), Address::Tcp(peer)))
+            }
+            Kind::Unix(listener, _) => {
+                let (stream, _) = listener.accept()?;
+                Ok((Socket::Unix(stream), self.address.clone()))
+            }
+        }
+    }
+}
+
+/// Makes room for a socket where a server that is no more has left its file.
+fn remove_stale(path: &Path, name: &SockAddr) -> io::Result<()> {
+    let found = match fs::symlink_metadata(path) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
+        found => found?,
+    };
+    if !found.file_type().is_socket() {
+        let text = "a file that is not a socket is in the way";
+        return Err(io::Error::new(io::ErrorKind::AlreadyExists, text));
+    }
+    let probe = socket2::Socket::new(Domain::UNIX, Type::STREAM, None)?;
+    probe.set_nonblocking(true)?;
+    match probe.connect(name) {
+        // Nobody listens there any more.
+        Err(e) if e.kind() == io::ErrorKind::ConnectionRefused => fs::remove_file(path),
+        Err(e) if e.kind() == io::ErrorKind::PermissionDenied => Err(e),
+        // Connected, or its backlog is full, or it is a socket of another type.
+        _ => Err(io::Error::from(Errno::ADDRINUSE)),
+    }
+}
+
+/// The file of a Unix socket: removed when dropped, unless another has taken its place.
+#[derive(Debug)]
+struct SocketFile {
+    path: Box<Path>,
+    device: u64,
+    inode: u64,
+}
+
+impl SocketFile {
+    fn of(path: &Path) -> io::Result<Self> {
+        let found = fs::symlink_metadata(path)?;
+        Ok(Self {
+            path: std::path::absolute(path)?.into(),
+            device: found.dev(),
+            inode: found.ino(),
+        })
+    }
+}
+
+impl Drop for SocketFile {
+    fn drop(&mut self) {
+        let ours = fs::symlink_metadata(&self.path)
+            .is_ok_and(|found| (found.dev(), found.ino()) == (self.device, self.inode));
+        if ours && let Err(e) = fs::remove_file(&self.path) {
+            log::warn!("cannot remove {}: {}", self.path.display(), cause(&e));
+        }
+    }
+}
+
+/// What an error of accepting asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum AcceptError {
+    /// The backlog is empty.
+    Drained,
+    /// This connection has failed already; the next one may not have.
+    Retry,
+    /// No descriptors or memory, or something unheard of: a rest, then again.
+    Exhausted,
+}
+
+impl AcceptError {
+    /// Sorts an error as accept(2) describes it: Linux also passes on errors that the new
+    /// connection has met in the network.
+    pub(crate) fn of(error: &io::Error) -> Self {
+        if error.kind() == io::ErrorKind::WouldBlock {
+            return Self::Drained;
+        }
+        match Errno::from_io_error(error) {
+            Some(
+                Errno::INTR
+                | Errno::CONNABORTED
+                | Errno::PERM
+                | Errno::PROTO
+                | Errno::NOPROTOOPT
+                | Errno::OPNOTSUPP
+                | Errno::NETDOWN
+                | Errno::NETUNREACH
+                | Errno::HOSTDOWN
+                | Errno::HOSTUNREACH
+                | Errno::TIMEDOUT,
+            ) => Self::Retry,
+            #[cfg(target_os = "linux")]
+            Some(Errno::NONET) => Self::Retry,
+            _ => Self::Exhausted,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn errors_of_accepting_are_sorted() {
+        let sort = |errno: Errno| AcceptError::of(&errno.into());
+        assert_eq!(sort(Errno::AGAIN), AcceptError::Drained);
+        for errno in [Errno::INTR, Errno::CONNABORTED, Errno::NETUNREACH] {
+            assert_eq!(sort(errno), AcceptError::Retry);
+        }
+        for errno in [
+            Errno::MFILE,
+            Errno::NFILE,
+            Errno::NOBUFS,
+            Errno::NOMEM,
+            Errno::INVAL,
+        ] {
+            assert_eq!(sort(errno), AcceptError::Exhausted);
+        }
+    }
+
+    #[test]
+    fn a_cause_reads_well_after_a_colon() {
+        assert_eq!(cause(&Errno::ADDRINUSE.into()), "address already in use");
+        let text = "failed to lookup address information: Name or service not known";
+        assert_eq!(cause(&io::Error::other(text)), "name or service not known");
+    }
+
+    #[test]
+    fn the_file_of_a_unix_socket_lives_as_long_as_its_listener() {
+        let folder = tempfile::tempdir().unwrap();
+        let path: Arc<Path> = folder.path().join("s").into();
+        let listener = Listener::bind_unix(&path, 1).unwrap();
+        let again = Listener::bind_unix(&path, 1).unwrap_err();
+        assert_eq!(again.kind(), io::ErrorKind::AddrInUse);
+        drop(listener);
+        assert!(!path.exists());
+    }
+
+    #[test]
+    fn a_stale_socket_is_replaced_and_a_plain_file_is_not() {
+        let folder = tempfile::tempdir().unwrap();
+        let path: Arc<Path> = folder.path().join("s").into();
+        drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
+        assert!(path.exists());
+        drop(Listener::bind_unix(&path, 1).unwrap());
+        fs::write(&path, "precious").unwrap();
+        let error = Listener::bind_unix(&path, 1).unwrap_err();
+        assert_eq!(cause(&error), "a file that is not a socket is in the way");
+        assert_eq!(fs::read_to_string(&path).unwrap(), "precious");
+    }
+
+    #[test]
+    fn a_file_that_took_the_place_of_ours_stays() {
+        let folder = tempfile::tempdir().unwrap();
+        let path: Arc<Path> = folder.path().join("s").into();
+        let listener = Listener::bind_unix(&path, 1).unwrap();
+        fs::remove_file(&path).unwrap();
+        fs::write(&path, "another's").unwrap();
+        drop(listener);
+        assert!(path.exists());
+    }
+}

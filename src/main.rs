@@ -1,0 +1,86 @@
+//! The binary: parse, start the logger, bind, run, exit code.
+
+mod cli;
+
+use std::fmt::Display;
+use std::io::{self, Write};
+use std::process::ExitCode;
+
+use log::info;
+use resound::{Broadcast, Config, Echo, Server, Service};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
+use cli::{Cli, Command};
+
+/// Descriptors that are not clients: the standard streams, the poller, signals, listeners.
+const RESERVED: usize = 32;
+
+fn main() -> ExitCode {
+    let cli = match cli::parse() {
+        Ok(cli) => cli,
+        Err(code) => return code,
+    };
+    start_logger(&cli);
+    let limit = raise_descriptor_limit();
+    let config = |args: &cli::ServerArgs| args.config(limit.saturating_sub(RESERVED).max(1));
+    let result = match &cli.command {
+        Command::Echo(args) => serve("echo", &config(&args.server), Echo::new()),
+        Command::Broadcast(args) => {
+            let mut config = config(&args.server);
+            config.patience = args.patience();
+            serve("broadcast", &config, Broadcast::new(args.max_message()))
+        }
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(e) => fail(&e),
+    }
+}
+
+/// Binds, says where, serves, and says what that came to.
+fn serve<S: Service>(name: &str, config: &Config, service: S) -> Result<(), String> {
+    let mut server = Server::bind(config, service).map_err(|e| e.to_string())?;
+    server
+        .stop_on_signals()
+        .map_err(|e| format!("cannot catch signals: {e}"))?;
+    for address in server.local_addrs() {
+        info!("listening on {address}");
+    }
+    let clients = config
+        .max_clients
+        .map_or("unlimited".to_owned(), |n| n.to_string());
+    info!("{name} is ready (at most {clients} clients); Ctrl-C or SIGTERM stops it");
+    let stats = server
+        .run()
+        .map_err(|e| format!("cannot wait for events: {e}"))?;
+    info!("stopped: {stats}");
+    Ok(())
+}
+
+/// One line on standard error, which may be closed.
+fn fail(error: &impl Display) -> ExitCode {
+    let _ = writeln!(io::stderr(), "resound: {error}");
+    ExitCode::FAILURE
+}
+
+/// `RUST_LOG` has the last word.
+fn start_logger(cli: &Cli) {
+    let filter = env_logger::Env::default().default_filter_or(cli.log_filter());
+    env_logger::Builder::from_env(filter)
+        .format_target(false)
+        .init();
+}
+
+/// Allows as many descriptors as the system lets us (setrlimit(2)); returns how many that are.
+fn raise_descriptor_limit() -> usize {
+    let limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit {
+        current: limit.maximum,
+        maximum: limit.maximum,
+    };
+    let now = match setrlimit(Resource::Nofile, raised) {
+        Ok(()) => raised.current,
+        Err(_) => limit.current,
+    };
+    now.map_or(usize::MAX, |n| usize::try_from(n).unwrap_or(usize::MAX))
+}

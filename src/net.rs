@@ -1,0 +1,255 @@
+//! The kernel as the tick sees it: waiting, accepting, streams, the clock.
+//!
+//! The tick knows nothing else of the outside. [`Poller`] is the production form, over
+//! `mio::Poll`; the other one is the simulated kernel of the tests.
+
+use std::io::{self, IoSlice, Read, Write};
+use std::net::Shutdown;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use mio::net::{TcpStream, UnixStream};
+use mio::{Interest, Token, Waker};
+use signal_hook_mio::v1_0::Signals;
+
+use crate::address::Address;
+use crate::listener::Listener;
+
+/// What the tick asks of a kernel.
+pub(crate) trait Net {
+    /// A connected, non-blocking byte stream.
+    type Stream: Stream;
+
+    /// Appends what happened to `events`; sleeps for at most `timeout` (none: for ever) if
+    /// nothing has. Readiness is edge-triggered: it is told once.
+    fn wait(&mut self, timeout: Option<Duration>, events: &mut Vec<Event>) -> io::Result<()>;
+
+    /// Takes one connection from a listener's backlog; `WouldBlock` when there is none.
+    fn accept(&mut self, listener: usize) -> io::Result<(Self::Stream, Address)>;
+
+    /// Asks for the readiness of a stream, under the client's key, until it is dropped.
+    fn register(&mut self, stream: &mut Self::Stream, key: usize) -> io::Result<()>;
+
+    /// Ends listening at once, and removes what that leaves in the file system.
+    fn close_listeners(&mut self);
+
+    /// The time, which never goes back.
+    fn now(&self) -> Instant;
+}
+
+/// A byte stream whose two directions end apart.
+pub(crate) trait Stream: Read + Write {
+    /// Ends our output; the peer reads its end after all that was written (shutdown(2)).
+    fn shutdown_write(&mut self) -> io::Result<()>;
+}
+
+/// One thing that happened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Event {
+    /// A listener's backlog is no longer empty.
+    Listener(usize),
+    /// A client's stream has become ready.
+    Client(usize, Readiness),
+    /// Somebody wants the server to stop; the second time at once.
+    Stop,
+}
+
+/// What a stream is ready for, as the poller said it: never less than what is true.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Readiness {
+    /// There may be input, or its end, or an error.
+    pub(crate) readable: bool,
+    /// The kernel may take output, or has an error to tell.
+    pub(crate) writable: bool,
+    /// A short read doesn't mean that the input is drained: its end or an urgent byte, at
+    /// which reads stop short, lies behind it.
+    pub(crate) ending: bool,
+}
+
+const WAKER: Token = Token(usize::MAX);
+const SIGNALS: Token = Token(usize::MAX - 1);
+/// Listener `i` has the token `LAST_LISTENER - i`; clients count up from 0.
+const LAST_LISTENER: usize = usize::MAX - 2;
+
+/// Events taken from the kernel at a time.
+const EVENTS: usize = 1024;
+
+/// The kernel through `mio::Poll`.
+pub(crate) struct Poller {
+    poll: mio::Poll,
+    events: mio::Events,
+    listeners: Vec<Listener>,
+    control: Arc<Control>,
+    /// How many of the stops asked for through `control` were passed on.
+    stops: usize,
+    signals: Option<Signals>,
+}
+
+/// What other threads reach of a poller.
+#[derive(Debug)]
+pub(crate) struct Control {
+    waker: Waker,
+    stops: AtomicUsize,
+}
+
+impl Control {
+    /// Asks for a stop and wakes the poller.
+    pub(crate) fn stop(&self) -> io::Result<()> {
+        self.stops.fetch_add(1, Ordering::Release);
+        self.waker.wake()
+    }
+}
+
+impl Poller {
+    pub(crate) fn new(mut listeners: Vec<Listener>) -> io::Result<Self> {
+        let poll = mio::Poll::new()?;
+        for (i, listener) in listeners.iter_mut().enumerate() {
+            listener.register(poll.registry(), Token(LAST_LISTENER - i))?;
+        }
+        let control = Arc::new(Control {
+            waker: Waker::new(poll.registry(), WAKER)?,
+            stops: AtomicUsize::new(0),
+        });
+        Ok(Self {
+            poll,
+            events: mio::Events::with_capacity(EVENTS),
+            listeners,
+            control,
+            stops: 0,
+            signals: None,
+        })
+    }
+
+    pub(crate) fn control(&self) -> Arc<Control> {
+        Arc::clone(&self.control)
+    }
+
+    pub(crate) fn addresses(&self) -> impl Iterator<Item = &Address> {
+        self.listeners.iter().map(Listener::address)
+    }
+
+    /// From now on each of these signals asks for a stop.
+    pub(crate) fn stop_on(&mut self, signals: &[i32]) -> io::Result<()> {
+        let mut signals = Signals::new(signals)?;
+        let registry = self.poll.registry();
+        registry.register(&mut signals, SIGNALS, Interest::READABLE)?;
+        self.signals = Some(signals);
+        Ok(())
+    }
+
+    /// Stops asked for, by whomever, that were not passed on yet.
+    fn new_stops(&mut self) -> usize {
+        let signals = self.signals.as_mut().map_or(0, |s| s.pending().count());
+        let asked = self.control.stops.load(Ordering::Acquire);
+        let handles = asked - self.stops;
+        self.stops = asked;
+        signals + handles
+    }
+}
+
+impl Net for Poller {
+    type Stream = Socket;
+
+    fn wait(&mut self, timeout: Option<Duration>, events: &mut Vec<Event>) -> io::Result<()> {
+        match self.poll.poll(&mut self.events, timeout) {
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => return Ok(()),
+            result => result?,
+        }
+        let mut asked = false;
+        for event in &self.events {
+            let token = event.token();
+            if token == WAKER || token == SIGNALS {
+                asked = true;
+            } else if token.0 > LAST_LISTENER - self.listeners.len() {
+                events.push(Event::Listener(LAST_LISTENER - token.0));
+            } else {
+                events.push(Event::Client(token.0, readiness(event)));
+            }
+        }
+        if asked {
+            let stops = self.new_stops();
+            events.extend(std::iter::repeat_n(Event::Stop, stops));
+        }
+        Ok(())
+    }
+
+    fn accept(&mut self, listener: usize) -> io::Result<(Socket, Address)> {
+        self.listeners[listener].accept()
+    }
+
+    fn register(&mut self, stream: &mut Socket, key: usize) -> io::Result<()> {
+        let interest = Interest::READABLE | Interest::WRITABLE;
+        #[cfg(target_os = "linux")]
+        let interest = interest | Interest::PRIORITY;
+        let registry = self.poll.registry();
+        match stream {
+            Socket::Tcp(stream) => registry.register(stream, Token(key), interest),
+            Socket::Unix(stream) => registry.register(stream, Token(key), interest),
+        }
+    }
+
+    fn close_listeners(&mut self) {
+        self.listeners.clear();
+    }
+
+    fn now(&self) -> Instant {
+        Instant::now()
+    }
+}
+
+/// Errors and ends count as readiness for both directions: reading or writing tells which.
+fn readiness(event: &mio::event::Event) -> Readiness {
+    let failed = event.is_error();
+    let ending = event.is_read_closed() || event.is_priority() || failed;
+    Readiness {
+        readable: event.is_readable() || ending,
+        writable: event.is_writable() || event.is_write_closed() || failed,
+        ending,
+    }
+}
+
+/// A connected socket of either family.
+#[derive(Debug)]
+pub(crate) enum Socket {
+    Tcp(TcpStream),
+    Unix(UnixStream),
+}
+
+impl Read for Socket {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Self::Tcp(stream) => stream.read(buffer),
+            Self::Unix(stream) => stream.read(buffer),
+        }
+    }
+}
+
+impl Write for Socket {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match self {
+            Self::Tcp(stream) => stream.write(bytes),
+            Self::Unix(stream) => stream.write(bytes),
+        }
+    }
+
+    fn write_vectored(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+        match self {
+            Self::Tcp(stream) => stream.write_vectored(slices),
+            Self::Unix(stream) => stream.write_vectored(slices),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Stream for Socket {
+    fn shutdown_write(&mut self) -> io::Result<()> {
+        match self {
+            Self::Tcp(stream) => stream.shutdown(Shutdown::Write),
+            Self::Unix(stream) => stream.shutdown(Shutdown::Write),
+        }
+    }
+}

@@ -1,0 +1,131 @@
+//! Accepting: the phase of the tick in which new clients come in.
+
+use std::io;
+use std::time::{Duration, Instant};
+
+use log::warn;
+
+use super::tick::Tick;
+use crate::listener::AcceptError;
+use crate::net::Net;
+use crate::service::Service;
+
+/// Clients accepted from one listener in a tick, so that a crowd at the door doesn't keep those
+/// inside waiting.
+const BATCH: usize = 256;
+/// How long accepting rests when the system has run out of something.
+const REST: Duration = Duration::from_millis(100);
+/// How often the log says that it has.
+const QUIET: Duration = Duration::from_secs(60);
+
+/// What is remembered between ticks about accepting.
+#[derive(Debug)]
+pub(super) struct Acceptor {
+    /// For each listener, whether its backlog may hold somebody.
+    latched: Vec<bool>,
+    resting_until: Option<Instant>,
+    warned: Option<Instant>,
+}
+
+impl Acceptor {
+    pub(super) fn new(listeners: usize) -> Self {
+        Self {
+            latched: vec![false; listeners],
+            resting_until: None,
+            warned: None,
+        }
+    }
+
+    pub(super) fn latch(&mut self, listener: usize) {
+        if let Some(latched) = self.latched.get_mut(listener) {
+            *latched = true;
+        }
+    }
+
+    /// A client has left: there may be room again.
+    pub(super) fn wake(&mut self) {
+        self.resting_until = None;
+    }
+
+    /// There are no listeners any more.
+    pub(super) fn close(&mut self) {
+        self.latched.clear();
+        self.resting_until = None;
+    }
+
+    pub(super) fn resting_until(&self) -> Option<Instant> {
+        self.resting_until
+    }
+
+    fn wants_to_accept(&self) -> bool {
+        self.latched.contains(&true)
+    }
+}
+
+impl<S: Service, N: Net> Tick<S, N> {
+    /// Whether accepting could go on without another event.
+    pub(super) fn can_accept(&self) -> bool {
+        self.acceptor.wants_to_accept()
+            && self.acceptor.resting_until.is_none()
+            && self.clients.len() < self.limits.max_clients
+    }
+
+    /// Takes clients from the backlogs that are not empty.
+    pub(super) fn accept(&mut self) {
+        if !self.acceptor.wants_to_accept() {
+            return;
+        }
+        if let Some(until) = self.acceptor.resting_until {
+            if self.net.now() < until {
+                return;
+            }
+            self.acceptor.resting_until = None;
+        }
+        for listener in 0..self.acceptor.latched.len() {
+            if self.acceptor.latched[listener] {
+                self.accept_from(listener);
+            }
+        }
+    }
+
+    fn accept_from(&mut self, listener: usize) {
+        for _ in 0..BATCH {
+            if self.clients.len() >= self.limits.max_clients {
+                let limit = self.limits.max_clients;
+                self.warn_now_and_then(|| {
+                    format!("the limit of {limit} clients is reached: others wait until one leaves")
+                });
+                return;
+            }
+            match self.net.accept(listener) {
+                Ok((stream, address)) => self.open(stream, address),
+                Err(e) => match AcceptError::of(&e) {
+                    AcceptError::Retry => {}
+                    AcceptError::Drained => {
+                        self.acceptor.latched[listener] = false;
+                        return;
+                    }
+                    AcceptError::Exhausted => return self.rest(&e),
+                },
+            }
+        }
+    }
+
+    /// The backlog stays latched; nobody is accepted until a client leaves or a while has passed.
+    fn rest(&mut self, error: &io::Error) {
+        self.acceptor.resting_until = Some(self.net.now() + REST);
+        let clients = self.clients.len();
+        self.warn_now_and_then(|| {
+            format!("cannot accept beside {clients} clients: {error}; others wait until one leaves")
+        });
+    }
+
+    fn warn_now_and_then(&mut self, text: impl FnOnce() -> String) {
+        let now = self.net.now();
+        let quiet = self.acceptor.warned.is_some_and(|at| now < at + QUIET);
+        if !quiet {
+            self.acceptor.warned = Some(now);
+            warn!("{}", text());
+        }
+    }
+}

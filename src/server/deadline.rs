@@ -1,0 +1,132 @@
+//! Deadlines: the patience with those who hold up the room, the linger of those on their way
+//! out, the grace of a stopping server. They are few at a time, so plain lists are scanned.
+
+use std::time::{Duration, Instant};
+
+use super::tick::Tick;
+use crate::close::CloseReason;
+use crate::net::Net;
+use crate::service::Service;
+
+/// How long a client that we close may take to end its side.
+const LINGER: Duration = Duration::from_secs(1);
+/// After so much silence there is nothing left of its input that closing could collide with.
+const SILENCE: Duration = Duration::from_millis(100);
+
+/// A client that holds up the room.
+#[derive(Debug)]
+pub(super) struct Holding {
+    pub(super) key: usize,
+    since: Instant,
+}
+
+/// A client on its way out.
+#[derive(Debug)]
+pub(super) struct Lingering {
+    pub(super) key: usize,
+    /// When it is dropped, whatever it does.
+    last: Instant,
+    /// When it is dropped unless it sends more.
+    silent: Instant,
+    /// What it had sent when that was set.
+    received: u64,
+}
+
+impl Lingering {
+    pub(super) fn new(key: usize, now: Instant, received: u64) -> Self {
+        Self {
+            key,
+            last: now + LINGER,
+            silent: now + SILENCE,
+            received,
+        }
+    }
+
+    fn deadline(&self) -> Instant {
+        self.last.min(self.silent)
+    }
+}
+
+/// How long it is until `deadline`: rounded up to what poll(2) can wait for, so that it is
+/// over after one sleep.
+pub(super) fn remaining(deadline: Instant, now: Instant) -> Duration {
+    let left = deadline.saturating_duration_since(now);
+    let millis = left.as_nanos().div_ceil(1_000_000);
+    Duration::from_millis(u64::try_from(millis).unwrap_or(u64::MAX))
+}
+
+impl<S: Service, N: Net> Tick<S, N> {
+    /// A client that is too far behind holds up the room from now on, until it has caught up.
+    pub(super) fn hold(&mut self, key: usize) {
+        let client = &mut self.clients[key];
+        if !client.holding && client.connection.lag(&self.service) > self.limits.backlog {
+            client.holding = true;
+            let since = self.net.now();
+            self.holding.push(Holding { key, since });
+        }
+    }
+
+    /// The earliest deadline of a client.
+    pub(super) fn next_deadline(&self) -> Option<Instant> {
+        let patience = self.limits.patience;
+        // In the order of their coming: the first is the earliest.
+        let holding = self
+            .holding
+            .first()
+            .and_then(|h| h.since.checked_add(patience?));
+        let lingering = self.lingering.iter().map(Lingering::deadline).min();
+        [holding, lingering].into_iter().flatten().min()
+    }
+
+    /// Acts on the deadlines that have passed.
+    pub(super) fn expire(&mut self) {
+        if self.holding.is_empty() && self.lingering.is_empty() && !self.is_stopping() {
+            return; // nothing to time, and no need to ask for the time
+        }
+        let now = self.net.now();
+        self.expire_holding(now);
+        self.expire_lingering(now);
+        self.expire_grace(now);
+    }
+
+    /// Lets those go who have caught up, and closes those with whom patience has run out.
+    fn expire_holding(&mut self, now: Instant) {
+        let patience = self.limits.patience;
+        let mut holding = std::mem::take(&mut self.holding);
+        holding.retain(|h| {
+            let client = &mut self.clients[h.key];
+            let lost = patience.is_some_and(|p| now.saturating_duration_since(h.since) >= p);
+            if lost {
+                client
+                    .connection
+                    .part(&mut self.service, CloseReason::SlowConsumer);
+                self.after(h.key);
+            }
+            let client = &mut self.clients[h.key];
+            client.holding = client.connection.lag(&self.service) > 0;
+            client.holding
+        });
+        self.holding = holding;
+    }
+
+    fn expire_lingering(&mut self, now: Instant) {
+        let mut lingering = std::mem::take(&mut self.lingering);
+        lingering.retain_mut(|l| {
+            let client = &mut self.clients[l.key];
+            let (received, _) = client.connection.traffic();
+            // As long as something waits to go out, it isn't over either.
+            if received != l.received || client.connection.waiting() > 0 {
+                l.received = received;
+                l.silent = now + SILENCE;
+            }
+            let over = now >= l.deadline();
+            if over && let Some(reason) = client.connection.is_parting() {
+                client.connection.abort(reason);
+                self.after(l.key);
+            }
+            !over
+        });
+        // What was closed just now is in `gone`; `after` adds nobody here for it.
+        self.lingering.append(&mut lingering);
+    }
+}

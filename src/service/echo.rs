@@ -1,0 +1,42 @@
+//! Echo: every byte back, in order (RFC 862).
+
+use super::{Outcome, Peer, Service};
+
+/// The echo service: each client gets back what it sent. It remembers nothing.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Echo;
+
+impl Echo {
+    /// An echo service.
+    #[must_use]
+    pub const fn new() -> Self {
+        Self
+    }
+}
+
+impl Service for Echo {
+    type Session = ();
+
+    fn open(&mut self, _: &Peer<'_>) -> ((), Outcome<'_>) {
+        ((), Outcome::NOTHING)
+    }
+
+    fn receive<'a>(&'a mut self, (): &'a mut (), input: &'a [u8]) -> Outcome<'a> {
+        Outcome::reply(input)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn input_comes_back_from_where_it_lies() {
+        let input = b"abc";
+        let mut session = ();
+        let mut echo = Echo::new();
+        let outcome = echo.receive(&mut session, input);
+        assert!(std::ptr::eq(outcome.reply[0], &raw const input[..]));
+        assert!(outcome.reply[1].is_empty());
+    }
+}

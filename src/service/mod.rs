@@ -1,0 +1,128 @@
+//! What a server does with bytes: the [`Service`] trait, and the services that come with it.
+//!
+//! A service never sees a socket, a token or a clock. Input is pushed in; what a client is owed
+//! comes back in one of two ways:
+//!
+//! - **private output** ([`Outcome::reply`]) as borrowed slices, written from where they lie;
+//!   only what the kernel did not take is kept, in the connection's own outbox;
+//! - **shared output** ([`Service::shared`]), the same bytes for many clients, is pulled by each
+//!   connection when its stream takes more. The service keeps the bytes once, and for each client
+//!   a cursor into them.
+//!
+//! A new service is one file here, and a variant and a match arm in the binary.
+
+mod broadcast;
+mod echo;
+mod log;
+
+pub use broadcast::Broadcast;
+pub use echo::Echo;
+
+use crate::address::Address;
+use crate::close::CloseReason;
+
+/// The other end of a connection, as a service sees it.
+#[derive(Clone, Debug)]
+pub struct Peer<'a> {
+    /// Counts the server's clients from 1; never used twice.
+    pub id: u64,
+    /// Where it connected from.
+    pub address: &'a Address,
+}
+
+/// What a server does with its clients' bytes.
+///
+/// The methods with a default are for shared output; a service that only answers leaves them.
+pub trait Service {
+    /// What the service remembers about one client.
+    type Session;
+
+    /// A client has come; what is replied greets it.
+    fn open(&mut self, peer: &Peer<'_>) -> (Self::Session, Outcome<'_>);
+
+    /// A client has sent `input`, which is never empty and may be cut anywhere.
+    fn receive<'a>(&'a mut self, session: &'a mut Self::Session, input: &'a [u8]) -> Outcome<'a>;
+
+    /// A client has ended its input. It will still be sent what it is owed by now, then closed.
+    fn end<'a>(&'a mut self, session: &'a mut Self::Session) -> Outcome<'a> {
+        let _ = session;
+        Outcome::NOTHING
+    }
+
+    /// A client has gone, or is sent nothing more than what it was replied already.
+    fn close(&mut self, session: Self::Session, reason: CloseReason) {
+        let _ = (session, reason);
+    }
+
+    /// How many bytes of shared output there have been. When this has grown, every client
+    /// is written to.
+    fn published(&self) -> u64 {
+        0
+    }
+
+    /// The shared output that this client is owed next, in at most two pieces. The second
+    /// is empty if the first is; both are empty only if it is owed nothing.
+    fn shared<'a>(&'a self, session: &'a Self::Session) -> [&'a [u8]; 2] {
+        let _ = session;
+        [&[], &[]]
+    }
+
+    /// The kernel took this many bytes of what [`Service::shared`] gave.
+    fn advance(&mut self, session: &mut Self::Session, written: usize) {
+        let _ = (session, written);
+    }
+
+    /// At most how many bytes of shared output this client is owed; 0 only if it is owed none.
+    fn lag(&self, session: &Self::Session) -> u64 {
+        let _ = session;
+        0
+    }
+
+    /// How many bytes of shared output finish the message of which this client was sent a part;
+    /// 0 between messages, where private output may go.
+    fn unfinished(&self, session: &Self::Session) -> usize {
+        let _ = session;
+        0
+    }
+}
+
+/// What a service makes of an event.
+#[derive(Clone, Copy, Debug)]
+pub struct Outcome<'a> {
+    /// Private output: written in this order, each once.
+    pub reply: [&'a [u8]; 2],
+    /// What becomes of the client.
+    pub then: Then,
+}
+
+/// What becomes of a client.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Then {
+    /// It stays.
+    Continue,
+    /// It is sent what it was replied so far, then closed for this reason.
+    Close(CloseReason),
+}
+
+impl<'a> Outcome<'a> {
+    /// No reply; the client stays.
+    pub const NOTHING: Self = Self::reply(&[]);
+
+    /// A reply; the client stays.
+    #[must_use]
+    pub const fn reply(bytes: &'a [u8]) -> Self {
+        Self {
+            reply: [bytes, &[]],
+            then: Then::Continue,
+        }
+    }
+
+    /// No reply; the client is closed.
+    #[must_use]
+    pub const fn close(reason: CloseReason) -> Self {
+        Self {
+            reply: [&[], &[]],
+            then: Then::Close(reason),
+        }
+    }
+}
