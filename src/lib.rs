@@ -57,6 +57,7 @@
 //! | `config.rs`, `address.rs`, `close.rs` | plain values: settings, addresses, reasons and counters |
 //! | `server/mod.rs` | [`Server`] and [`Handle`]: bind, run, stop |
 //! | `server/tick.rs` | the loop: wait, accept, flush, read, publish, expire, reap; stopping |
+//! | `server/buffer.rs` | what every turn reads into |
 //! | `server/accept.rs`, `server/deadline.rs` | two of its phases, with what they remember |
 //! | `connection.rs` | one client: stream, latched readiness, outbox, session; its endings |
 //! | `net.rs` | the kernel as the tick sees it; its production form over `mio::Poll` |

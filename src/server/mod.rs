@@ -1,6 +1,7 @@
 //! The server: its public face over the tick, and the ways to stop it.
 
 mod accept;
+mod buffer;
 mod deadline;
 mod tick;
 

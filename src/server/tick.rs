@@ -11,6 +11,7 @@ use log::{debug, info, warn};
 use slab::Slab;
 
 use super::accept::Acceptor;
+use super::buffer::Buffer;
 use super::deadline::{Holding, Lingering, remaining};
 use crate::address::Address;
 use crate::close::{CloseReason, Stats};
@@ -82,7 +83,7 @@ pub(super) struct Tick<S: Service, N: Net> {
     pub(super) acceptor: Acceptor,
     events: Vec<Event>,
     /// Every turn reads into this.
-    buffer: Box<[u8]>,
+    buffer: Buffer,
     /// Clients that could be read, in the order of their turns.
     turns: VecDeque<usize>,
     /// Clients whose streams take output again.
@@ -103,7 +104,7 @@ impl<S: Service, N: Net> Tick<S, N> {
     pub(super) fn new(net: N, listeners: usize, service: S, limits: Limits) -> Self {
         Self {
             net,
-            buffer: vec![0; limits.turn].into_boxed_slice(),
+            buffer: Buffer::new(limits.turn),
             offered: service.published(),
             service,
             limits,
@@ -229,7 +230,11 @@ impl<S: Service, N: Net> Tick<S, N> {
             let client = &mut self.clients[key];
             client.queued = false;
             let connection = &mut client.connection;
-            connection.turn(&mut self.service, &mut self.buffer, self.limits.high_water);
+            connection.turn(
+                &mut self.service,
+                self.buffer.bytes(),
+                self.limits.high_water,
+            );
             if connection.wants_flush(&self.service) && connection.waiting() > 0 {
                 connection.flush(&mut self.service);
             }
