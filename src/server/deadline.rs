@@ -9,9 +9,9 @@ use crate::net::Net;
 use crate::service::Service;
 
 /// How long a client that we close may take to end its side.
-const LINGER: Duration = Duration::from_secs(1);
+pub(super) const LINGER: Duration = Duration::from_secs(1);
 /// After so much silence there is nothing left of its input that closing could collide with.
-const SILENCE: Duration = Duration::from_millis(100);
+pub(super) const SILENCE: Duration = Duration::from_millis(100);
 
 /// A client that holds up the room.
 #[derive(Debug)]
@@ -24,21 +24,24 @@ pub(super) struct Holding {
 #[derive(Debug)]
 pub(super) struct Lingering {
     pub(super) key: usize,
-    /// When it is dropped, whatever it does.
+    /// When it is dropped, whatever it does: counted from the start, and once more from when
+    /// it had been sent everything.
     last: Instant,
-    /// When it is dropped unless it sends more.
+    delivered: bool,
+    /// When it is dropped if nothing moves until then, and nothing waits to go out.
     silent: Instant,
-    /// What it had sent when that was set.
-    received: u64,
+    /// What had been received and sent when that was set.
+    traffic: (u64, u64),
 }
 
 impl Lingering {
-    pub(super) fn new(key: usize, now: Instant, received: u64) -> Self {
+    pub(super) fn new(key: usize, now: Instant, traffic: (u64, u64)) -> Self {
         Self {
             key,
             last: now + LINGER,
+            delivered: false,
             silent: now + SILENCE,
-            received,
+            traffic,
         }
     }
 
@@ -96,15 +99,14 @@ impl<S: Service, N: Net> Tick<S, N> {
         holding.retain(|h| {
             let client = &mut self.clients[h.key];
             let lost = patience.is_some_and(|p| now.saturating_duration_since(h.since) >= p);
-            if lost {
-                client
-                    .connection
-                    .part(&mut self.service, CloseReason::SlowConsumer);
+            client.holding = client.connection.lag(&self.service) > 0;
+            if client.holding && lost {
+                client.holding = false;
+                let reason = CloseReason::SlowConsumer;
+                client.connection.part(&mut self.service, reason);
                 self.after(h.key);
             }
-            let client = &mut self.clients[h.key];
-            client.holding = client.connection.lag(&self.service) > 0;
-            client.holding
+            self.clients[h.key].holding
         });
         self.holding = holding;
     }
@@ -113,11 +115,14 @@ impl<S: Service, N: Net> Tick<S, N> {
         let mut lingering = std::mem::take(&mut self.lingering);
         lingering.retain_mut(|l| {
             let client = &mut self.clients[l.key];
-            let (received, _) = client.connection.traffic();
-            // As long as something waits to go out, it isn't over either.
-            if received != l.received || client.connection.waiting() > 0 {
-                l.received = received;
+            let traffic = client.connection.traffic();
+            if traffic != l.traffic || client.connection.waiting() > 0 {
+                l.traffic = traffic;
                 l.silent = now + SILENCE;
+            }
+            if !l.delivered && client.connection.waiting() == 0 {
+                l.delivered = true;
+                l.last = now + LINGER;
             }
             let over = now >= l.deadline();
             if over && let Some(reason) = client.connection.is_parting() {

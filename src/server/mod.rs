@@ -5,6 +5,9 @@ mod buffer;
 mod deadline;
 mod tick;
 
+#[cfg(test)]
+mod simulation;
+
 use std::fmt;
 use std::io;
 use std::sync::Arc;

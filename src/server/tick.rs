@@ -216,11 +216,10 @@ impl<S: Service, N: Net> Tick<S, N> {
         self.writable = writable;
     }
 
-    /// Gives each client in the queue one turn, unless the room is held up.
+    /// Gives each client in the queue one turn. While the room is held up, only those whose
+    /// input is discarded anyway have theirs.
     fn read(&mut self) {
-        if !self.holding.is_empty() {
-            return;
-        }
+        let held = !self.holding.is_empty();
         let start = self.service.published();
         for _ in 0..self.turns.len() {
             if self.service.published() - start >= self.limits.publish {
@@ -228,6 +227,10 @@ impl<S: Service, N: Net> Tick<S, N> {
             }
             let key = self.turns.pop_front().expect("there are as many");
             let client = &mut self.clients[key];
+            if held && client.connection.is_serving() {
+                self.turns.push_back(key);
+                continue;
+            }
             client.queued = false;
             let connection = &mut client.connection;
             connection.turn(
@@ -253,14 +256,17 @@ impl<S: Service, N: Net> Tick<S, N> {
             return;
         }
         self.offered = published;
-        let mut special = Vec::new(); // too late, or on their way out
+        let high_water = self.limits.high_water;
+        let mut special = Vec::new();
         for (key, client) in &mut self.clients {
             let connection = &mut client.connection;
             if connection.wants_flush(&self.service) {
                 connection.flush(&mut self.service);
             }
             let late = connection.lag(&self.service) > self.limits.backlog;
-            if late || !connection.is_serving() {
+            // What it was sent may have brought it below the high-water mark again.
+            let again = !client.queued && connection.wants_turn(&self.service, high_water);
+            if late || again || !connection.is_serving() {
                 special.push(key);
             }
         }
@@ -286,8 +292,7 @@ impl<S: Service, N: Net> Tick<S, N> {
             && !client.lingering
         {
             client.lingering = true;
-            let (received, _) = connection.traffic();
-            let lingering = Lingering::new(key, self.net.now(), received);
+            let lingering = Lingering::new(key, self.net.now(), connection.traffic());
             self.lingering.push(lingering);
             self.announce_parting(key, reason);
         }
@@ -419,6 +424,17 @@ impl<S: Service, N: Net> Tick<S, N> {
     /// Whether the server was stopped and has nobody left.
     pub(super) fn is_done(&self) -> bool {
         !matches!(self.stop, Stop::No) && self.clients.is_empty()
+    }
+
+    /// Whether nothing is remembered of any client.
+    #[cfg(test)]
+    pub(super) fn is_idle(&self) -> bool {
+        self.clients.is_empty()
+            && self.turns.is_empty()
+            && self.writable.is_empty()
+            && self.gone.is_empty()
+            && self.holding.is_empty()
+            && self.lingering.is_empty()
     }
 
     pub(super) fn is_stopping(&self) -> bool {

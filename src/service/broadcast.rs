@@ -53,6 +53,12 @@ impl Broadcast {
         Self { log, max_message }
     }
 
+    /// Bytes that the log holds.
+    #[cfg(test)]
+    pub(crate) fn held(&self) -> u64 {
+        self.log.end() - self.log.start()
+    }
+
     /// How many bytes of `input`, which follows `partial` bytes of a line, are whole lines, and
     /// whether each line in it, the last incomplete one too, is short enough.
     fn lines(&self, partial: usize, input: &[u8]) -> (usize, bool) {
@@ -194,7 +200,12 @@ impl Service for Broadcast {
     }
 
     fn lag(&self, session: &Session) -> u64 {
-        self.end_for(session) - session.cursor
+        // Not just up to `until`: the log keeps everything behind a cursor that has not arrived.
+        if session.cursor < self.end_for(session) {
+            self.log.end() - session.cursor
+        } else {
+            0
+        }
     }
 
     fn unfinished(&self, session: &Session) -> usize {

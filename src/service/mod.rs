@@ -72,7 +72,8 @@ pub trait Service {
         let _ = (session, written);
     }
 
-    /// At most how many bytes of shared output this client is owed; 0 only if it is owed none.
+    /// How many bytes of shared output are kept for this client: at least those that it is owed,
+    /// and 0 if it is owed none.
     fn lag(&self, session: &Self::Session) -> u64 {
         let _ = session;
         0

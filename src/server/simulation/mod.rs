@@ -1,0 +1,342 @@
+//! The production tick, services and connections over a made-up kernel, with clients that
+//! misbehave, all from one seed. What is checked: every byte echoed once and in order; every
+//! message whole, once, in one order, for everybody who should have it; memory within bounds
+//! at every step; no poll in vain and no sleep while somebody waits; nothing left at the end.
+//!
+//! `SEED=7 cargo test simulation` runs one seed again, `SEEDS=100000` that many.
+
+mod actor;
+mod kernel;
+mod model;
+
+use std::cell::RefCell;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use fastrand::Rng;
+
+use super::deadline::{LINGER, SILENCE};
+use super::tick::{Limits, Tick};
+use crate::close::CloseReason;
+use crate::service::{Broadcast, Echo};
+use actor::{Actor, manners};
+use kernel::{Conn, Odds, SimNet, World};
+use model::{Seen, Subject, Watched};
+
+/// Seeds in an ordinary test run.
+const SEEDS: u64 = 500;
+/// A run that takes more ticks than this is going round in circles.
+const TICKS: usize = 400_000;
+
+#[test]
+fn echo_survives_every_order_of_events() {
+    for_each_seed(|seed| {
+        let mut rng = Rng::with_seed(seed);
+        let service = Watched::new(Echo::new(), usize::MAX);
+        let script = |rng: &mut Rng| {
+            let length = length(rng, 3000);
+            (0..length).map(|_| rng.u8(..)).collect()
+        };
+        Run::new(&mut rng, service, 0, script).go();
+    });
+}
+
+#[test]
+fn broadcast_survives_every_order_of_events() {
+    for_each_seed(|seed| {
+        let mut rng = Rng::with_seed(seed);
+        let max_message = length(&mut rng, 200) + 1;
+        let segment = length(&mut rng, 300) + 1;
+        let inner = Broadcast::with_segments(max_message, segment);
+        let service = Watched::new(inner, max_message);
+        let bound = (max_message + 2 * segment) as u64;
+        Run::new(&mut rng, service, bound, |rng| lines(rng, max_message)).go();
+    });
+}
+
+/// Lines of all lengths, few of them too long; the last one may lack its newline.
+fn lines(rng: &mut Rng, max_message: usize) -> Vec<u8> {
+    let mut script = Vec::new();
+    for _ in 0..length(rng, 60) {
+        let too_long = rng.u16(..300) == 0;
+        let most = if too_long {
+            max_message * 2
+        } else {
+            max_message
+        };
+        for _ in 0..length(rng, most + 1).min(most) {
+            script.push(rng.u8(b'a'..=b'z'));
+        }
+        script.push(b'\n');
+    }
+    if rng.bool() {
+        script.pop();
+    }
+    script
+}
+
+/// Less than `most`; small more often than not.
+fn length(rng: &mut Rng, most: usize) -> usize {
+    let most = if rng.bool() { most } else { most.min(8) };
+    rng.usize(..most.max(1))
+}
+
+/// Runs seeds, and says how many of them failed, and the first.
+fn for_each_seed(run: impl Fn(u64)) {
+    let variable = |name: &str| std::env::var(name).ok().and_then(|text| text.parse().ok());
+    if let Some(seed) = variable("SEED") {
+        return run(seed);
+    }
+    let seeds = variable("SEEDS").unwrap_or(SEEDS);
+    let fails = |&seed: &u64| catch_unwind(AssertUnwindSafe(|| run(seed))).is_err();
+    let failed: Vec<u64> = (0..seeds).filter(fails).collect();
+    if let Some(first) = failed.first() {
+        let count = failed.len();
+        panic!("{count} of {seeds} seeds failed; SEED={first} runs the first of them again");
+    }
+}
+
+/// One run: a server over its world.
+struct Run<S: Subject> {
+    world: Rc<RefCell<World>>,
+    start: Instant,
+    tick: Tick<S, SimNet>,
+    /// What the service adds to the bound of the shared output that is held.
+    slack: u64,
+    /// The tick at which the server is told to stop, whatever its clients do.
+    stop_at: Option<usize>,
+    stopped: Option<Instant>,
+    /// It was told twice.
+    cut: bool,
+}
+
+impl<S: Subject> Run<S> {
+    fn new(rng: &mut Rng, service: S, slack: u64, script: impl Fn(&mut Rng) -> Vec<u8>) -> Self {
+        let mut limits = limits(rng);
+        let mut odds = odds(rng);
+        let mut world = World::new(rng.fork(), odds, Vec::new());
+        for _ in 0..=length(rng, 14) {
+            let arrival = world.now + Duration::from_micros(rng.u64(..20_000));
+            let script = script(rng);
+            world.actors.push(Actor::new(manners(rng), arrival, script));
+        }
+        // Those who never leave, or wait for the others, must not keep the others out for ever.
+        let places = limits.max_clients.min(odds.descriptors);
+        if places < world.actors.len() {
+            let settlers = world
+                .actors
+                .iter()
+                .filter(|a| a.manners.is_settler())
+                .count();
+            limits.max_clients += settlers;
+            odds.descriptors += settlers;
+            world.odds = odds;
+            world.actors.iter_mut().for_each(|a| a.manners.hasty = true);
+        }
+        let start = world.now;
+        let world = Rc::new(RefCell::new(world));
+        Self {
+            tick: Tick::new(SimNet(Rc::clone(&world)), 1, service, limits),
+            world,
+            start,
+            slack,
+            stop_at: (rng.u8(..3) == 0).then(|| length(rng, 2000)),
+            stopped: None,
+            cut: false,
+        }
+    }
+
+    fn go(mut self) {
+        for tick in 0..TICKS {
+            self.maybe_stop(tick);
+            self.tick.tick().unwrap();
+            self.check_bounds();
+            if self.tick.is_done() {
+                return self.check_end();
+            }
+        }
+        panic!("the server does not come to an end");
+    }
+
+    /// Stops the server: at its time, when all clients are done, or when nobody ever will be.
+    fn maybe_stop(&mut self, tick: usize) {
+        let mut world = self.world.borrow_mut();
+        let over = world.actors.iter().all(Actor::is_finished);
+        // With some kernels accepting is tried again and again.
+        let stuck = world.stuck || world.now - self.start > Duration::from_secs(3600);
+        if stuck && !over && self.stopped.is_none() {
+            self.dump(&world);
+            let stopped = world.actors.iter().any(Actor::has_stopped);
+            let lossless = self.tick.limits.patience.is_none() && self.slack > 0;
+            assert!(
+                stopped && lossless,
+                "everybody sleeps, but not everybody is done"
+            );
+        }
+        let due = over || stuck || self.stop_at == Some(tick);
+        if due && self.stopped.is_none() {
+            world.stops = 1;
+            self.stopped = Some(world.now);
+        } else if self.stopped.is_some() && !self.cut && world.rng.u16(..500) == 0 {
+            world.stops = 1;
+            self.cut = true;
+        }
+        world.stuck = false;
+    }
+
+    /// What everybody is at, for who looks into a failed run.
+    fn dump(&self, world: &World) {
+        eprintln!(
+            "{:?}, {:?}, at {:?}",
+            self.tick.limits,
+            world.odds,
+            world.now - self.start
+        );
+        for actor in &world.actors {
+            eprintln!(
+                "{actor}; {:?}",
+                actor.conn().map(|id| world.conns[id].to_string())
+            );
+        }
+        for (key, client) in &self.tick.clients {
+            let connection = &client.connection;
+            eprintln!(
+                "{key}: {connection:?}, lag {}",
+                connection.lag(&self.tick.service)
+            );
+        }
+    }
+
+    fn check_bounds(&self) {
+        let limits = &self.tick.limits;
+        let high_water = usize::try_from(limits.high_water + self.slack).unwrap();
+        for (_, client) in &self.tick.clients {
+            let waiting = client.connection.waiting();
+            assert!(
+                waiting <= high_water + limits.turn,
+                "an outbox of {waiting} bytes"
+            );
+        }
+        let held = self.tick.service.held();
+        let bound = limits.backlog + limits.publish + limits.turn as u64 + self.slack;
+        assert!(held <= bound, "{held} bytes are held, more than {bound}");
+    }
+
+    fn check_end(&self) {
+        assert!(self.tick.is_idle(), "something is left over");
+        assert!(
+            self.tick.service.held() <= self.slack,
+            "the log holds what nobody wants"
+        );
+        let world = self.world.borrow();
+        let model = self.tick.service.model().borrow();
+        for actor in &world.actors {
+            let Some(id) = actor.conn() else { continue };
+            let conn = &world.conns[id];
+            assert!(conn.dropped, "a descriptor is left over");
+            if let Some(seen) = model.seen.get(&id) {
+                let owed = self.tick.service.owed(id);
+                self.check_client(actor, conn, seen, &owed);
+            } else {
+                assert_eq!(actor.received, [], "bytes from nowhere");
+            }
+        }
+    }
+
+    fn check_client(&self, actor: &Actor, conn: &Conn, seen: &Seen, owed: &[Vec<u8>]) {
+        let bytes = owed.concat();
+        assert!(
+            actor.script.starts_with(&seen.input),
+            "input is not what was sent"
+        );
+        assert!(
+            bytes.starts_with(&conn.taken),
+            "sent something else than what is owed"
+        );
+        assert!(conn.taken.starts_with(&actor.received), "the kernel failed");
+        let all = conn.taken == bytes;
+        match seen.reason.expect("every session is given back") {
+            CloseReason::PeerClosed => {
+                assert!(all && actor.half_closed && !seen.too_long);
+                assert!(
+                    actor.vanished || seen.input == actor.script,
+                    "input was lost"
+                );
+                assert!(!conn.destroyed, "what was on its way was destroyed");
+                let read = !actor.has_left() || actor.vanished || actor.received == bytes;
+                assert!(read, "output was lost");
+            }
+            CloseReason::Reset => assert!(actor.vanished, "who was it?"),
+            CloseReason::SlowConsumer => {
+                assert!(self.tick.limits.patience.is_some());
+                self.check_parting(conn, owed);
+            }
+            CloseReason::MessageTooLong => {
+                assert!(seen.too_long);
+                self.check_parting(conn, owed);
+            }
+            CloseReason::Shutdown => {
+                let stopped = self.stopped.expect("it was told to stop");
+                let over = conn.dropped_at.unwrap() >= stopped + self.tick.limits.grace;
+                if !self.cut && !over {
+                    assert!(all && !seen.too_long, "what was pending was not delivered");
+                    self.check_parting(conn, owed);
+                }
+            }
+            other => panic!("{other}?"),
+        }
+    }
+
+    /// A client that we close gets no torn message, and time to hear of it.
+    fn check_parting(&self, conn: &Conn, owed: &[Vec<u8>]) {
+        let Some(shut) = conn.shut else { return };
+        let mut ends = owed.iter().scan(0, |end, message| {
+            *end += message.len();
+            Some(*end)
+        });
+        let taken = conn.taken.len();
+        assert!(
+            taken == 0 || ends.any(|end| end == taken),
+            "the last message is torn"
+        );
+        let dropped = conn.dropped_at.unwrap();
+        let stopped = self
+            .stopped
+            .is_some_and(|at| dropped >= at + self.tick.limits.grace);
+        if !conn.to_server.ended && !conn.reset && !self.cut && !stopped {
+            let heard = conn.heard.map_or(shut, |heard| heard.max(shut));
+            let patient = dropped - shut >= LINGER || dropped - heard >= SILENCE;
+            assert!(patient, "closed before the peer could hear of it");
+        }
+    }
+}
+
+/// Bounds of all sizes.
+fn limits(rng: &mut Rng) -> Limits {
+    let patience = [0, 50, 1000].map(|ms| Some(Duration::from_millis(ms)));
+    Limits {
+        turn: length(rng, 300) + 1,
+        publish: length(rng, 500) as u64 + 1,
+        backlog: length(rng, 500) as u64,
+        max_clients: length(rng, 14) + 1,
+        high_water: length(rng, 300) as u64,
+        patience: *rng
+            .choice(&[patience[0], patience[1], patience[2], None])
+            .unwrap(),
+        grace: Duration::from_millis(*rng.choice(&[0, 300, 5000]).unwrap()),
+    }
+}
+
+/// A kernel of some kind.
+fn odds(rng: &mut Rng) -> Odds {
+    let often = [0, 5, 50];
+    Odds {
+        interrupted: *rng.choice(&often).unwrap(),
+        spurious: *rng.choice(&often).unwrap(),
+        aborted_accept: *rng.choice(&often).unwrap(),
+        whole_state: rng.bool(),
+        descriptors: length(rng, 14) + 1,
+        buffer: length(rng, 400) + 1,
+    }
+}
