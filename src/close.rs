@@ -139,8 +139,10 @@ mod tests {
 
     #[test]
     fn stats_name_only_what_happened() {
-        let mut stats = Stats::default();
-        stats.clients = 1;
+        let mut stats = Stats {
+            clients: 1,
+            ..Stats::default()
+        };
         stats.count(CloseReason::Reset, 3, 4);
         assert_eq!(
             stats.to_string(),

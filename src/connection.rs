@@ -444,6 +444,11 @@ impl<T: Stream, S> Connection<T, S> {
         self.link.outbox.len()
     }
 
+    #[cfg(test)]
+    pub(crate) fn stream(&self) -> &T {
+        &self.link.stream
+    }
+
     /// Bytes read and bytes that the kernel took, so far.
     pub(crate) fn traffic(&self) -> (u64, u64) {
         (self.link.received, self.link.sent)
@@ -454,4 +459,400 @@ impl<T: Stream, S> Connection<T, S> {
 fn answer<T: Stream>(link: &mut Link<T>, outcome: &Outcome<'_>, between: bool) -> io::Result<Then> {
     link.send(outcome.reply, between)?;
     Ok(outcome.then)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::address::Address;
+    use crate::service::Echo;
+    use std::io::{ErrorKind, Read, Write};
+
+    /// What a scripted stream answers to one call.
+    #[derive(Clone, Copy, Debug)]
+    enum Answer {
+        /// To a read: these bytes.
+        Give(&'static [u8]),
+        /// To a write: so many are taken.
+        Take(usize),
+        Fail(ErrorKind),
+        /// The end of input.
+        End,
+    }
+    use Answer::{End, Fail, Give, Take};
+    use ErrorKind::{BrokenPipe, ConnectionReset, Interrupted, WouldBlock};
+
+    /// A stream that answers reads and writes from two lists; then reads would block, and writes
+    /// take everything.
+    #[derive(Debug, Default)]
+    struct Script {
+        reads: VecDeque<Answer>,
+        writes: VecDeque<Answer>,
+        sent: Vec<u8>,
+        shut: bool,
+        calls: usize,
+    }
+
+    impl Read for Script {
+        fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+            self.calls += 1;
+            match self.reads.pop_front().unwrap_or(Fail(WouldBlock)) {
+                Give(bytes) => {
+                    buffer[..bytes.len()].copy_from_slice(bytes);
+                    Ok(bytes.len())
+                }
+                End => Ok(0),
+                Fail(kind) => Err(kind.into()),
+                Take(_) => panic!("not an answer to a read"),
+            }
+        }
+    }
+
+    impl Write for Script {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            assert!(!self.shut, "a write after the output was shut");
+            self.calls += 1;
+            match self.writes.pop_front().unwrap_or(Take(usize::MAX)) {
+                Take(n) => {
+                    let n = n.min(bytes.len());
+                    self.sent.extend(&bytes[..n]);
+                    Ok(n)
+                }
+                Fail(kind) => Err(kind.into()),
+                Give(_) | End => panic!("not an answer to a write"),
+            }
+        }
+
+        fn write_vectored(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+            let all: Vec<u8> = slices.iter().flat_map(|s| s.iter().copied()).collect();
+            self.write(&all)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    impl Stream for Script {
+        fn shutdown_write(&mut self) -> io::Result<()> {
+            self.shut = true;
+            Ok(())
+        }
+    }
+
+    const READABLE: Readiness = Readiness {
+        readable: true,
+        writable: false,
+        ending: false,
+    };
+    const WRITABLE: Readiness = Readiness {
+        readable: false,
+        writable: true,
+        ending: false,
+    };
+    const ENDING: Readiness = Readiness {
+        readable: true,
+        writable: false,
+        ending: true,
+    };
+
+    /// A connection, the service that it belongs to, and a read buffer.
+    struct Bench<V: Service> {
+        connection: Connection<Script, V::Session>,
+        service: V,
+        buffer: [u8; 8],
+        high_water: u64,
+    }
+
+    impl<V: Service> Bench<V> {
+        fn new(mut service: V, reads: &[Answer], writes: &[Answer]) -> Self {
+            let stream = Script {
+                reads: reads.iter().copied().collect(),
+                writes: writes.iter().copied().collect(),
+                ..Script::default()
+            };
+            let address = Address::Tcp(([127, 0, 0, 1], 1).into());
+            let peer = Peer {
+                id: 1,
+                address: &address,
+            };
+            let connection = Connection::open(stream, &mut service, &peer);
+            Self {
+                connection,
+                service,
+                buffer: [0; 8],
+                high_water: 100,
+            }
+        }
+
+        fn turn(&mut self, ready: Readiness) -> &mut Self {
+            self.connection.latch(ready);
+            let (service, buffer) = (&mut self.service, &mut self.buffer);
+            self.connection.turn(service, buffer, self.high_water);
+            self
+        }
+
+        fn flush(&mut self) -> &mut Self {
+            self.connection.latch(WRITABLE);
+            self.connection.flush(&mut self.service);
+            self
+        }
+
+        fn wants_turn(&self) -> bool {
+            self.connection.wants_turn(&self.service, self.high_water)
+        }
+
+        fn sent(&self) -> &str {
+            std::str::from_utf8(&self.connection.link.stream.sent).unwrap()
+        }
+    }
+
+    fn echo(reads: &[Answer], writes: &[Answer]) -> Bench<Echo> {
+        Bench::new(Echo::new(), reads, writes)
+    }
+
+    #[test]
+    fn an_echo_is_one_read_and_one_write() {
+        let mut bench = echo(&[Give(b"hello")], &[]);
+        bench.turn(READABLE);
+        assert_eq!(bench.sent(), "hello");
+        assert_eq!(bench.connection.link.stream.calls, 2);
+        assert!(!bench.wants_turn());
+        assert_eq!(bench.connection.link.outbox.capacity(), 0);
+    }
+
+    #[test]
+    fn a_full_read_leaves_the_latch_and_a_turn_reads_one_buffer() {
+        let mut bench = echo(&[Give(b"12345678"), Give(b"9")], &[]);
+        bench.turn(READABLE);
+        assert_eq!(bench.sent(), "12345678");
+        assert!(bench.wants_turn());
+        bench.turn(Readiness::default());
+        assert_eq!(bench.sent(), "123456789");
+        assert!(!bench.wants_turn());
+    }
+
+    #[test]
+    fn after_a_hint_of_the_end_a_short_read_is_not_the_last() {
+        let mut bench = echo(&[Give(b"a"), Give(b"b"), End], &[]);
+        bench.turn(ENDING);
+        assert_eq!(bench.sent(), "ab");
+        assert_eq!(
+            bench.connection.state,
+            State::Closed(CloseReason::PeerClosed)
+        );
+    }
+
+    #[test]
+    fn a_hint_is_forgotten_when_a_read_would_block() {
+        let mut bench = echo(&[Give(b"a"), Fail(WouldBlock), Give(b"b"), Give(b"c")], &[]);
+        bench.turn(ENDING).turn(READABLE);
+        assert_eq!(bench.sent(), "ab");
+        assert!(!bench.wants_turn());
+    }
+
+    #[test]
+    fn a_write_that_stops_at_any_byte_is_taken_up_there() {
+        for n in 0..5 {
+            let first = if n == 0 { Fail(WouldBlock) } else { Take(n) };
+            let mut bench = echo(&[Give(b"hello")], &[first, Take(1), Fail(WouldBlock)]);
+            bench.turn(READABLE);
+            assert_eq!(bench.connection.waiting(), 5 - n);
+            bench.flush().flush();
+            while bench.connection.waiting() > 0 {
+                bench.flush();
+            }
+            assert_eq!(bench.sent(), "hello");
+            assert_eq!(bench.connection.link.outbox.capacity(), 0);
+        }
+    }
+
+    #[test]
+    fn what_comes_later_waits_behind_what_came_before() {
+        let reads = [Give(b"one"), Give(b"two")];
+        let mut bench = echo(&reads, &[Take(1), Take(1)]);
+        bench.turn(READABLE).turn(READABLE);
+        assert_eq!((bench.sent(), bench.connection.waiting()), ("o", 5));
+        bench.flush().flush();
+        assert_eq!(bench.sent(), "onetwo");
+    }
+
+    #[test]
+    fn interrupted_calls_are_made_again() {
+        let mut bench = echo(&[Fail(Interrupted), Give(b"x")], &[Fail(Interrupted)]);
+        bench.turn(READABLE);
+        assert_eq!(bench.sent(), "x");
+    }
+
+    #[test]
+    fn nothing_is_read_above_the_high_water_mark() {
+        let mut bench = echo(&[Give(b"abcd"), Give(b"e")], &[Fail(WouldBlock)]);
+        bench.high_water = 3;
+        bench.turn(READABLE).connection.latch(READABLE);
+        assert!(!bench.wants_turn());
+        bench.turn(READABLE);
+        assert_eq!((bench.connection.waiting(), bench.sent()), (4, ""));
+        bench.flush();
+        assert!(bench.wants_turn());
+        assert_eq!(bench.turn(READABLE).sent(), "abcde");
+    }
+
+    #[test]
+    fn a_half_close_is_answered_in_full_before_the_end() {
+        let mut bench = echo(&[Give(b"abc"), End], &[Take(1), Take(1)]);
+        bench.turn(ENDING);
+        let draining = State::Draining(CloseReason::PeerClosed);
+        assert_eq!((bench.connection.state, bench.sent()), (draining, "a"));
+        bench.flush();
+        assert_eq!((bench.connection.state, bench.sent()), (draining, "ab"));
+        bench.flush();
+        let closed = State::Closed(CloseReason::PeerClosed);
+        assert_eq!((bench.connection.state, bench.sent()), (closed, "abc"));
+    }
+
+    #[test]
+    fn a_reset_at_any_step_ends_the_connection() {
+        let reset = State::Closed(CloseReason::Reset);
+        let scripts: [(&[Answer], &[Answer]); 4] = [
+            (&[Fail(ConnectionReset)], &[]),
+            (&[Give(b"a"), Fail(ConnectionReset)], &[]),
+            (&[Give(b"a")], &[Fail(BrokenPipe)]),
+            (&[Give(b"ab")], &[Take(1), Fail(ConnectionReset)]),
+        ];
+        for (reads, writes) in scripts {
+            let mut bench = echo(reads, writes);
+            bench.turn(ENDING).flush();
+            assert_eq!(bench.connection.state, reset, "{reads:?} {writes:?}");
+            let calls = bench.connection.link.stream.calls;
+            bench.turn(ENDING).flush();
+            assert_eq!(
+                bench.connection.link.stream.calls, calls,
+                "called when closed"
+            );
+        }
+        let mut bench = echo(&[Give(b"ab"), End], &[Take(1), Fail(BrokenPipe)]);
+        bench.turn(ENDING).flush();
+        assert_eq!(bench.connection.state, reset);
+    }
+
+    #[test]
+    fn other_errors_keep_their_kind() {
+        let mut bench = echo(&[Fail(ErrorKind::TimedOut)], &[]);
+        bench.turn(READABLE);
+        let reason = CloseReason::Error(ErrorKind::TimedOut);
+        assert_eq!(bench.connection.finish(&mut bench.service), Some(reason));
+    }
+
+    /// Says goodbye to every input. Its shared output is `<shared>`, and comes piecemeal.
+    struct Polite {
+        published: &'static [u8],
+        closed: Vec<CloseReason>,
+    }
+
+    impl Service for Polite {
+        type Session = usize;
+
+        fn open(&mut self, _: &Peer<'_>) -> (usize, Outcome<'_>) {
+            (0, Outcome::reply(b"hi "))
+        }
+
+        fn receive<'a>(&'a mut self, _: &'a mut usize, input: &'a [u8]) -> Outcome<'a> {
+            let then = match input {
+                b"go" => Then::Close(CloseReason::Done),
+                _ => Then::Continue,
+            };
+            let reply: [&[u8]; 2] = [b"bye", b"!"];
+            Outcome { reply, then }
+        }
+
+        fn close(&mut self, _: usize, reason: CloseReason) {
+            self.closed.push(reason);
+        }
+
+        fn shared<'a>(&'a self, taken: &'a usize) -> [&'a [u8]; 2] {
+            [&self.published[*taken..], &[]]
+        }
+
+        fn advance(&mut self, taken: &mut usize, written: usize) {
+            *taken += written;
+        }
+
+        fn lag(&self, taken: &usize) -> u64 {
+            (self.published.len() - taken) as u64
+        }
+
+        fn unfinished(&self, taken: &usize) -> usize {
+            let whole = *taken == 0 || self.published[taken - 1] == b'>';
+            let rest = &self.published[*taken..];
+            let end = rest.iter().position(|&byte| byte == b'>');
+            if whole { 0 } else { end.map_or(0, |at| at + 1) }
+        }
+    }
+
+    fn polite(published: &'static [u8], reads: &[Answer], writes: &[Answer]) -> Bench<Polite> {
+        let closed = Vec::new();
+        Bench::new(Polite { published, closed }, reads, writes)
+    }
+
+    #[test]
+    fn closing_delivers_the_reply_and_waits_for_the_peers_end() {
+        let reads = [Give(b"go"), Give(b"more"), End];
+        let mut bench = polite(b"", &reads, &[Take(3), Take(1)]);
+        bench.turn(READABLE);
+        let parting = State::Parting(CloseReason::Done);
+        assert_eq!((bench.connection.state, bench.sent()), (parting, "hi b"));
+        assert_eq!(bench.service.closed, [CloseReason::Done]);
+        bench.flush();
+        assert_eq!(bench.sent(), "hi bye!");
+        assert!(bench.connection.link.stream.shut);
+        bench.turn(READABLE);
+        assert_eq!(bench.connection.state, parting);
+        bench.turn(READABLE);
+        let closed = State::Closed(CloseReason::Done);
+        assert_eq!((bench.connection.state, bench.sent()), (closed, "hi bye!"));
+    }
+
+    #[test]
+    fn private_output_goes_between_whole_messages() {
+        let mut bench = polite(b"<one><two>", &[Give(b"x")], &[Take(3), Take(2)]);
+        bench.flush();
+        assert_eq!(bench.sent(), "hi <o");
+        bench.turn(READABLE).flush();
+        assert_eq!(bench.sent(), "hi <one>bye!<two>");
+    }
+
+    #[test]
+    fn who_is_let_go_gets_the_rest_of_a_message_and_then_its_private_output() {
+        let mut bench = polite(b"<one><two>", &[Give(b"x")], &[Take(3), Take(2)]);
+        bench.flush().turn(READABLE);
+        let reason = CloseReason::SlowConsumer;
+        bench.connection.part(&mut bench.service, reason);
+        assert_eq!(bench.service.closed, [reason]);
+        assert_eq!(bench.flush().sent(), "hi <one>bye!");
+        assert!(bench.connection.link.stream.shut);
+    }
+
+    #[test]
+    fn draining_delivers_what_is_shared_and_discards_input() {
+        let mut bench = polite(b"<one>", &[Give(b"x"), End], &[Take(3), Fail(WouldBlock)]);
+        bench.flush();
+        let reason = CloseReason::Shutdown;
+        bench.connection.drain(&mut bench.service, reason);
+        bench.turn(READABLE).flush();
+        assert_eq!(bench.sent(), "hi <one>");
+        assert_eq!(bench.connection.is_parting(), Some(reason));
+        bench.turn(ENDING);
+        assert_eq!(bench.connection.state, State::Closed(reason));
+    }
+
+    #[test]
+    fn a_session_is_given_back_once() {
+        let mut bench = polite(b"", &[End], &[]);
+        bench.turn(ENDING);
+        for _ in 0..2 {
+            let reason = bench.connection.finish(&mut bench.service);
+            assert_eq!(reason, Some(CloseReason::PeerClosed));
+        }
+        assert_eq!(bench.service.closed, [CloseReason::PeerClosed]);
+    }
 }

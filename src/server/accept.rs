@@ -57,7 +57,8 @@ impl Acceptor {
         self.resting_until
     }
 
-    fn wants_to_accept(&self) -> bool {
+    /// Whether some backlog may hold somebody.
+    pub(super) fn is_latched(&self) -> bool {
         self.latched.contains(&true)
     }
 }
@@ -65,14 +66,14 @@ impl Acceptor {
 impl<S: Service, N: Net> Tick<S, N> {
     /// Whether accepting could go on without another event.
     pub(super) fn can_accept(&self) -> bool {
-        self.acceptor.wants_to_accept()
+        self.acceptor.is_latched()
             && self.acceptor.resting_until.is_none()
             && self.clients.len() < self.limits.max_clients
     }
 
     /// Takes clients from the backlogs that are not empty.
     pub(super) fn accept(&mut self) {
-        if !self.acceptor.wants_to_accept() {
+        if !self.acceptor.is_latched() {
             return;
         }
         if let Some(until) = self.acceptor.resting_until {

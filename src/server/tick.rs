@@ -57,7 +57,7 @@ pub(super) struct Client<T, S> {
     address: Address,
     opened: Instant,
     /// It is in the turn queue.
-    queued: bool,
+    pub(super) queued: bool,
     /// It holds up the room.
     pub(super) holding: bool,
     /// Its time to part is being counted.

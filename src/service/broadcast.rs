@@ -224,3 +224,247 @@ impl Service for Broadcast {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::address::Address;
+    use crate::service::Then;
+    use proptest::prelude::*;
+
+    fn join(room: &mut Broadcast) -> Session {
+        let address = Address::Unix(std::path::Path::new("s").into());
+        let peer = Peer {
+            id: 1,
+            address: &address,
+        };
+        room.open(&peer).0
+    }
+
+    /// Takes everything a client is owed, `step` bytes at a time.
+    fn take(room: &mut Broadcast, session: &mut Session, step: usize) -> Vec<u8> {
+        let mut all = Vec::new();
+        loop {
+            let [first, second] = room.shared(session);
+            if first.is_empty() {
+                assert_eq!((second.len(), room.lag(session)), (0, 0));
+                return all;
+            }
+            let next: Vec<u8> = first.iter().chain(second).copied().take(step).collect();
+            room.advance(session, next.len());
+            all.extend(next);
+        }
+    }
+
+    fn lines_of(room: &Broadcast, partial: usize, input: &str) -> (usize, bool) {
+        room.lines(partial, input.as_bytes())
+    }
+
+    #[test]
+    fn a_line_of_the_longest_kind_passes_and_one_byte_more_does_not() {
+        let room = Broadcast::new(3);
+        assert_eq!(lines_of(&room, 0, "abc\nabc\nabc"), (8, true));
+        assert_eq!(lines_of(&room, 0, "abc\nabcd\n"), (4, false));
+        assert_eq!(lines_of(&room, 0, "abcd"), (0, false));
+        assert_eq!(lines_of(&room, 3, "\n"), (1, true));
+        assert_eq!(lines_of(&room, 2, "bc\n"), (0, false));
+        assert_eq!(lines_of(&room, 3, ""), (0, true));
+        assert_eq!(lines_of(&room, 1, "\n\n\n"), (3, true));
+    }
+
+    #[test]
+    fn what_came_before_a_line_that_is_too_long_is_published() {
+        let mut room = Broadcast::new(3);
+        let (mut a, mut b) = (join(&mut room), join(&mut room));
+        let outcome = room.receive(&mut a, b"one\nthree\n");
+        assert_eq!(outcome.then, Then::Close(CloseReason::MessageTooLong));
+        assert_eq!(take(&mut room, &mut b, 100), b"one\n");
+    }
+
+    #[test]
+    fn a_last_line_gets_its_newline_and_a_partial_one_is_not_shown() {
+        let mut room = Broadcast::new(10);
+        let (mut a, mut b) = (join(&mut room), join(&mut room));
+        room.receive(&mut a, b"x");
+        assert_eq!(take(&mut room, &mut b, 100), b"");
+        room.end(&mut a);
+        assert_eq!(take(&mut room, &mut b, 100), b"x\n");
+        assert_eq!(take(&mut room, &mut a, 100), b"");
+    }
+
+    #[test]
+    fn after_its_end_a_client_is_owed_what_there_was_by_then() {
+        let mut room = Broadcast::new(10);
+        let (mut a, mut b) = (join(&mut room), join(&mut room));
+        room.receive(&mut b, b"1\n");
+        room.end(&mut a);
+        room.receive(&mut b, b"2\n");
+        assert_eq!(take(&mut room, &mut a, 1), b"1\n");
+    }
+
+    #[test]
+    fn the_rest_of_a_message_is_known_wherever_it_was_cut() {
+        let mut room = Broadcast::with_segments(100, 3);
+        let (mut a, mut b) = (join(&mut room), join(&mut room));
+        room.receive(&mut a, b"0123456\n89\n");
+        for written in 1..8 {
+            assert_eq!(room.shared(&b)[0].first(), Some(&(b'0' + written - 1)));
+            room.advance(&mut b, 1);
+            assert_eq!(room.unfinished(&b), 8 - usize::from(written));
+        }
+        room.advance(&mut b, 1);
+        assert_eq!(room.unfinished(&b), 0);
+    }
+
+    #[test]
+    fn who_is_caught_up_remembers_nothing_of_its_own() {
+        let mut room = Broadcast::new(100);
+        let (mut a, mut b) = (join(&mut room), join(&mut room));
+        for _ in 0..10 {
+            room.receive(&mut a, b"a\n");
+            room.receive(&mut b, b"b\n");
+        }
+        assert_eq!(take(&mut room, &mut a, 1), b"b\n".repeat(10));
+        assert_eq!((a.own.capacity(), a.partial.capacity()), (0, 0));
+    }
+
+    /// What happens in a room.
+    #[derive(Clone, Debug)]
+    enum Step {
+        Join,
+        Send(usize, Vec<u8>),
+        Take(usize, usize),
+        End(usize),
+        Leave(usize),
+    }
+
+    fn step() -> impl Strategy<Value = Step> {
+        let byte = prop_oneof![2 => Just(b'\n'), 1 => Just(b'\r'), 1 => Just(0), 5 => any::<u8>()];
+        let bytes = prop::collection::vec(byte, 1..30);
+        let who = any::<usize>();
+        prop_oneof![
+            2 => Just(Step::Join),
+            6 => (who, bytes).prop_map(|(who, bytes)| Step::Send(who, bytes)),
+            6 => (who, 0..40usize).prop_map(|(who, n)| Step::Take(who, n)),
+            1 => who.prop_map(Step::End),
+            1 => who.prop_map(Step::Leave),
+        ]
+    }
+
+    /// A client as a naive broadcast would have it: a queue of its own.
+    struct Naive {
+        session: Session,
+        partial: Vec<u8>,
+        owed: Vec<u8>,
+        ended: bool,
+        taken: Vec<u8>,
+    }
+
+    fn send_naively(clients: &mut [Naive], from: usize, bytes: &[u8]) {
+        for &byte in bytes {
+            clients[from].partial.push(byte);
+            if byte == b'\n' {
+                let line = std::mem::take(&mut clients[from].partial);
+                for (i, client) in clients.iter_mut().enumerate() {
+                    if i != from && !client.ended {
+                        client.owed.extend(&line);
+                    }
+                }
+            }
+        }
+    }
+
+    fn apply(room: &mut Broadcast, clients: &mut Vec<Naive>, step: Step) {
+        let count = clients.len().max(1);
+        let one = |who: usize| who % count;
+        match step {
+            Step::Join => clients.push(Naive {
+                session: join(room),
+                partial: Vec::new(),
+                owed: Vec::new(),
+                ended: false,
+                taken: Vec::new(),
+            }),
+            _ if clients.is_empty() => {}
+            Step::Send(who, bytes) if !clients[one(who)].ended => {
+                let who = one(who);
+                let outcome = room.receive(&mut clients[who].session, &bytes);
+                assert_eq!(outcome.then, Then::Continue);
+                send_naively(clients, who, &bytes);
+            }
+            Step::Take(who, n) => {
+                let client = &mut clients[one(who)];
+                let [first, second] = room.shared(&client.session);
+                let next: Vec<u8> = first.iter().chain(second).copied().take(n).collect();
+                room.advance(&mut client.session, next.len());
+                client.taken.extend(next);
+            }
+            Step::End(who) if !clients[one(who)].ended => {
+                let who = one(who);
+                room.end(&mut clients[who].session);
+                if !clients[who].partial.is_empty() {
+                    send_naively(clients, who, b"\n");
+                }
+                clients[who].ended = true;
+            }
+            Step::Leave(who) => {
+                let client = clients.swap_remove(one(who));
+                room.close(client.session, CloseReason::Reset);
+            }
+            Step::Send(..) | Step::End(_) => {}
+        }
+    }
+
+    proptest! {
+        /// Any interleaving, against a queue a client: every line of the others exactly once,
+        /// whole, in one order.
+        #[test]
+        fn everybody_gets_what_a_queue_of_its_own_would_hold(
+            segment in 1..40usize,
+            steps in prop::collection::vec(step(), 1..150),
+        ) {
+            let mut room = Broadcast::with_segments(usize::MAX, segment);
+            let mut clients: Vec<Naive> = Vec::new();
+            for step in steps {
+                apply(&mut room, &mut clients, step);
+                for client in &clients {
+                    prop_assert!(client.owed.starts_with(&client.taken));
+                    let mid = client.taken.last().is_some_and(|&byte| byte != b'\n');
+                    prop_assert_eq!(room.unfinished(&client.session) > 0, mid);
+                }
+            }
+            for mut client in clients {
+                let rest = take(&mut room, &mut client.session, 7);
+                client.taken.extend(rest);
+                prop_assert_eq!(&client.taken, &client.owed);
+                room.close(client.session, CloseReason::PeerClosed);
+            }
+            prop_assert!(room.held() < segment as u64);
+        }
+
+        /// However a text is cut, its lines are found, and those too long are told.
+        #[test]
+        fn lines_are_found_under_any_fragmentation(
+            text in prop::collection::vec(prop_oneof![1 => Just(b'\n'), 4 => Just(b'x')], 0..200),
+            cuts in prop::collection::vec(1..20usize, 1..20),
+            max in 1..20usize,
+        ) {
+            let mut room = Broadcast::with_segments(max, 16);
+            let (mut from, mut to) = (join(&mut room), join(&mut room));
+            let (mut rest, mut cuts) = (&text[..], cuts.iter().cycle());
+            let mut open = true;
+            while open && !rest.is_empty() {
+                let (now, later) = rest.split_at(rest.len().min(*cuts.next().unwrap()));
+                open = room.receive(&mut from, now).then == Then::Continue;
+                rest = later;
+            }
+            let short = text.split_inclusive(|&b| b == b'\n').take_while(|line| {
+                line.strip_suffix(b"\n").unwrap_or(line).len() <= max
+            });
+            let expected: Vec<u8> = short.filter(|line| line.ends_with(b"\n")).flatten().copied().collect();
+            prop_assert_eq!(take(&mut room, &mut to, 9), expected);
+            let too_long = text.split(|&b| b == b'\n').any(|line| line.len() > max);
+            prop_assert_eq!(open, !too_long);
+        }
+    }
+}

@@ -33,6 +33,10 @@ impl Pipe {
 
 /// A connection: what the kernel knows of both its ends.
 #[derive(Debug, Default)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "facts of a kernel, in any combination"
+)]
 pub(super) struct Conn {
     pub(super) to_server: Pipe,
     pub(super) to_client: Pipe,
@@ -51,6 +55,8 @@ pub(super) struct Conn {
     pub(super) taken: Vec<u8>,
     key: Option<usize>,
     edge: Readiness,
+    /// The server has read the end or the error.
+    end_read: bool,
     /// A write was short: tell when there is room.
     starved: bool,
 }
@@ -205,13 +211,11 @@ impl World {
                 continue;
             }
             let alarm = self.actors.iter().filter_map(|a| a.alarm(self)).min();
-            match [alarm, deadline].into_iter().flatten().min() {
-                Some(next) => self.now = next.max(self.now),
-                None => {
-                    self.stuck = true;
-                    return;
-                }
-            }
+            let Some(next) = [alarm, deadline].into_iter().flatten().min() else {
+                self.stuck = true;
+                return;
+            };
+            self.now = next.max(self.now);
         }
     }
 
@@ -225,6 +229,26 @@ impl World {
             actor.act(self);
             self.actors[i] = actor;
         }
+    }
+}
+
+/// What is checked after each tick.
+impl World {
+    /// Input that the server was told of and has not read.
+    pub(super) fn has_unread(&self, stream: &SimStream) -> bool {
+        let conn = &self.conns[stream.id];
+        conn.edge == Readiness::default() && conn.level().readable && !conn.end_read
+    }
+
+    /// The kernel will tell when it takes output again, or has something to tell already.
+    pub(super) fn will_tell_of_room(&self, stream: &SimStream) -> bool {
+        let conn = &self.conns[stream.id];
+        conn.starved || conn.edge != Readiness::default()
+    }
+
+    /// The server was told of connections that it has not accepted.
+    pub(super) fn has_waiting(&self) -> bool {
+        !self.listener_edge && !self.backlog.is_empty()
     }
 }
 
@@ -428,13 +452,19 @@ impl Read for SimStream {
         }
         let conn = &mut world.conns[self.id];
         if conn.to_server.data.is_empty() {
+            conn.end_read = conn.reset || conn.to_server.ended;
             return match (conn.reset, conn.to_server.ended) {
                 (true, _) => Err(ErrorKind::ConnectionReset.into()),
                 (false, true) => Ok(0),
                 (false, false) => Err(ErrorKind::WouldBlock.into()),
             };
         }
-        conn.to_server.data.read(buffer)
+        // Not `VecDeque::read`, which stops at the wrap: a short read means drained.
+        let n = buffer.len().min(conn.to_server.data.len());
+        for (to, from) in buffer.iter_mut().zip(conn.to_server.data.drain(..n)) {
+            *to = from;
+        }
+        Ok(n)
     }
 }
 

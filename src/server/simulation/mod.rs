@@ -152,6 +152,7 @@ impl<S: Subject> Run<S> {
             self.maybe_stop(tick);
             self.tick.tick().unwrap();
             self.check_bounds();
+            self.check_wakes();
             if self.tick.is_done() {
                 return self.check_end();
             }
@@ -221,6 +222,25 @@ impl<S: Subject> Run<S> {
         let held = self.tick.service.held();
         let bound = limits.backlog + limits.publish + limits.turn as u64 + self.slack;
         assert!(held <= bound, "{held} bytes are held, more than {bound}");
+    }
+
+    /// Nobody who could progress is forgotten: whatever the kernel won't tell again is in a queue.
+    fn check_wakes(&self) {
+        let world = self.world.borrow();
+        for (_, client) in &self.tick.clients {
+            let connection = &client.connection;
+            let owed = connection.waiting() as u64 + connection.lag(&self.tick.service);
+            let stream = connection.stream();
+            let heard = !world.has_unread(stream) || client.queued;
+            let full = connection.is_serving() && owed > self.tick.limits.high_water;
+            assert!(heard || full, "input is forgotten");
+            assert!(
+                owed == 0 || world.will_tell_of_room(stream),
+                "output is forgotten"
+            );
+        }
+        let accepts = self.tick.acceptor.is_latched() || self.tick.is_stopping();
+        assert!(accepts || !world.has_waiting(), "newcomers are forgotten");
     }
 
     fn check_end(&self) {
