@@ -7,7 +7,7 @@ use std::io::{self, Write};
 use std::process::ExitCode;
 
 use log::info;
-use resound::{Broadcast, Config, Echo, Server, Service};
+use resound::{Address, Broadcast, Config, Echo, Server, Service};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use cli::{Cli, Command};
@@ -43,18 +43,29 @@ fn serve<S: Service>(name: &str, config: &Config, service: S) -> Result<(), Stri
     server
         .stop_on_signals()
         .map_err(|e| format!("cannot catch signals: {e}"))?;
-    for address in server.local_addrs() {
+    let addresses = server.local_addrs();
+    for address in &addresses {
         info!("listening on {address}");
     }
-    let clients = config
-        .max_clients
-        .map_or("unlimited".to_owned(), |n| n.to_string());
-    info!("{name} is ready (at most {clients} clients); Ctrl-C or SIGTERM stops it");
+    let clients = config.max_clients.map_or_else(
+        || "any number of clients".to_owned(),
+        |n| format!("up to {n} clients"),
+    );
+    let hint = addresses.first().map_or_else(String::new, netcat);
+    info!("ready: {name} for {clients}; try {hint}; Ctrl-C or SIGTERM stops it");
     let stats = server
         .run()
         .map_err(|e| format!("cannot wait for events: {e}"))?;
     info!("stopped: {stats}");
     Ok(())
+}
+
+/// The command that talks to an address.
+fn netcat(address: &Address) -> String {
+    match address.reachable() {
+        Address::Tcp(address) => format!("'nc {} {}'", address.ip(), address.port()),
+        Address::Unix(path) => format!("'nc -U {}'", path.display()),
+    }
 }
 
 /// One line on standard error, which may be closed.

@@ -1,0 +1,54 @@
+# resound: everything a person does with this folder. Needs cargo, make and a C compiler.
+
+CARGO ?= cargo
+ARGS ?= echo
+SEEDS ?= 100000
+PREFIX ?= $(HOME)/.cargo
+
+.PHONY: help run build test format lint unit doc bench-build bench soak install clean
+.DEFAULT_GOAL := help
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@echo
+	@echo "  make run ARGS='broadcast -l 0.0.0.0:7000'   runs something else than an echo on 127.0.0.1:9999"
+
+run: build ## build for speed and run: an echo service on 127.0.0.1:9999, or what ARGS says
+	@exec target/release/resound $(ARGS)
+
+build: ## build for speed: target/release/resound
+	$(CARGO) build --release --locked
+
+test: format lint unit doc bench-build ## all checks and tests
+
+# rustfmt and clippy come with most toolchains; where they are absent and can't be added, their
+# check is left out, with a word.
+format:
+	@if $(CARGO) fmt --version >/dev/null 2>&1 || rustup component add rustfmt >/dev/null 2>&1; \
+	then $(CARGO) fmt --check; else echo "rustfmt is not installed: the format is not checked"; fi
+
+lint:
+	@if $(CARGO) clippy --version >/dev/null 2>&1 || rustup component add clippy >/dev/null 2>&1; \
+	then $(CARGO) clippy --locked --all-targets -- -D warnings; \
+	else echo "clippy is not installed: its lints are not checked"; fi
+
+unit:
+	$(CARGO) test --locked
+
+doc:
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --no-deps --document-private-items
+
+bench-build:
+	$(CARGO) bench --locked --no-run
+
+bench: ## measure with criterion (about a minute after building)
+	$(CARGO) bench --locked
+
+soak: ## many more simulated runs: SEEDS=100000
+	SEEDS=$(SEEDS) $(CARGO) test --locked --lib simulation
+
+install: ## install the binary below PREFIX (default: ~/.cargo)
+	$(CARGO) install --locked --path . --root $(PREFIX)
+
+clean: ## remove what was built
+	$(CARGO) clean
