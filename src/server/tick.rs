@@ -453,3 +453,21 @@ impl<S: Service, N: Net> Tick<S, N> {
         self.stats
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::net::Socket;
+    use crate::service::{Broadcast, Echo};
+
+    /// What an idle client costs: its entry in the slab, which is as large as an `Option`.
+    fn entry<S: Service>() -> usize {
+        size_of::<Option<Client<Socket, S::Session>>>()
+    }
+
+    #[test]
+    fn an_idle_client_is_small() {
+        assert!(entry::<Echo>() <= 160, "{}", entry::<Echo>());
+        assert!(entry::<Broadcast>() <= 240, "{}", entry::<Broadcast>());
+    }
+}

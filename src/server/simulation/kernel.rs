@@ -96,7 +96,7 @@ impl Conn {
 }
 
 /// What can go wrong, in one of so many calls; never if 0.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Odds {
     pub(super) interrupted: usize,
     pub(super) spurious: usize,

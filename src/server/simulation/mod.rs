@@ -55,6 +55,48 @@ fn broadcast_survives_every_order_of_events() {
     });
 }
 
+/// A ping-pong client beside firehoses: whoever has input gets one turn in each tick.
+#[test]
+fn every_ready_client_has_one_turn_a_tick() {
+    let mut rng = Rng::with_seed(1);
+    let odds = Odds {
+        whole_state: true,
+        descriptors: 9,
+        buffer: 5000,
+        ..Odds::default()
+    };
+    let mut world = World::new(rng.fork(), odds, Vec::new());
+    let ids: Vec<usize> = (0..4).map(|_| world.connect().unwrap()).collect();
+    let world = Rc::new(RefCell::new(world));
+    let limits = Limits {
+        turn: 16,
+        high_water: 10_000,
+        max_clients: 9,
+        ..limits(&mut rng)
+    };
+    let service = Watched::new(Echo::new(), usize::MAX);
+    let mut tick = Tick::new(SimNet(Rc::clone(&world)), 1, service, limits);
+    tick.tick().unwrap();
+    let (ping, firehoses) = ids.split_first().unwrap();
+    let served = |tick: &Tick<Watched<Echo>, _>, id: &usize| {
+        tick.service.model.borrow().seen[id].input.len()
+    };
+    for round in 1..100 {
+        for id in firehoses {
+            let room = world.borrow().room(*id);
+            world.borrow_mut().send(*id, &vec![b'x'; room]);
+            world.borrow_mut().receive(*id, usize::MAX);
+        }
+        let before: Vec<usize> = firehoses.iter().map(|id| served(&tick, id)).collect();
+        world.borrow_mut().send(*ping, b"!");
+        tick.tick().unwrap();
+        assert_eq!(served(&tick, ping), round, "the ping had to wait");
+        for (id, before) in firehoses.iter().zip(before) {
+            assert_eq!(served(&tick, id) - before, 16, "not one turn of 16 bytes");
+        }
+    }
+}
+
 /// Lines of all lengths, few of them too long; the last one may lack its newline.
 fn lines(rng: &mut Rng, max_message: usize) -> Vec<u8> {
     let mut script = Vec::new();
