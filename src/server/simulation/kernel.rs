@@ -85,6 +85,11 @@ impl fmt::Display for Conn {
 }
 
 impl Conn {
+    /// The client doesn't take what the server has for it.
+    pub(super) fn is_full(&self) -> bool {
+        self.starved
+    }
+
     /// What a poller would see now.
     fn level(&self) -> Readiness {
         Readiness {

@@ -352,25 +352,27 @@ impl<S: Subject> Run<S> {
 
     /// A client that we close gets no torn message, and time to hear of it.
     fn check_parting(&self, conn: &Conn, owed: &[Vec<u8>]) {
-        let Some(shut) = conn.shut else { return };
+        let dropped = conn.dropped_at.unwrap();
+        let grace = self.tick.limits.grace;
+        let stopped = self.stopped.is_some_and(|at| dropped >= at + grace);
+        let hurried = conn.to_server.ended || conn.reset || self.cut || stopped;
+        let Some(shut) = conn.shut else {
+            assert!(hurried || conn.is_full(), "dropped without a word");
+            return;
+        };
         let mut ends = owed.iter().scan(0, |end, message| {
             *end += message.len();
             Some(*end)
         });
         let taken = conn.taken.len();
+        let whole = taken == 0 || ends.any(|end| end == taken);
+        assert!(whole, "the last message is torn");
+        let heard = conn.heard.map_or(shut, |heard| heard.max(shut));
+        let patient = dropped - shut >= LINGER || dropped - heard >= SILENCE;
         assert!(
-            taken == 0 || ends.any(|end| end == taken),
-            "the last message is torn"
+            hurried || patient,
+            "closed before the peer could hear of it"
         );
-        let dropped = conn.dropped_at.unwrap();
-        let stopped = self
-            .stopped
-            .is_some_and(|at| dropped >= at + self.tick.limits.grace);
-        if !conn.to_server.ended && !conn.reset && !self.cut && !stopped {
-            let heard = conn.heard.map_or(shut, |heard| heard.max(shut));
-            let patient = dropped - shut >= LINGER || dropped - heard >= SILENCE;
-            assert!(patient, "closed before the peer could hear of it");
-        }
     }
 }
 
