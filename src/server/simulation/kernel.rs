@@ -345,7 +345,7 @@ impl World {
         let bytes = conn.to_client.data.drain(..n).collect();
         let over = conn.to_client.data.is_empty() && conn.to_client.ended;
         // As Linux does it: not for every byte, but when a good part is free.
-        if conn.starved && conn.to_client.room() * 3 >= conn.to_client.capacity {
+        if conn.starved && !conn.dropped && conn.to_client.room() * 3 >= conn.to_client.capacity {
             conn.starved = false;
             self.raise(
                 id,
