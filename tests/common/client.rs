@@ -1,0 +1,185 @@
+//! A client of either family, whose every call ends within the deadline.
+
+use std::io::{self, BufReader, Read, Write};
+use std::net::Shutdown;
+use std::time::Duration;
+
+use resound::Address;
+use socket2::{Domain, SockAddr, Socket, Type};
+
+use super::{DEADLINE, assert_same, bytes};
+
+/// A connected socket. Its methods panic when a test should fail.
+#[derive(Debug)]
+pub(crate) struct Client {
+    socket: Socket,
+}
+
+impl Client {
+    #[track_caller]
+    pub(crate) fn connect(address: &Address) -> Self {
+        Self::try_connect(address).expect("the server listens")
+    }
+
+    pub(crate) fn try_connect(address: &Address) -> io::Result<Self> {
+        Self::with_buffers(address, None)
+    }
+
+    /// A client whose kernel holds little for it in either direction.
+    #[track_caller]
+    pub(crate) fn with_small_buffers(address: &Address) -> Self {
+        Self::with_buffers(address, Some(32 * 1024)).expect("the server listens")
+    }
+
+    fn with_buffers(address: &Address, size: Option<usize>) -> io::Result<Self> {
+        let (domain, name) = match address {
+            Address::Tcp(address) => (Domain::for_address(*address), (*address).into()),
+            Address::Unix(path) => (Domain::UNIX, SockAddr::unix(path)?),
+        };
+        let socket = Socket::new(domain, Type::STREAM, None)?;
+        socket.set_read_timeout(Some(DEADLINE))?;
+        socket.set_write_timeout(Some(DEADLINE))?;
+        if let Some(size) = size {
+            socket.set_recv_buffer_size(size)?;
+            socket.set_send_buffer_size(size)?;
+        }
+        socket.connect(&name)?;
+        Ok(Self { socket })
+    }
+
+    /// The same connection, for another thread.
+    pub(crate) fn twin(&self) -> Self {
+        let socket = self.socket.try_clone().expect("there are descriptors");
+        Self { socket }
+    }
+
+    /// The address that the server knows it by.
+    pub(crate) fn name(&self) -> String {
+        let name = self.socket.local_addr().expect("it is connected");
+        name.as_socket().expect("it is TCP").to_string()
+    }
+
+    #[track_caller]
+    pub(crate) fn say(&self, bytes: impl AsRef<[u8]>) {
+        let sent = self.try_say(bytes.as_ref());
+        sent.expect("the server takes it");
+    }
+
+    pub(crate) fn try_say(&self, bytes: &[u8]) -> io::Result<()> {
+        (&self.socket).write_all(bytes)
+    }
+
+    /// Sends bytes of which the last one is urgent.
+    #[track_caller]
+    pub(crate) fn say_urgently(&self, bytes: &[u8]) {
+        let sent = self.socket.send_out_of_band(bytes);
+        assert_eq!(sent.expect("the kernel takes it"), bytes.len());
+    }
+
+    /// Sends until the kernel hasn't taken more for `patience`; returns what went out, which
+    /// is no more than 64 MiB.
+    pub(crate) fn say_all_it_can(&self, patience: Duration, rng: &mut fastrand::Rng) -> Vec<u8> {
+        let wait = |time| self.socket.set_write_timeout(Some(time));
+        wait(patience).expect("it is not zero");
+        let mut said = Vec::new();
+        while said.len() < 64 << 20 {
+            let chunk = bytes(rng, 16 * 1024);
+            match (&self.socket).write(&chunk) {
+                Ok(n) => said.extend_from_slice(&chunk[..n]),
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => break,
+                Err(e) => panic!("after {} bytes: {e}", said.len()),
+            }
+        }
+        wait(DEADLINE).expect("it is not zero");
+        said
+    }
+
+    /// Reads exactly this.
+    #[track_caller]
+    pub(crate) fn hears(&self, expected: impl AsRef<[u8]>) {
+        let expected = expected.as_ref();
+        let mut got = vec![0; expected.len()];
+        let mut filled = 0;
+        while filled < got.len() {
+            match (&self.socket).read(&mut got[filled..]) {
+                Ok(0) => break,
+                Ok(n) => filled += n,
+                Err(e) => {
+                    let short = got[..filled.min(60)].escape_ascii();
+                    panic!(
+                        "{e} after {filled} of {} bytes (\"{short}\")",
+                        expected.len()
+                    );
+                }
+            }
+        }
+        assert_same(&got[..filled], expected);
+    }
+
+    /// Reads to the end of the server's output.
+    #[track_caller]
+    pub(crate) fn rest(&self) -> Vec<u8> {
+        let mut rest = Vec::new();
+        let read = (&self.socket).read_to_end(&mut rest);
+        read.expect("the server ends its output");
+        rest
+    }
+
+    #[track_caller]
+    pub(crate) fn hears_the_end(&self) {
+        assert_same(&self.rest(), b"");
+    }
+
+    /// Asserts that nothing lies there to be read, nor an end.
+    #[track_caller]
+    pub(crate) fn has_heard_nothing(&self) {
+        let set = |on| self.socket.set_nonblocking(on);
+        set(true).expect("it can be set");
+        let read = (&self.socket).read(&mut [0; 100]);
+        set(false).expect("it can be set");
+        let error = read.map_err(|e| e.kind());
+        assert_eq!(error, Err(io::ErrorKind::WouldBlock));
+    }
+
+    /// Reads and forgets until the connection ends in whatever way.
+    pub(crate) fn drain(&self) {
+        let mut buffer = vec![0; 64 * 1024];
+        while (&self.socket).read(&mut buffer).is_ok_and(|n| n > 0) {}
+    }
+
+    /// What has arrived is read in lines.
+    pub(crate) fn lines(&self) -> BufReader<Socket> {
+        BufReader::new(self.twin().socket)
+    }
+
+    /// Ends its input; it can still read.
+    pub(crate) fn finish(&self) {
+        let shut = self.socket.shutdown(Shutdown::Write);
+        shut.expect("it is connected");
+    }
+
+    /// Leaves with a reset (TCP) in place of an end.
+    pub(crate) fn reset(self) {
+        let set = self.socket.set_linger(Some(Duration::ZERO));
+        set.expect("linger can be set");
+    }
+}
+
+/// Connects `count` chatters of a broadcast and returns when all are in the room.
+#[track_caller]
+pub(crate) fn join(address: &Address, count: usize) -> Vec<Client> {
+    let clients: Vec<Client> = (0..count).map(|_| Client::connect(address)).collect();
+    all_are_in(&clients);
+    clients
+}
+
+/// Returns when all clients, in the order of their coming, are in the room: a listener's clients
+/// are accepted in that order, so when the last one is heard all are.
+#[track_caller]
+pub(crate) fn all_are_in(clients: &[Client]) {
+    let (last, others) = clients.split_last().expect("there is somebody");
+    last.say("all here\n");
+    for client in others {
+        client.hears("all here\n");
+    }
+}

@@ -1,0 +1,125 @@
+//! What the tests share: servers on a thread, the real binary, clients that can't hang.
+//!
+//! Nothing here waits by sleeping for a time that should be enough: either there is an event to
+//! wait for, or [`eventually`] asks again and again until a deadline that only a failure reaches.
+
+#![allow(dead_code, reason = "no test file uses all of it")]
+
+pub(crate) mod client;
+pub(crate) mod flood;
+pub(crate) mod program;
+pub(crate) mod running;
+pub(crate) mod trouble;
+pub(crate) mod watched;
+
+use std::ops::Range;
+use std::path::PathBuf;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use resound::Address;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use tempfile::TempDir;
+
+/// What takes longer has failed.
+pub(crate) const DEADLINE: Duration = Duration::from_secs(20);
+
+/// Waits for what no event tells.
+pub(crate) fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
+    let deadline = Instant::now() + DEADLINE;
+    while !holds() {
+        assert!(Instant::now() < deadline, "not in time: {what}");
+        thread::sleep(Duration::from_millis(2));
+    }
+}
+
+/// Waits until a value has stopped changing for a while.
+pub(crate) fn settled<T: PartialEq>(what: &str, mut value: impl FnMut() -> T) -> T {
+    let (mut last, mut since) = (value(), Instant::now());
+    eventually(what, || {
+        let now = value();
+        if now != last {
+            (last, since) = (now, Instant::now());
+        }
+        since.elapsed() >= Duration::from_millis(250)
+    });
+    last
+}
+
+/// A generator whose seed a failing test prints; `SEED=…` runs it again.
+pub(crate) fn random() -> fastrand::Rng {
+    let seed = match std::env::var("SEED") {
+        Ok(text) => text.parse().expect("SEED is a number"),
+        Err(_) => fastrand::u64(..),
+    };
+    eprintln!("SEED={seed}");
+    fastrand::Rng::with_seed(seed)
+}
+
+/// Bytes of all values.
+pub(crate) fn bytes(rng: &mut fastrand::Rng, length: usize) -> Vec<u8> {
+    let mut bytes = vec![0; length];
+    rng.fill(&mut bytes);
+    bytes
+}
+
+/// So many of them as is chosen from a range.
+pub(crate) fn some_bytes(rng: &mut fastrand::Rng, lengths: Range<usize>) -> Vec<u8> {
+    let length = rng.usize(lengths);
+    bytes(rng, length)
+}
+
+/// Compares without printing megabytes.
+#[track_caller]
+pub(crate) fn assert_same(got: &[u8], expected: &[u8]) {
+    if got == expected {
+        return;
+    }
+    let pairs = got.iter().zip(expected);
+    let at = pairs.take_while(|(a, b)| a == b).count();
+    let show = |bytes: &[u8]| {
+        let near = &bytes[at.min(bytes.len())..bytes.len().min(at + 60)];
+        near.escape_ascii().to_string()
+    };
+    panic!(
+        "{} bytes instead of {} differ from byte {at} on: \"{}\" instead of \"{}\"",
+        got.len(),
+        expected.len(),
+        show(got),
+        show(expected)
+    );
+}
+
+/// Makes room for the clients and the server of a crowded test in one process.
+pub(crate) fn allow_many_descriptors() {
+    let maximum = getrlimit(Resource::Nofile).maximum;
+    let raised = Rlimit {
+        current: maximum,
+        maximum,
+    };
+    setrlimit(Resource::Nofile, raised).expect("up to the hard limit it is allowed");
+}
+
+/// A folder of a test's own; it is removed when dropped.
+#[derive(Debug)]
+pub(crate) struct Folder(TempDir);
+
+impl Folder {
+    pub(crate) fn new() -> Self {
+        Self(tempfile::tempdir().expect("there is room"))
+    }
+
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.0.path().join(name)
+    }
+
+    /// The path of something in it as an address to listen on.
+    pub(crate) fn unix(&self, name: &str) -> String {
+        format!("unix:{}", self.path(name).display())
+    }
+
+    /// The same as an address to connect to.
+    pub(crate) fn address(&self, name: &str) -> Address {
+        Address::Unix(self.path(name).into())
+    }
+}

@@ -1,0 +1,242 @@
+//! The real binary as a process, and what the system knows of it.
+
+use std::fs;
+use std::io::{BufRead, BufReader, Read};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::{Arc, Mutex};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use resound::Address;
+use rustix::process::{Pid, Signal, kill_process};
+
+use super::client::Client;
+use super::eventually;
+
+const BINARY: &str = env!("CARGO_BIN_EXE_resound");
+
+/// A process of the binary; it is killed when dropped.
+#[derive(Debug)]
+pub(crate) struct Program {
+    child: Child,
+    /// The lines it has written to standard error.
+    log: Arc<Mutex<Vec<String>>>,
+    logger: Option<JoinHandle<()>>,
+}
+
+/// How a process ended, and what it had to say.
+#[derive(Debug)]
+pub(crate) struct Ended {
+    pub(crate) code: Option<i32>,
+    pub(crate) stdout: String,
+    pub(crate) log: Vec<String>,
+}
+
+/// Runs the binary with arguments with which it ends by itself.
+#[track_caller]
+pub(crate) fn run(args: &[&str]) -> Ended {
+    Program::spawn(command(args)).wait()
+}
+
+/// The binary with these arguments, its output captured, in an environment that says nothing
+/// of logs.
+fn command(args: &[&str]) -> Command {
+    let mut command = Command::new(BINARY);
+    command.args(args);
+    plain(command)
+}
+
+/// The same, started by a script of sh as `exec "$0" "$@"`.
+fn in_shell(script: &str, args: &[&str]) -> Command {
+    let mut command = Command::new("sh");
+    command.args(["-c", script, BINARY]).args(args);
+    plain(command)
+}
+
+fn plain(mut command: Command) -> Command {
+    for name in ["RUST_LOG", "RUST_LOG_STYLE", "NO_COLOR", "CLICOLOR_FORCE"] {
+        command.env_remove(name);
+    }
+    command
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    command
+}
+
+impl Program {
+    /// Starts it; it is ready.
+    #[track_caller]
+    pub(crate) fn start(args: &[&str]) -> Self {
+        Self::spawn(command(args)).ready()
+    }
+
+    /// The same with variables in its environment.
+    #[track_caller]
+    pub(crate) fn start_with(variables: &[(&str, &str)], args: &[&str]) -> Self {
+        let mut command = command(args);
+        command.envs(variables.iter().copied());
+        Self::spawn(command)
+    }
+
+    /// Starts it through a script of sh that ends with `exec "$0" "$@"`.
+    #[track_caller]
+    pub(crate) fn start_in_shell(script: &str, args: &[&str]) -> Self {
+        Self::spawn(in_shell(script, args))
+    }
+
+    /// Starts it with a standard error whose reader goes once it is ready.
+    #[track_caller]
+    pub(crate) fn start_with_deaf_stderr(args: &[&str]) -> Self {
+        let mut child = command(args).spawn().expect("it starts");
+        let mut lines = BufReader::new(child.stderr.take().expect("it is piped")).lines();
+        let ready = lines.any(|line| line.is_ok_and(|line| line.contains("ready")));
+        assert!(ready, "it has ended");
+        Self {
+            child,
+            log: Arc::default(),
+            logger: None,
+        }
+    }
+
+    #[track_caller]
+    fn spawn(mut command: Command) -> Self {
+        let mut child = command.spawn().expect("it starts");
+        let lines = BufReader::new(child.stderr.take().expect("it is piped")).lines();
+        let log = Arc::new(Mutex::new(Vec::new()));
+        let copy = Arc::clone(&log);
+        let logger = thread::spawn(move || {
+            for line in lines.map_while(Result::ok) {
+                copy.lock().expect("nobody panics with it").push(line);
+            }
+        });
+        Self {
+            child,
+            log,
+            logger: Some(logger),
+        }
+    }
+
+    /// Waits until it says that it is ready.
+    #[track_caller]
+    pub(crate) fn ready(mut self) -> Self {
+        eventually("the ready line", || {
+            let ended = self.child.try_wait().expect("it is a child");
+            assert_eq!(ended, None, "{:#?}", self.log());
+            self.has_logged("ready")
+        });
+        self
+    }
+
+    /// The lines it has logged so far.
+    pub(crate) fn log(&self) -> Vec<String> {
+        self.log.lock().expect("nobody panics with it").clone()
+    }
+
+    pub(crate) fn has_logged(&self, text: &str) -> bool {
+        self.log().iter().any(|line| line.contains(text))
+    }
+
+    /// The addresses that it says it listens on.
+    pub(crate) fn addresses(&self) -> Vec<Address> {
+        let log = self.log();
+        let after = |line: &String| Some(line.split_once("listening on ")?.1.to_owned());
+        log.iter().filter_map(after).map(|a| parse(&a)).collect()
+    }
+
+    /// The first of them.
+    #[track_caller]
+    pub(crate) fn address(&self) -> Address {
+        self.addresses().swap_remove(0)
+    }
+
+    #[track_caller]
+    pub(crate) fn connect(&self) -> Client {
+        Client::connect(&self.address())
+    }
+
+    #[track_caller]
+    pub(crate) fn signal(&self, signal: Signal) {
+        let sent = kill_process(Pid::from_child(&self.child), signal);
+        sent.expect("it hasn't been waited for");
+    }
+
+    #[track_caller]
+    pub(crate) fn terminate(self) -> Ended {
+        self.signal(Signal::TERM);
+        self.wait()
+    }
+
+    /// Waits for its end.
+    #[track_caller]
+    pub(crate) fn wait(mut self) -> Ended {
+        let mut status: Option<ExitStatus> = None;
+        eventually("the program's end", || {
+            status = self.child.try_wait().expect("it is a child");
+            status.is_some()
+        });
+        if let Some(logger) = self.logger.take() {
+            logger.join().expect("it only collects");
+        }
+        let mut stdout = String::new();
+        let pipe = self.child.stdout.as_mut().expect("it is piped");
+        pipe.read_to_string(&mut stdout).expect("it is text");
+        Ended {
+            code: status.and_then(|s| s.code()),
+            stdout,
+            log: self.log(),
+        }
+    }
+
+    /// What is in a file about it in /proc.
+    fn proc(&self, file: &str) -> String {
+        let path = format!("/proc/{}/{file}", self.child.id());
+        fs::read_to_string(path).expect("it runs")
+    }
+
+    /// How many descriptors it has open.
+    pub(crate) fn descriptors(&self) -> usize {
+        let path = format!("/proc/{}/fd", self.child.id());
+        fs::read_dir(path).expect("it runs").count()
+    }
+
+    /// The most memory that was ever resident, in KiB (`VmHWM` in proc(5)).
+    pub(crate) fn peak_memory(&self) -> u64 {
+        let status = self.proc("status");
+        let line = status.lines().find_map(|l| l.strip_prefix("VmHWM:"));
+        let words = line.expect("Linux tells it").split_whitespace();
+        words.map_while(|w| w.parse::<u64>().ok()).sum()
+    }
+
+    /// CPU time used so far, in clock ticks: user and system time of proc(5), `stat`.
+    pub(crate) fn cpu_ticks(&self) -> u64 {
+        let stat = self.proc("stat");
+        let (_, after_name) = stat.rsplit_once(')').expect("there is a name");
+        let fields = after_name.split_whitespace().skip(11).take(2);
+        fields.map(|f| f.parse::<u64>().expect("a number")).sum()
+    }
+
+    /// Asserts that it sleeps: over a while it uses next to no CPU time.
+    #[track_caller]
+    pub(crate) fn assert_idle(&self) {
+        let before = self.cpu_ticks();
+        thread::sleep(Duration::from_millis(500));
+        let used = self.cpu_ticks() - before;
+        // A loop that spins uses all the 50 there are, or half of them beside another test.
+        assert!(used <= 5, "{used} ticks of CPU time in half a second");
+    }
+}
+
+impl Drop for Program {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn parse(text: &str) -> Address {
+    match text.strip_prefix("unix:") {
+        Some(path) => Address::Unix(std::path::Path::new(path).into()),
+        None => Address::Tcp(text.parse().expect("it is an address")),
+    }
+}

@@ -1,0 +1,116 @@
+//! A service in a glass box: what it receives is counted, and it can be held up.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, Sender, channel};
+
+use resound::{CloseReason, Outcome, Peer, Service};
+
+use super::client::Client;
+use super::{DEADLINE, eventually};
+
+/// Input that holds up the service until the test opens the gate.
+const WAIT: &[u8] = b"wait\n";
+
+/// The outside of the box.
+#[derive(Debug)]
+pub(crate) struct Watch {
+    counts: Arc<Counts>,
+    gate: Sender<()>,
+}
+
+#[derive(Debug, Default)]
+struct Counts {
+    received: AtomicU64,
+    waiting: AtomicBool,
+}
+
+/// `service`, which behaves as ever, and the means to watch it.
+pub(crate) fn watched<S: Service>(service: S) -> (Watched<S>, Watch) {
+    let (sender, gate) = channel();
+    let counts = Arc::new(Counts::default());
+    let watch = Watch {
+        counts: Arc::clone(&counts),
+        gate: sender,
+    };
+    let watched = Watched {
+        service,
+        counts,
+        gate,
+    };
+    (watched, watch)
+}
+
+impl Watch {
+    /// Bytes that the service was given so far.
+    pub(crate) fn received(&self) -> u64 {
+        self.counts.received.load(Ordering::SeqCst)
+    }
+
+    /// Holds up the server while `meanwhile` runs: what clients do in it, the server finds done
+    /// when it looks for events next.
+    pub(crate) fn while_held_up(&self, gatekeeper: &Client, meanwhile: impl FnOnce()) {
+        gatekeeper.say(WAIT);
+        eventually("the service being held up", || {
+            self.counts.waiting.load(Ordering::SeqCst)
+        });
+        meanwhile();
+        self.gate.send(()).expect("the service waits for it");
+    }
+}
+
+/// The inside of the box.
+#[derive(Debug)]
+pub(crate) struct Watched<S> {
+    service: S,
+    counts: Arc<Counts>,
+    gate: Receiver<()>,
+}
+
+impl<S: Service> Service for Watched<S> {
+    type Session = S::Session;
+
+    fn open(&mut self, peer: &Peer<'_>) -> (Self::Session, Outcome<'_>) {
+        self.service.open(peer)
+    }
+
+    fn receive<'a>(&'a mut self, session: &'a mut S::Session, input: &'a [u8]) -> Outcome<'a> {
+        let length = input.len() as u64;
+        self.counts.received.fetch_add(length, Ordering::SeqCst);
+        if input == WAIT {
+            self.counts.waiting.store(true, Ordering::SeqCst);
+            let opened = self.gate.recv_timeout(DEADLINE);
+            opened.expect("the test opens the gate");
+            self.counts.waiting.store(false, Ordering::SeqCst);
+        }
+        self.service.receive(session, input)
+    }
+
+    fn end<'a>(&'a mut self, session: &'a mut S::Session) -> Outcome<'a> {
+        self.service.end(session)
+    }
+
+    fn close(&mut self, session: S::Session, reason: CloseReason) {
+        self.service.close(session, reason);
+    }
+
+    fn published(&self) -> u64 {
+        self.service.published()
+    }
+
+    fn shared<'a>(&'a self, session: &'a S::Session) -> [&'a [u8]; 2] {
+        self.service.shared(session)
+    }
+
+    fn advance(&mut self, session: &mut S::Session, written: usize) {
+        self.service.advance(session, written);
+    }
+
+    fn lag(&self, session: &S::Session) -> u64 {
+        self.service.lag(session)
+    }
+
+    fn unfinished(&self, session: &S::Session) -> usize {
+        self.service.unfinished(session)
+    }
+}
