@@ -95,7 +95,7 @@ fn by_default_there_are_no_more_clients_than_descriptors() {
     let script = r#"ulimit -n 64; exec "$0" "$@""#;
     let program = Program::start_in_shell(script, &["echo", "-l", "127.0.0.1:0"]).ready();
     assert!(
-        program.has_logged("at most 32 clients"),
+        program.has_logged("up to 32 clients"),
         "{:?}",
         program.log()
     );
