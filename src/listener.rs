@@ -11,7 +11,7 @@ use std::sync::Arc;
 use mio::net::{TcpListener, UnixListener};
 use mio::{Interest, Registry, Token};
 use rustix::io::Errno;
-use socket2::{Domain, Protocol, SockAddr, Type};
+use socket2::{Domain, Protocol, SockAddr, SockRef, Type};
 
 use crate::address::Address;
 use crate::net::Socket;
@@ -154,6 +154,8 @@ impl Listener {
             }
             Kind::Unix(listener, _) => {
                 let (stream, _) = listener.accept()?;
+                // Here it isn't inherited; kernels without urgent data on Unix sockets refuse it.
+                let _ = SockRef::from(&stream).set_out_of_band_inline(true);
                 Ok((Socket::Unix(stream), self.address.clone()))
             }
         }

@@ -132,7 +132,7 @@ fn a_second_stop_ends_it_at_once() {
 }
 
 #[test]
-fn who_never_stops_sending_doesn_t_keep_it_from_ending() {
+fn who_never_stops_sending_cannot_keep_it_from_ending() {
     let server = Running::echo();
     let client = server.connect();
     let flooder = client.twin();

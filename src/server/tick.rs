@@ -238,14 +238,15 @@ impl<S: Service, N: Net> Tick<S, N> {
                 self.buffer.bytes(),
                 self.limits.high_water,
             );
-            if connection.wants_flush(&self.service) && connection.waiting() > 0 {
+            if connection.waiting() > 0 && connection.wants_flush(&self.service) {
                 connection.flush(&mut self.service);
             }
             self.after(key);
             self.count_last_turn();
         }
-        if self.turns.is_empty() && matches!(self.stop, Stop::LastTurns(..)) {
-            self.drain_all(); // the others left before theirs
+        // There may be no more last turns: the others have left before theirs, or can't be read.
+        if (self.turns.is_empty() || held) && matches!(self.stop, Stop::LastTurns(..)) {
+            self.drain_all();
         }
     }
 

@@ -47,7 +47,7 @@ fn broadcast_survives_every_order_of_events() {
     for_each_seed(|seed| {
         let mut rng = Rng::with_seed(seed);
         let max_message = length(&mut rng, 200) + 1;
-        let segment = length(&mut rng, 300) + 1;
+        let segment = 1 << rng.u32(..9);
         let inner = Broadcast::with_segments(max_message, segment);
         let service = Watched::new(inner, max_message);
         let bound = (max_message + 2 * segment) as u64;
