@@ -57,7 +57,6 @@
 //! | `config.rs`, `address.rs`, `close.rs` | plain values: settings, addresses, reasons and counters |
 //! | `server/mod.rs` | [`Server`] and [`Handle`]: bind, run, stop |
 //! | `server/tick.rs` | the loop: wait, accept, flush, read, publish, expire, reap; stopping |
-//! | `server/buffer.rs` | what every turn reads into |
 //! | `server/accept.rs`, `server/deadline.rs` | two of its phases, with what they remember |
 //! | `connection.rs` | one client: stream, latched readiness, outbox, session; its endings |
 //! | `net.rs` | the kernel as the tick sees it; its production form over `mio::Poll` |
@@ -65,6 +64,7 @@
 //! | `service/mod.rs` | the [`Service`] trait |
 //! | `service/echo.rs`, `service/broadcast.rs` | a service each |
 //! | `service/log.rs` | the shared byte log of broadcast |
+//! | `aligned.rs` | the memory that bulk is read into and written from |
 //! | `server/simulation/` | tests: a kernel made up from a seed, and clients that misbehave |
 //!
 //! Who knows whom: `main → cli`; `server → connection → service → log`; `server → net → listener`.
@@ -92,6 +92,7 @@
 //! change of interest after registration, no clock outside `net.rs`, no `unsafe`.
 
 mod address;
+mod aligned;
 mod close;
 mod config;
 mod connection;

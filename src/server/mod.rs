@@ -1,7 +1,6 @@
 //! The server: its public face over the tick, and the ways to stop it.
 
 mod accept;
-mod buffer;
 mod deadline;
 mod tick;
 

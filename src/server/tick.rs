@@ -11,9 +11,9 @@ use log::{debug, info, warn};
 use slab::Slab;
 
 use super::accept::Acceptor;
-use super::buffer::Buffer;
 use super::deadline::{Holding, Lingering, remaining};
 use crate::address::Address;
+use crate::aligned::Aligned;
 use crate::close::{CloseReason, Stats};
 use crate::config::Config;
 use crate::connection::Connection;
@@ -83,7 +83,7 @@ pub(super) struct Tick<S: Service, N: Net> {
     pub(super) acceptor: Acceptor,
     events: Vec<Event>,
     /// Every turn reads into this.
-    buffer: Buffer,
+    buffer: Aligned,
     /// Clients that could be read, in the order of their turns.
     turns: VecDeque<usize>,
     /// Clients whose streams take output again.
@@ -104,7 +104,7 @@ impl<S: Service, N: Net> Tick<S, N> {
     pub(super) fn new(net: N, listeners: usize, service: S, limits: Limits) -> Self {
         Self {
             net,
-            buffer: Buffer::new(limits.turn),
+            buffer: Aligned::zeroed(limits.turn),
             offered: service.published(),
             service,
             limits,
@@ -235,7 +235,7 @@ impl<S: Service, N: Net> Tick<S, N> {
             let connection = &mut client.connection;
             connection.turn(
                 &mut self.service,
-                self.buffer.bytes(),
+                self.buffer.bytes_mut(),
                 self.limits.high_water,
             );
             if connection.waiting() > 0 && connection.wants_flush(&self.service) {

@@ -13,6 +13,8 @@
 
 use std::collections::VecDeque;
 
+use crate::aligned::Aligned;
+
 /// An append-only sequence of bytes at absolute positions, in segments of equal size.
 #[derive(Debug)]
 pub(super) struct Log {
@@ -26,12 +28,12 @@ pub(super) struct Log {
     cursors: usize,
     caught_up: usize,
     /// The buffer of the segment freed last, to be filled again.
-    spare: Vec<u8>,
+    spare: Aligned,
 }
 
 #[derive(Debug, Default)]
 struct Segment {
-    bytes: Vec<u8>,
+    bytes: Aligned,
     readers: usize,
 }
 
@@ -45,7 +47,7 @@ impl Log {
             shift: size.trailing_zeros(),
             cursors: 0,
             caught_up: 0,
-            spare: Vec::new(),
+            spare: Aligned::default(),
         }
     }
 
@@ -70,12 +72,12 @@ impl Log {
             self.caught_up = 0;
             let tail = self.segments.len() - 1;
             let tail = &mut self.segments[tail].bytes;
-            if tail.capacity() == 0 {
+            if !tail.is_allocated() {
                 *tail = std::mem::take(&mut self.spare);
-                tail.reserve_exact(size);
+                tail.allocate(size);
             }
             let (now, later) = bytes.split_at(bytes.len().min(size - tail.len()));
-            tail.extend_from_slice(now);
+            tail.extend(now);
             bytes = later;
             if tail.len() == size {
                 self.segments.push_back(Segment::default());
@@ -129,7 +131,7 @@ impl Log {
         let segment = self.segment(from);
         let start = self.position(segment);
         let end = to.min(start + self.size() as u64);
-        &self.segments[segment].bytes[offset(from, start)..offset(end, start)]
+        &self.segments[segment].bytes.bytes()[offset(from, start)..offset(end, start)]
     }
 
     /// The byte before `position`, which is not the start of the log.
@@ -192,7 +194,7 @@ mod tests {
         let end = log.end();
         log.forward(&mut cursor, end);
         assert_eq!((log.segments.len(), log.start(), log.end()), (1, 40, 40));
-        assert_eq!((log.spare.len(), log.spare.capacity()), (0, 4));
+        assert!(log.spare.is_allocated() && log.spare.len() == 0);
     }
 
     #[test]
