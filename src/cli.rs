@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use bytesize::ByteSize;
 use clap::error::ErrorKind;
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, CommandFactory, Parser, Subcommand};
 use resound::{Config, ListenAddress};
 
 /// A plain echo or broadcast service over TCP and Unix sockets: one thread, bounded memory,
@@ -21,7 +21,7 @@ pub(crate) struct Cli {
     #[command(subcommand)]
     pub(crate) command: Command,
 
-    /// Log each client that comes and goes; twice for more
+    /// Log each client that comes and goes; twice: each pass of the loop, too
     #[arg(short, long, global = true, action = clap::ArgAction::Count, conflicts_with = "quiet")]
     verbose: u8,
 
@@ -130,7 +130,15 @@ impl BroadcastArgs {
 
 /// The arguments, or the exit code: 0 after help, 2 after bad usage.
 pub(crate) fn parse() -> Result<Cli, ExitCode> {
-    Cli::try_parse().map_err(|e| {
+    let checked = Cli::try_parse().and_then(|cli| {
+        // Global options, one before and one after the subcommand, escape `conflicts_with`.
+        if cli.quiet && cli.verbose > 0 {
+            let text = "the argument '--quiet' cannot be used with '--verbose'";
+            return Err(Cli::command().error(ErrorKind::ArgumentConflict, text));
+        }
+        Ok(cli)
+    });
+    checked.map_err(|e| {
         // A closed standard stream is no reason to fail in another way.
         let _ = match e.kind() {
             ErrorKind::ValueValidation | ErrorKind::InvalidValue => {
@@ -172,7 +180,7 @@ impl FromStr for Time {
 
     fn from_str(text: &str) -> Result<Self, String> {
         /// Beyond this a deadline means nothing, and clocks overflow.
-        const LONGEST: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
+        const LONGEST: Duration = Duration::from_secs(100 * 31_557_600);
         match humantime::parse_duration(text) {
             Ok(time) if time <= LONGEST => Ok(Self(time)),
             Ok(_) => Err("longer than a hundred years".to_owned()),
@@ -214,7 +222,6 @@ fn max_message(text: &str) -> Result<u64, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use clap::CommandFactory;
 
     fn broadcast(args: &[&str]) -> Result<(BroadcastArgs, &'static str), String> {
         let all = ["resound", "broadcast"].iter().chain(args);
@@ -286,7 +293,7 @@ mod tests {
             ("--high-water=much", "expected a size"),
             ("--high-water=-1", "expected a size"),
             ("--grace=5", "expected a duration"),
-            ("--grace=200y", "hundred years"),
+            ("--grace=101years", "hundred years"),
             ("--max-message=0", "at least a byte"),
             ("--max-message=2GiB", "larger than 1GiB"),
             ("--patience=forever", "expected a duration"),

@@ -9,7 +9,7 @@ use std::io::{self, IoSlice};
 
 use crate::close::CloseReason;
 use crate::net::{Readiness, Stream};
-use crate::service::{Outcome, Peer, Service, Then};
+use crate::service::{Peer, Service, Then};
 
 /// A stream, what it is ready for, and the private output that it didn't take yet.
 #[derive(Debug)]
@@ -18,6 +18,9 @@ struct Link<T> {
     ready: Readiness,
     /// Private unsent bytes. An empty outbox owns no memory.
     outbox: VecDeque<u8>,
+    /// Writing has failed, for this reason. What had arrived before is still read; what is
+    /// written goes nowhere.
+    broken: Option<CloseReason>,
     received: u64,
     sent: u64,
 }
@@ -26,13 +29,14 @@ impl<T: Stream> Link<T> {
     /// One read; `None` when there is nothing to read now, 0 at the end of input.
     ///
     /// A short read means that the kernel's buffer is empty, which saves the second read that
-    /// would say so; unless the end lies behind it ([`Readiness::ending`]): of that the kernel
-    /// has already told.
+    /// would say so; unless the end lies behind it ([`Readiness::ending`]), of which the kernel
+    /// has already told, or the stream stops reads for other reasons too.
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<Option<usize>> {
         loop {
             match self.stream.read(buffer) {
                 Ok(n) => {
-                    self.ready.readable = n == buffer.len() || (self.ready.ending && n > 0);
+                    let more = self.ready.ending || !self.stream.short_read_drains();
+                    self.ready.readable = n == buffer.len() || (n > 0 && more);
                     self.received += n as u64;
                     return Ok(Some(n));
                 }
@@ -49,9 +53,9 @@ impl<T: Stream> Link<T> {
 
     /// One write; how many bytes the kernel took. A short write means that its buffer is full,
     /// and it will tell when there is room again.
-    fn write(&mut self, [first, second]: [&[u8]; 2]) -> io::Result<usize> {
+    fn write(&mut self, [first, second]: [&[u8]; 2]) -> usize {
         let wanted = first.len() + second.len();
-        loop {
+        while self.broken.is_none() {
             let result = if second.is_empty() {
                 self.stream.write(first)
             } else {
@@ -59,47 +63,55 @@ impl<T: Stream> Link<T> {
                     .write_vectored(&[IoSlice::new(first), IoSlice::new(second)])
             };
             match result {
-                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                Ok(0) => self.break_off(&io::ErrorKind::WriteZero.into()),
                 Ok(n) => {
                     self.ready.writable = n == wanted;
                     self.sent += n as u64;
-                    return Ok(n);
+                    return n;
                 }
                 Err(e) if e.kind() == io::ErrorKind::WouldBlock => {
                     self.ready.writable = false;
-                    return Ok(0);
+                    return 0;
                 }
                 Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
-                Err(e) => return Err(e),
+                Err(e) => self.break_off(&e),
             }
         }
+        wanted
+    }
+
+    /// Nothing more can be written; what there is to read is read to its end.
+    fn break_off(&mut self, error: &io::Error) {
+        self.broken = Some(CloseReason::of(error));
+        self.ready = Readiness {
+            readable: true,
+            writable: true,
+            ending: true,
+        };
     }
 
     /// Sends private output: straight from where it lies if nothing is before it (`direct`),
     /// and the rest, or all, by way of the outbox.
-    fn send(&mut self, reply: [&[u8]; 2], direct: bool) -> io::Result<()> {
+    fn send(&mut self, reply: [&[u8]; 2], direct: bool) {
         if reply[0].is_empty() && reply[1].is_empty() {
-            return Ok(());
+            return;
         }
         let direct = direct && self.outbox.is_empty() && self.ready.writable;
-        let taken = if direct { self.write(reply)? } else { 0 };
+        let taken = if direct { self.write(reply) } else { 0 };
         let [first, second] = cut(reply, taken);
         self.outbox.extend(first);
         self.outbox.extend(second);
-        Ok(())
     }
 
     /// One write from the outbox.
-    fn send_waiting(&mut self) -> io::Result<()> {
-        let outbox = std::mem::take(&mut self.outbox);
+    fn send_waiting(&mut self) {
+        let mut outbox = std::mem::take(&mut self.outbox);
         let (first, second) = outbox.as_slices();
-        let result = self.write([first, second]);
-        self.outbox = outbox;
-        self.outbox.drain(..result?);
-        if self.outbox.is_empty() {
-            self.outbox = VecDeque::new();
+        let taken = self.write([first, second]);
+        outbox.drain(..taken);
+        if !outbox.is_empty() {
+            self.outbox = outbox;
         }
-        Ok(())
     }
 }
 
@@ -160,11 +172,12 @@ impl<T: Stream, S> Connection<T, S> {
             stream,
             ready,
             outbox: VecDeque::new(),
+            broken: None,
             received: 0,
             sent: 0,
         };
         let (session, outcome) = service.open(peer);
-        let result = link.send(outcome.reply, true);
+        link.send(outcome.reply, true);
         let then = outcome.then;
         let mut connection = Self {
             link,
@@ -173,7 +186,7 @@ impl<T: Stream, S> Connection<T, S> {
             ended: false,
             shut: false,
         };
-        connection.follow(service, result.map(|()| then));
+        connection.follow(service, then);
         connection
     }
 
@@ -199,13 +212,13 @@ impl<T: Stream, S> Connection<T, S> {
         let mut budget = buffer.len();
         while budget > 0 && self.wants_turn(service, high_water) {
             match self.link.read(&mut buffer[..budget]) {
-                Ok(None) => {}
+                Ok(None) => self.run_dry(),
                 Ok(Some(0)) => self.end_input(service),
                 Ok(Some(n)) => {
                     self.receive(service, &buffer[..n]);
                     budget -= n;
                 }
-                Err(e) => self.fail(&e),
+                Err(e) => self.fail(CloseReason::of(&e)),
             }
         }
     }
@@ -236,8 +249,16 @@ impl<T: Stream, S> Connection<T, S> {
         };
         let between = service.unfinished(session) == 0;
         let outcome = service.receive(session, input);
-        let result = answer(&mut self.link, &outcome, between);
-        self.follow(service, result);
+        self.link.send(outcome.reply, between);
+        let then = outcome.then;
+        self.follow(service, then);
+    }
+
+    /// There is no more input for now; if writing has failed before, there never will be.
+    fn run_dry(&mut self) {
+        if let Some(reason) = self.link.broken {
+            self.fail(reason);
+        }
     }
 
     /// The peer has ended its input: what it is owed goes out, then it is closed.
@@ -246,24 +267,25 @@ impl<T: Stream, S> Connection<T, S> {
         V: Service<Session = S>,
     {
         self.ended = true;
+        self.run_dry();
         if let (State::Serving, Some(session)) = (self.state, self.session.as_mut()) {
             let between = service.unfinished(session) == 0;
             let outcome = service.end(session);
-            let result = answer(&mut self.link, &outcome, between);
-            self.follow(service, result);
+            self.link.send(outcome.reply, between);
+            let then = outcome.then;
+            self.follow(service, then);
             self.drain(service, CloseReason::PeerClosed);
         }
         self.settle(service);
     }
 
-    fn follow<V>(&mut self, service: &mut V, result: io::Result<Then>)
+    fn follow<V>(&mut self, service: &mut V, then: Then)
     where
         V: Service<Session = S>,
     {
-        match result {
-            Ok(Then::Continue) => {}
-            Ok(Then::Close(reason)) => self.part(service, reason),
-            Err(e) => self.fail(&e),
+        match then {
+            Then::Continue => {}
+            Then::Close(reason) => self.part(service, reason),
         }
     }
 
@@ -272,24 +294,18 @@ impl<T: Stream, S> Connection<T, S> {
     where
         V: Service<Session = S>,
     {
-        while self.link.ready.writable {
-            match self.write_next(service) {
-                Ok(true) => {}
-                Ok(false) => break,
-                Err(e) => return self.fail(&e),
-            }
-        }
+        while self.link.ready.writable && self.write_next(service) {}
         self.settle(service);
     }
 
     /// One write: private output first, but never within a message of the shared output.
     /// False when nothing is owed.
-    fn write_next<V>(&mut self, service: &mut V) -> io::Result<bool>
+    fn write_next<V>(&mut self, service: &mut V) -> bool
     where
         V: Service<Session = S>,
     {
-        if matches!(self.state, State::Closed(_)) {
-            return Ok(false);
+        if self.is_closed() {
+            return false;
         }
         let waiting = !self.link.outbox.is_empty();
         if let Some(session) = self.session.as_mut() {
@@ -300,15 +316,15 @@ impl<T: Stream, S> Connection<T, S> {
             };
             let shared = limit(service.shared(session), most);
             if !shared[0].is_empty() {
-                let written = self.link.write(shared)?;
+                let written = self.link.write(shared);
                 service.advance(session, written);
-                return Ok(true);
+                return true;
             }
         }
         if waiting {
-            self.link.send_waiting()?;
+            self.link.send_waiting();
         }
-        Ok(waiting)
+        waiting
     }
 
     /// Takes no more input; once all that it is owed is out, the client is closed.
@@ -328,6 +344,9 @@ impl<T: Stream, S> Connection<T, S> {
     where
         V: Service<Session = S>,
     {
+        if self.is_closed() {
+            return;
+        }
         let Some(mut session) = self.session.take() else {
             return;
         };
@@ -338,6 +357,10 @@ impl<T: Stream, S> Connection<T, S> {
             self.link.outbox.extend(first);
             self.link.outbox.extend(second);
             let copied = first.len() + second.len();
+            assert!(
+                copied > 0,
+                "a service gives the rest of what it says is unfinished"
+            );
             service.advance(&mut session, copied);
             rest -= copied;
         }
@@ -356,7 +379,7 @@ impl<T: Stream, S> Connection<T, S> {
             && self.link.outbox.is_empty()
             && service.lag(session) == 0
         {
-            return self.part(service, reason);
+            return self.part(service, self.link.broken.unwrap_or(reason));
         }
         let State::Parting(reason) = self.state else {
             return;
@@ -369,7 +392,7 @@ impl<T: Stream, S> Connection<T, S> {
         } else if !self.shut {
             self.shut = true;
             if let Err(e) = self.link.stream.shutdown_write() {
-                self.fail(&e);
+                self.fail(CloseReason::of(&e));
             }
         }
     }
@@ -382,10 +405,10 @@ impl<T: Stream, S> Connection<T, S> {
     }
 
     /// An error ends the connection; on the way out, what it was closed for stays the reason.
-    fn fail(&mut self, error: &io::Error) {
+    fn fail(&mut self, error: CloseReason) {
         let reason = match self.state {
             State::Parting(reason) | State::Closed(reason) => reason,
-            State::Serving | State::Draining(_) => CloseReason::of(error),
+            State::Serving | State::Draining(_) => error,
         };
         self.state = State::Closed(reason);
     }
@@ -455,17 +478,11 @@ impl<T: Stream, S> Connection<T, S> {
     }
 }
 
-/// Sends what a service replied.
-fn answer<T: Stream>(link: &mut Link<T>, outcome: &Outcome<'_>, between: bool) -> io::Result<Then> {
-    link.send(outcome.reply, between)?;
-    Ok(outcome.then)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::address::Address;
-    use crate::service::Echo;
+    use crate::service::{Echo, Outcome};
     use std::io::{ErrorKind, Read, Write};
 
     /// What a scripted stream answers to one call.
@@ -491,6 +508,7 @@ mod tests {
         sent: Vec<u8>,
         shut: bool,
         calls: usize,
+        cuts_reads: bool,
     }
 
     impl Read for Script {
@@ -534,6 +552,10 @@ mod tests {
     }
 
     impl Stream for Script {
+        fn short_read_drains(&self) -> bool {
+            !self.cuts_reads
+        }
+
         fn shutdown_write(&mut self) -> io::Result<()> {
             self.shut = true;
             Ok(())
@@ -721,7 +743,7 @@ mod tests {
         ];
         for (reads, writes) in scripts {
             let mut bench = echo(reads, writes);
-            bench.turn(ENDING).flush();
+            bench.turn(ENDING).flush().turn(Readiness::default());
             assert_eq!(bench.connection.state, reset, "{reads:?} {writes:?}");
             let calls = bench.connection.link.stream.calls;
             bench.turn(ENDING).flush();
@@ -736,6 +758,52 @@ mod tests {
     }
 
     #[test]
+    fn what_arrived_before_a_reset_is_still_given_to_the_service() {
+        let reads = [Give(b"a"), Give(b"b"), Give(b"go")];
+        let mut bench = polite(b"<one>", &reads, &[Take(3), Fail(BrokenPipe)]);
+        bench.connection.latch(READABLE);
+        bench.flush();
+        assert!(bench.wants_turn() && !bench.connection.is_closed());
+        assert_eq!(bench.connection.lag(&bench.service), 0);
+        bench.turn(Readiness::default());
+        assert_eq!(bench.service.heard, b"abgo");
+        assert_eq!(bench.sent(), "hi ");
+        bench.turn(READABLE);
+        assert_eq!(
+            bench.connection.finish(&mut bench.service),
+            Some(CloseReason::Done)
+        );
+        let mut bench = echo(&[Give(b"a"), Give(b"b"), End], &[Fail(BrokenPipe)]);
+        bench.turn(READABLE);
+        assert_eq!(bench.connection.traffic(), (2, 0));
+        assert_eq!(bench.connection.state, State::Closed(CloseReason::Reset));
+    }
+
+    #[test]
+    fn a_stream_that_cuts_reads_is_read_until_it_would_block() {
+        let mut bench = echo(&[Give(b"a"), Give(b"b"), Fail(WouldBlock), Give(b"c")], &[]);
+        bench.connection.link.stream.cuts_reads = true;
+        bench.turn(READABLE);
+        assert_eq!(bench.sent(), "ab");
+        assert!(!bench.wants_turn());
+    }
+
+    #[test]
+    fn who_is_closed_stays_closed() {
+        let mut bench = polite(b"<one>", &[], &[]);
+        bench.connection.abort(CloseReason::Reset);
+        bench
+            .connection
+            .part(&mut bench.service, CloseReason::SlowConsumer);
+        bench
+            .connection
+            .drain(&mut bench.service, CloseReason::Shutdown);
+        bench.connection.abort(CloseReason::Shutdown);
+        let reason = bench.connection.finish(&mut bench.service);
+        assert_eq!(reason, Some(CloseReason::Reset));
+    }
+
+    #[test]
     fn other_errors_keep_their_kind() {
         let mut bench = echo(&[Fail(ErrorKind::TimedOut)], &[]);
         bench.turn(READABLE);
@@ -747,6 +815,7 @@ mod tests {
     struct Polite {
         published: &'static [u8],
         closed: Vec<CloseReason>,
+        heard: Vec<u8>,
     }
 
     impl Service for Polite {
@@ -757,6 +826,7 @@ mod tests {
         }
 
         fn receive<'a>(&'a mut self, _: &'a mut usize, input: &'a [u8]) -> Outcome<'a> {
+            self.heard.extend(input);
             let then = match input {
                 b"go" => Then::Close(CloseReason::Done),
                 _ => Then::Continue,
@@ -790,8 +860,13 @@ mod tests {
     }
 
     fn polite(published: &'static [u8], reads: &[Answer], writes: &[Answer]) -> Bench<Polite> {
-        let closed = Vec::new();
-        Bench::new(Polite { published, closed }, reads, writes)
+        let (closed, heard) = (Vec::new(), Vec::new());
+        let service = Polite {
+            published,
+            closed,
+            heard,
+        };
+        Bench::new(service, reads, writes)
     }
 
     #[test]

@@ -76,9 +76,11 @@
 //! - A client that could progress without a further event is in the turn queue, and while the
 //!   queue is not empty the poll doesn't sleep, unless the room is held up. Nobody else is in it.
 //! - A short read or write means that the kernel's buffer is empty or full, and that it will
-//!   tell when that changes; except where [the kernel has already told](Service) of an end.
+//!   tell when that changes; except for reads where it has told of an end already, and on Unix
+//!   sockets.
 //! - An idle connection owns no buffer. One that isn't idle owns at most `high_water` and a
-//!   turn's answers, and what its service keeps for it.
+//!   turn's answers, and what its service keeps for it; on the way out also the rest of a message.
+//! - An error of writing ends the output; what had arrived before is still read.
 //! - A published byte is stored once. It is freed when the last cursor has passed it, and no
 //!   cursor is further behind than the backlog, a tick's publications and a message for longer
 //!   than the patience.

@@ -26,9 +26,10 @@ pub(crate) struct Listener {
 #[derive(Debug)]
 enum Kind {
     Tcp(TcpListener),
+    /// The file goes before the socket is closed: nobody can take it for a stale one.
     Unix(
-        UnixListener,
         #[expect(dead_code, reason = "its drop removes the file")] SocketFile,
+        UnixListener,
     ),
 }
 
@@ -130,7 +131,7 @@ impl Listener {
         socket.listen(backlog)?;
         let listener = UnixListener::from_std(socket.into());
         Ok(Self {
-            socket: Kind::Unix(listener, file),
+            socket: Kind::Unix(file, listener),
             address: Address::Unix(Arc::clone(path)),
         })
     }
@@ -142,7 +143,7 @@ impl Listener {
     pub(crate) fn register(&mut self, registry: &Registry, token: Token) -> io::Result<()> {
         match &mut self.socket {
             Kind::Tcp(listener) => registry.register(listener, token, Interest::READABLE),
-            Kind::Unix(listener, _) => registry.register(listener, token, Interest::READABLE),
+            Kind::Unix(_, listener) => registry.register(listener, token, Interest::READABLE),
         }
     }
 
@@ -152,7 +153,7 @@ impl Listener {
                 let (stream, peer) = listener.accept()?;
                 Ok((Socket::Tcp(stream), Address::Tcp(peer)))
             }
-            Kind::Unix(listener, _) => {
+            Kind::Unix(_, listener) => {
                 let (stream, _) = listener.accept()?;
                 // Here it isn't inherited; kernels without urgent data on Unix sockets refuse it.
                 let _ = SockRef::from(&stream).set_out_of_band_inline(true);

@@ -40,6 +40,9 @@ pub(crate) trait Net {
 
 /// A byte stream whose two directions end apart.
 pub(crate) trait Stream: Read + Write {
+    /// Whether a read that doesn't fill its buffer has emptied the kernel's.
+    fn short_read_drains(&self) -> bool;
+
     /// Ends our output; the peer reads its end after all that was written (shutdown(2)).
     fn shutdown_write(&mut self) -> io::Result<()>;
 }
@@ -246,6 +249,11 @@ impl Write for Socket {
 }
 
 impl Stream for Socket {
+    /// On Unix sockets reads also stop where descriptors were passed (unix(7), `SCM_RIGHTS`).
+    fn short_read_drains(&self) -> bool {
+        matches!(self, Self::Tcp(_))
+    }
+
     fn shutdown_write(&mut self) -> io::Result<()> {
         match self {
             Self::Tcp(stream) => stream.shutdown(Shutdown::Write),

@@ -94,7 +94,9 @@ impl<S: Service, N: Net> Tick<S, N> {
             if self.clients.len() >= self.limits.max_clients {
                 let limit = self.limits.max_clients;
                 self.warn_now_and_then(|| {
-                    format!("the limit of {limit} clients is reached: others wait until one leaves")
+                    format!(
+                        "the limit of {limit} clients is reached: newcomers wait until one leaves"
+                    )
                 });
                 return;
             }
@@ -117,11 +119,14 @@ impl<S: Service, N: Net> Tick<S, N> {
         self.acceptor.resting_until = Some(self.net.now() + REST);
         let clients = self.clients.len();
         self.warn_now_and_then(|| {
-            format!("cannot accept beside {clients} clients: {error}; others wait until one leaves")
+            format!(
+                "cannot accept beside {clients} clients: {error}; newcomers wait until one leaves"
+            )
         });
     }
 
-    fn warn_now_and_then(&mut self, text: impl FnOnce() -> String) {
+    /// At most once in a while: what is wrong stays so for long, and is met often.
+    pub(super) fn warn_now_and_then(&mut self, text: impl FnOnce() -> String) {
         let now = self.net.now();
         let quiet = self.acceptor.warned.is_some_and(|at| now < at + QUIET);
         if !quiet {

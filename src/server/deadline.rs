@@ -1,9 +1,10 @@
 //! Deadlines: the patience with those who hold up the room, the linger of those on their way
-//! out, the grace of a stopping server. They are few at a time, so plain lists are scanned.
+//! out, the grace of a stopping server. Few are counted at a time, but when the server stops, so
+//! plain lists are scanned.
 
 use std::time::{Duration, Instant};
 
-use super::tick::Tick;
+use super::tick::{Stop, Tick};
 use crate::close::CloseReason;
 use crate::net::Net;
 use crate::service::Service;
@@ -24,8 +25,9 @@ pub(super) struct Holding {
 #[derive(Debug)]
 pub(super) struct Lingering {
     pub(super) key: usize,
-    /// When it is dropped, whatever it does: counted from the start, and once more from when
-    /// it had been sent everything.
+    /// When it is dropped, whatever it does: counted from the start, and again from when it
+    /// had been sent everything. Who isn't too slow may also take its time as long as it takes
+    /// something.
     last: Instant,
     delivered: bool,
     /// When it is dropped if nothing moves until then, and nothing waits to go out.
@@ -61,6 +63,9 @@ pub(super) fn remaining(deadline: Instant, now: Instant) -> Duration {
 impl<S: Service, N: Net> Tick<S, N> {
     /// A client that is too far behind holds up the room from now on, until it has caught up.
     pub(super) fn hold(&mut self, key: usize) {
+        if matches!(self.stop, Stop::Draining) {
+            return;
+        }
         let client = &mut self.clients[key];
         if !client.holding && client.connection.lag(&self.service) > self.limits.backlog {
             client.holding = true;
@@ -99,7 +104,8 @@ impl<S: Service, N: Net> Tick<S, N> {
         holding.retain(|h| {
             let client = &mut self.clients[h.key];
             let lost = patience.is_some_and(|p| now.saturating_duration_since(h.since) >= p);
-            client.holding = client.connection.lag(&self.service) > 0;
+            let behind = client.connection.lag(&self.service) > 0;
+            client.holding = behind && !client.connection.is_closed();
             if client.holding && lost {
                 client.holding = false;
                 let reason = CloseReason::SlowConsumer;
@@ -116,13 +122,15 @@ impl<S: Service, N: Net> Tick<S, N> {
         lingering.retain_mut(|l| {
             let client = &mut self.clients[l.key];
             let traffic = client.connection.traffic();
-            if traffic != l.traffic || client.connection.waiting() > 0 {
+            let waiting = client.connection.waiting() > 0;
+            let slow = client.connection.is_parting() == Some(CloseReason::SlowConsumer);
+            if !l.delivered && (!waiting || (!slow && traffic.1 != l.traffic.1)) {
+                l.delivered = !waiting;
+                l.last = now + LINGER;
+            }
+            if waiting || traffic != l.traffic {
                 l.traffic = traffic;
                 l.silent = now + SILENCE;
-            }
-            if !l.delivered && client.connection.waiting() == 0 {
-                l.delivered = true;
-                l.last = now + LINGER;
             }
             let over = now >= l.deadline();
             if over && let Some(reason) = client.connection.is_parting() {

@@ -34,8 +34,12 @@ impl<S: Service> Server<S> {
     /// Binds every address of `config`; clients that connect from now on wait until it runs.
     ///
     /// # Errors
-    /// When one of the addresses can't be resolved or bound: then none is.
+    /// When one of the addresses can't be resolved or bound: then none is. When there is none.
     pub fn bind(config: &Config, service: S) -> Result<Self, BindError> {
+        if config.listen.is_empty() {
+            let error = io::Error::new(io::ErrorKind::InvalidInput, "no address to listen on");
+            return Err(error.into());
+        }
         let mut listeners = Vec::new();
         for address in &config.listen {
             let resolved = address.resolve().map_err(|e| BindError::new(address, e))?;
@@ -54,14 +58,14 @@ impl<S: Service> Server<S> {
     /// are resolved.
     #[must_use]
     pub fn local_addrs(&self) -> Vec<Address> {
-        self.tick.net().addresses().cloned().collect()
+        self.tick.net.addresses().cloned().collect()
     }
 
     /// Something to stop the server with, from any thread.
     #[must_use]
     pub fn handle(&self) -> Handle {
         Handle {
-            control: self.tick.net().control(),
+            control: self.tick.net.control(),
         }
     }
 
@@ -70,7 +74,7 @@ impl<S: Service> Server<S> {
     /// # Errors
     /// When the signals can't be caught.
     pub fn stop_on_signals(&mut self) -> io::Result<()> {
-        self.tick.net_mut().stop_on(&SIGNALS)
+        self.tick.net.stop_on(&SIGNALS)
     }
 
     /// Serves until the server is stopped.
@@ -99,8 +103,9 @@ pub struct Handle {
 }
 
 impl Handle {
-    /// The server closes its listeners, answers what it has been sent, delivers what is pending
-    /// for at most [`Config::grace`], and ends. The second call ends it at once.
+    /// The server closes its listeners, reads each client once more (unless the room is held
+    /// up), delivers what is pending for at most [`Config::grace`], and ends. The second call
+    /// ends it at once.
     ///
     /// # Errors
     /// When the server can't be woken, for which the kernel gives no cause but a lack of memory.

@@ -7,7 +7,7 @@ use std::collections::VecDeque;
 use std::io;
 use std::time::{Duration, Instant};
 
-use log::{debug, info, warn};
+use log::{debug, info, trace, warn};
 use slab::Slab;
 
 use super::accept::Acceptor;
@@ -64,14 +64,30 @@ pub(super) struct Client<T, S> {
     pub(super) lingering: bool,
 }
 
+impl<T, S> Client<T, S> {
+    /// What a user should hear of, even without asking for every client's end.
+    fn warn(&self, reason: CloseReason) {
+        let Self { id, address, .. } = self;
+        match reason {
+            CloseReason::SlowConsumer => {
+                warn!("client {id} ({address}) is a slow consumer: closing it");
+            }
+            CloseReason::MessageTooLong => {
+                warn!("client {id} ({address}) sent a message that is too long: closing it");
+            }
+            _ => {}
+        }
+    }
+}
+
 /// Whether the server is stopping, and how far that has come.
 #[derive(Clone, Copy, Debug)]
-enum Stop {
+pub(super) enum Stop {
     No,
     /// This many turns are left until everybody has had the last one.
-    LastTurns(usize, Instant),
-    /// Nobody is served any more; what is pending goes out until then.
-    Draining(Instant),
+    LastTurns(usize),
+    /// Nobody is served any more; what is pending goes out.
+    Draining,
 }
 
 /// The state of the loop, over a kernel `N`.
@@ -96,7 +112,9 @@ pub(super) struct Tick<S: Service, N: Net> {
     pub(super) holding: Vec<Holding>,
     /// Clients on their way out.
     pub(super) lingering: Vec<Lingering>,
-    stop: Stop,
+    pub(super) stop: Stop,
+    /// When a stopping server ends, whatever is pending; never if none.
+    grace: Option<Instant>,
     stats: Stats,
 }
 
@@ -117,6 +135,7 @@ impl<S: Service, N: Net> Tick<S, N> {
             holding: Vec::new(),
             lingering: Vec::new(),
             stop: Stop::No,
+            grace: None,
             stats: Stats::default(),
         }
     }
@@ -131,6 +150,12 @@ impl<S: Service, N: Net> Tick<S, N> {
         self.publish();
         self.expire();
         self.reap();
+        trace!(
+            "{} events, {} clients, {} of them to be read",
+            self.events.len(),
+            self.clients.len(),
+            self.turns.len()
+        );
         Ok(())
     }
 
@@ -169,11 +194,11 @@ impl<S: Service, N: Net> Tick<S, N> {
         if (!self.turns.is_empty() && !held) || self.can_accept() {
             return Some(Duration::ZERO);
         }
-        let stop = match self.stop {
-            Stop::No => None,
-            Stop::LastTurns(_, deadline) | Stop::Draining(deadline) => Some(deadline),
-        };
-        let next = [stop, self.next_deadline(), self.acceptor.resting_until()];
+        let next = [
+            self.grace,
+            self.next_deadline(),
+            self.acceptor.resting_until(),
+        ];
         let next = next.into_iter().flatten().min()?;
         Some(remaining(next, self.net.now()))
     }
@@ -183,8 +208,7 @@ impl<S: Service, N: Net> Tick<S, N> {
         let entry = self.clients.vacant_entry();
         let key = entry.key();
         if let Err(e) = self.net.register(&mut stream, key) {
-            warn!("cannot serve {address}: {e}");
-            return;
+            return self.warn_now_and_then(|| format!("cannot serve {address}: {e}"));
         }
         self.stats.clients += 1;
         let id = self.stats.clients;
@@ -293,23 +317,9 @@ impl<S: Service, N: Net> Tick<S, N> {
             && !client.lingering
         {
             client.lingering = true;
+            client.warn(reason);
             let lingering = Lingering::new(key, self.net.now(), connection.traffic());
             self.lingering.push(lingering);
-            self.announce_parting(key, reason);
-        }
-    }
-
-    /// What a user should hear of, even without asking for every client's end.
-    fn announce_parting(&self, key: usize, reason: CloseReason) {
-        let Client { id, address, .. } = &self.clients[key];
-        match reason {
-            CloseReason::SlowConsumer => {
-                warn!("client {id} ({address}) is a slow consumer: closing it");
-            }
-            CloseReason::MessageTooLong => {
-                warn!("client {id} ({address}) sent a message that is too long: closing it");
-            }
-            _ => {}
         }
     }
 
@@ -328,6 +338,9 @@ impl<S: Service, N: Net> Tick<S, N> {
                 continue;
             };
             let client = self.clients.remove(key);
+            if !client.lingering {
+                client.warn(reason);
+            }
             let (received, sent) = client.connection.traffic();
             self.stats.count(reason, received, sent);
             let Client { id, address, .. } = client;
@@ -373,8 +386,8 @@ impl<S: Service, N: Net> Tick<S, N> {
                 self.turns.push_back(key);
             }
         }
-        let deadline = self.net.now() + self.limits.grace;
-        self.stop = Stop::LastTurns(self.turns.len(), deadline);
+        self.grace = self.net.now().checked_add(self.limits.grace);
+        self.stop = Stop::LastTurns(self.turns.len());
         if self.turns.is_empty() {
             self.drain_all();
         }
@@ -382,17 +395,20 @@ impl<S: Service, N: Net> Tick<S, N> {
 
     /// One client has had its turn; after everybody's last one nobody is served any more.
     fn count_last_turn(&mut self) {
-        if let Stop::LastTurns(left, deadline) = self.stop {
-            self.stop = Stop::LastTurns(left - 1, deadline);
+        if let Stop::LastTurns(left) = self.stop {
+            self.stop = Stop::LastTurns(left - 1);
             if left == 1 {
                 self.drain_all();
             }
         }
     }
 
+    /// Takes no more input from anybody. There is nothing left to hold up, and only the grace
+    /// limits how long the slow ones take.
     fn drain_all(&mut self) {
-        if let Stop::LastTurns(_, deadline) = self.stop {
-            self.stop = Stop::Draining(deadline);
+        self.stop = Stop::Draining;
+        for holding in self.holding.drain(..) {
+            self.clients[holding.key].holding = false;
         }
         let keys: Vec<usize> = self.clients.iter().map(|(key, _)| key).collect();
         for key in keys {
@@ -412,10 +428,8 @@ impl<S: Service, N: Net> Tick<S, N> {
 
     /// Ends the drain when its time is over.
     pub(super) fn expire_grace(&mut self, now: Instant) {
-        let (Stop::LastTurns(_, deadline) | Stop::Draining(deadline)) = self.stop else {
-            return;
-        };
-        if now >= deadline && !self.clients.is_empty() {
+        let over = self.grace.is_some_and(|grace| now >= grace);
+        if over && !self.clients.is_empty() {
             let left = self.clients.len();
             warn!("the grace is over: closing {left} clients that were still being served");
             self.abort_all();
@@ -440,14 +454,6 @@ impl<S: Service, N: Net> Tick<S, N> {
 
     pub(super) fn is_stopping(&self) -> bool {
         !matches!(self.stop, Stop::No)
-    }
-
-    pub(super) fn net(&self) -> &N {
-        &self.net
-    }
-
-    pub(super) fn net_mut(&mut self) -> &mut N {
-        &mut self.net
     }
 
     pub(super) fn into_stats(self) -> Stats {

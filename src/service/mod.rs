@@ -80,7 +80,7 @@ pub trait Service {
     }
 
     /// How many bytes of shared output finish the message of which this client was sent a part;
-    /// 0 between messages, where private output may go.
+    /// 0 between messages, where private output may go. [`Service::shared`] gives at least these.
     fn unfinished(&self, session: &Self::Session) -> usize {
         let _ = session;
         0
@@ -101,7 +101,8 @@ pub struct Outcome<'a> {
 pub enum Then {
     /// It stays.
     Continue,
-    /// It is sent what it was replied so far, then closed for this reason.
+    /// It is sent what it was replied so far, then closed for this reason. Of the shared output
+    /// it gets only what finishes a message.
     Close(CloseReason),
 }
 

@@ -85,6 +85,10 @@ impl fmt::Display for Conn {
 }
 
 impl Conn {
+    pub(super) fn has_unread(&self) -> bool {
+        !self.to_server.data.is_empty()
+    }
+
     /// The client doesn't take what the server has for it.
     pub(super) fn is_full(&self) -> bool {
         self.starved
@@ -111,6 +115,8 @@ pub(super) struct Odds {
     /// How many connections have a descriptor.
     pub(super) descriptors: usize,
     pub(super) buffer: usize,
+    /// Reads stop short though there is more.
+    pub(super) cuts_reads: bool,
 }
 
 /// The kernel and everybody outside the server.
@@ -466,6 +472,12 @@ impl Read for SimStream {
         }
         // Not `VecDeque::read`, which stops at the wrap: a short read means drained.
         let n = buffer.len().min(conn.to_server.data.len());
+        let n = if odds.cuts_reads {
+            world.rng.usize(1..=n)
+        } else {
+            n
+        };
+        let conn = &mut world.conns[self.id];
         for (to, from) in buffer.iter_mut().zip(conn.to_server.data.drain(..n)) {
             *to = from;
         }
@@ -507,6 +519,10 @@ impl Write for SimStream {
 }
 
 impl Stream for SimStream {
+    fn short_read_drains(&self) -> bool {
+        !self.world.borrow().odds.cuts_reads
+    }
+
     fn shutdown_write(&mut self) -> io::Result<()> {
         let mut world = self.world.borrow_mut();
         world.calls += 1;

@@ -329,7 +329,14 @@ impl<S: Subject> Run<S> {
                 let read = !actor.has_left() || actor.vanished || actor.received == bytes;
                 assert!(read, "output was lost");
             }
-            CloseReason::Reset => assert!(actor.vanished, "who was it?"),
+            CloseReason::Reset => {
+                assert!(actor.vanished, "who was it?");
+                let stopping = self
+                    .stopped
+                    .is_some_and(|at| conn.dropped_at.unwrap() >= at);
+                let read = stopping || !conn.has_unread();
+                assert!(conn.reset && read, "what had arrived was lost");
+            }
             CloseReason::SlowConsumer => {
                 assert!(self.tick.limits.patience.is_some());
                 self.check_parting(conn, owed);
@@ -366,7 +373,7 @@ impl<S: Subject> Run<S> {
         });
         let taken = conn.taken.len();
         let whole = taken == 0 || ends.any(|end| end == taken);
-        assert!(whole, "the last message is torn");
+        assert!(whole || conn.reset, "the last message is torn");
         let heard = conn.heard.map_or(shut, |heard| heard.max(shut));
         let patient = dropped - shut >= LINGER || dropped - heard >= SILENCE;
         assert!(
@@ -400,6 +407,7 @@ fn odds(rng: &mut Rng) -> Odds {
         spurious: *rng.choice(&often).unwrap(),
         aborted_accept: *rng.choice(&often).unwrap(),
         whole_state: rng.bool(),
+        cuts_reads: rng.u8(..4) == 0,
         descriptors: length(rng, 14) + 1,
         buffer: length(rng, 400) + 1,
     }
