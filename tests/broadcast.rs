@@ -9,9 +9,9 @@ use std::time::Duration;
 
 use common::client::{Client, all_are_in, join};
 use common::flood::Flood;
-use common::running::{Running, config};
+use common::running::{Running, config, listening_on};
 use common::watched::watched;
-use common::{assert_same, random};
+use common::{Folder, assert_same, eventually, random};
 use resound::{Broadcast, CloseReason, Config};
 
 const MAX_MESSAGE: usize = 64 * 1024;
@@ -59,15 +59,61 @@ fn a_last_line_without_newline_is_published_with_one() {
 
 #[test]
 fn a_chatter_that_resets_in_a_line_publishes_nothing_of_it() {
-    let server = Running::broadcast();
+    let (broadcast, watch) = watched(Broadcast::new(MAX_MESSAGE));
+    let server = Running::start(&config(), broadcast);
     let mut room = join(server.address(), 3);
     room[0].say("whole\nin part");
     room[1].hears("whole\n");
     room.swap_remove(0).reset(); // the last one takes its place
+    eventually("the reset being seen", || watch.closed() == 1);
     room[0].say("next\n");
     room[1].hears("next\n");
     room[0].hears("whole\n");
     assert_eq!(server.stop().closes(CloseReason::Reset), 1);
+}
+
+/// Who never reads and closes sends a reset; what it had said before is published all the same.
+#[test]
+fn last_words_before_a_reset_are_published() {
+    let (broadcast, watch) = watched(Broadcast::new(MAX_MESSAGE));
+    let server = Running::start(&config(), broadcast);
+    for _ in 0..20 {
+        let mut room = join(server.address(), 3);
+        let publisher = room.pop().unwrap();
+        watch.while_held_up(&room[0], || {
+            publisher.say("last words\n");
+            publisher.reset();
+        });
+        // The write of the first line is what finds out about the reset.
+        room[1].hears("wait\nlast words\n");
+    }
+}
+
+#[test]
+fn a_line_behind_a_passed_descriptor_is_not_forgotten() {
+    let folder = Folder::new();
+    let (broadcast, watch) = watched(Broadcast::new(MAX_MESSAGE));
+    let server = Running::start(&listening_on(&[&folder.unix("socket")]), broadcast);
+    let room = join(server.address(), 3);
+    watch.while_held_up(&room[0], || {
+        room[1].say_with_descriptor(b"first\n");
+        room[1].say("second\n");
+    });
+    room[2].hears("wait\nfirst\nsecond\n");
+}
+
+#[test]
+fn a_line_that_is_too_long_is_named_even_if_its_sender_ends_at_once() {
+    let (broadcast, watch) = watched(Broadcast::new(MAX_MESSAGE));
+    let server = Running::start(&config(), broadcast);
+    let room = join(server.address(), 2);
+    watch.while_held_up(&room[0], || {
+        room[1].say(vec![b'x'; MAX_MESSAGE + 1]);
+        room[1].finish();
+    });
+    room[1].hears("wait\n");
+    room[1].hears_the_end();
+    assert_eq!(server.stop().closes(CloseReason::MessageTooLong), 1);
 }
 
 #[test]
@@ -157,7 +203,7 @@ fn without(name: usize, lines: &[String]) -> Vec<&String> {
 fn twenty_chatters_at_once_hear_every_line_once_in_one_order() {
     const CHATTERS: usize = 20;
     const LINES: usize = 300;
-    let server = Running::broadcast();
+    let server = with_patience(None);
     let room = join(server.address(), CHATTERS);
     let chatting: Vec<_> = room
         .into_iter()
@@ -182,7 +228,8 @@ fn twenty_chatters_at_once_hear_every_line_once_in_one_order() {
 
 #[test]
 fn slow_consumer_is_closed_and_others_miss_nothing() {
-    let server = with_patience(Some(Duration::from_millis(300)));
+    // Long enough for a healthy reader on a busy machine.
+    let server = with_patience(Some(Duration::from_secs(2)));
     let mut room = join(server.address(), 4);
     let flood = Flood::of_megabytes(64);
     let publishing = flood.send(room.pop().unwrap());

@@ -10,7 +10,8 @@ use common::running::{Running, config, listening_on};
 use common::trouble::make_trouble;
 use common::watched::watched;
 use common::{Folder, allow_many_descriptors, assert_same, bytes, eventually, random, some_bytes};
-use resound::{CloseReason, Echo};
+use resound::{CloseReason, Config, Echo, Outcome, Peer, Service, Then};
+use socket2::{Domain, Type};
 
 /// Sends `length` random bytes on a thread and half-closes, while this one compares what comes
 /// back, up to the end.
@@ -98,8 +99,23 @@ fn over_a_unix_socket_the_bound_is_little_more_than_the_high_water_mark() {
 
 #[test]
 fn urgent_bytes_come_back_in_their_place() {
+    say_urgently_to(&config());
+}
+
+/// Linux has urgent data on Unix sockets too, unless it was built without.
+#[test]
+fn urgent_bytes_come_back_over_a_unix_socket_too() {
+    let (one, _other) = socket2::Socket::pair(Domain::UNIX, Type::STREAM, None).unwrap();
+    if let Err(e) = one.send_out_of_band(b"?") {
+        return eprintln!("skipped: this system has no urgent data on Unix sockets: {e}");
+    }
+    let folder = Folder::new();
+    say_urgently_to(&listening_on(&[&folder.unix("socket")]));
+}
+
+fn say_urgently_to(config: &Config) {
     let (echo, watch) = watched(Echo::new());
-    let server = Running::start(&config(), echo);
+    let server = Running::start(config, echo);
     let (gatekeeper, client) = (server.connect(), server.connect());
     let mut rng = random();
     for _ in 0..50 {
@@ -192,4 +208,38 @@ fn resets_at_any_moment_leave_the_server_serving() {
     let closed: u64 = closed.into_iter().map(|reason| stats.closes(reason)).sum();
     assert_eq!((stats.clients, closed), (401, 401), "{stats}");
     assert!(stats.closes(CloseReason::Reset) > 50, "{stats}");
+}
+
+/// Greets with much, and is done.
+struct Farewell(Vec<u8>);
+
+impl Service for Farewell {
+    type Session = ();
+
+    fn open(&mut self, _: &Peer<'_>) -> ((), Outcome<'_>) {
+        let then = Then::Close(CloseReason::Done);
+        let reply: [&[u8]; 2] = [&self.0, b"!"];
+        ((), Outcome { reply, then })
+    }
+
+    fn receive<'a>(&'a mut self, (): &'a mut (), _: &'a [u8]) -> Outcome<'a> {
+        unreachable!("it is done with everybody")
+    }
+}
+
+#[test]
+fn a_long_reply_before_a_close_is_sent_at_the_readers_pace() {
+    const PART: usize = 1 << 20;
+    let said = bytes(&mut random(), 12 * PART);
+    let server = Running::start(&config(), Farewell(said.clone()));
+    let client = Client::with_small_buffers(server.address());
+    for part in said.chunks(PART) {
+        // In all longer than the server waits for one that takes nothing.
+        thread::sleep(Duration::from_millis(120));
+        client.hears(part);
+    }
+    client.hears("!");
+    client.hears_the_end();
+    drop(client);
+    assert_eq!(server.stop().closes(CloseReason::Done), 1);
 }

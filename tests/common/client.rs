@@ -1,10 +1,13 @@
 //! A client of either family, whose every call ends within the deadline.
 
 use std::io::{self, BufReader, Read, Write};
+use std::mem::MaybeUninit;
 use std::net::Shutdown;
+use std::os::fd::AsFd;
 use std::time::Duration;
 
 use resound::Address;
+use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
 use socket2::{Domain, SockAddr, Socket, Type};
 
 use super::{DEADLINE, assert_same, bytes};
@@ -74,6 +77,18 @@ impl Client {
     pub(crate) fn say_urgently(&self, bytes: &[u8]) {
         let sent = self.socket.send_out_of_band(bytes);
         assert_eq!(sent.expect("the kernel takes it"), bytes.len());
+    }
+
+    /// Says it with a descriptor attached, as only Unix sockets can.
+    #[track_caller]
+    pub(crate) fn say_with_descriptor(&self, bytes: &[u8]) {
+        let descriptors = [self.socket.as_fd()];
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+        let mut ancillary = SendAncillaryBuffer::new(&mut space);
+        assert!(ancillary.push(SendAncillaryMessage::ScmRights(&descriptors)));
+        let slices = [io::IoSlice::new(bytes)];
+        let sent = sendmsg(&self.socket, &slices, &mut ancillary, SendFlags::empty());
+        assert_eq!(sent.expect("it can pass descriptors"), bytes.len());
     }
 
     /// Sends until the kernel hasn't taken more for `patience`; returns what went out, which

@@ -22,6 +22,7 @@ pub(crate) struct Watch {
 #[derive(Debug, Default)]
 struct Counts {
     received: AtomicU64,
+    closed: AtomicU64,
     waiting: AtomicBool,
 }
 
@@ -45,6 +46,11 @@ impl Watch {
     /// Bytes that the service was given so far.
     pub(crate) fn received(&self) -> u64 {
         self.counts.received.load(Ordering::SeqCst)
+    }
+
+    /// Sessions that it was given back so far.
+    pub(crate) fn closed(&self) -> u64 {
+        self.counts.closed.load(Ordering::SeqCst)
     }
 
     /// Holds up the server while `meanwhile` runs: what clients do in it, the server finds done
@@ -91,6 +97,7 @@ impl<S: Service> Service for Watched<S> {
     }
 
     fn close(&mut self, session: S::Session, reason: CloseReason) {
+        self.counts.closed.fetch_add(1, Ordering::SeqCst);
         self.service.close(session, reason);
     }
 
