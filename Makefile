@@ -13,13 +13,14 @@ help: ## list the targets
 	@echo
 	@echo "  make run ARGS='broadcast -l 0.0.0.0:7000'   runs something else than an echo on 127.0.0.1:9999"
 
-run: build ## build for speed and run: an echo service on 127.0.0.1:9999, or what ARGS says
-	@exec target/release/resound $(ARGS)
+run: ## build for speed and run: an echo service on 127.0.0.1:9999, or what ARGS says
+	@$(CARGO) run --release --locked -- $(ARGS)
 
 build: ## build for speed: target/release/resound
 	$(CARGO) build --release --locked
 
 test: format lint unit doc bench-build ## all checks and tests
+	@echo "All checks and tests have passed."
 
 # rustfmt and clippy come with most toolchains; where they are absent and can't be added, their
 # check is left out, with a word (but in continuous integration that is a failure).

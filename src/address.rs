@@ -86,6 +86,7 @@ impl FromStr for ListenAddress {
             return tcp(host, port);
         }
         match text.rsplit_once(':') {
+            Some(_) if text.contains("://") => Err(error("expected HOST:PORT, not a URL")),
             None => Err(error("expected HOST:PORT, [IPv6]:PORT, PORT or unix:PATH")),
             Some((host, _)) if host.contains(':') => {
                 Err(error("an IPv6 address goes in brackets, as in [::1]:7000"))
@@ -232,7 +233,7 @@ mod tests {
             ("[::1]", "expected [IPv6]:PORT"),
             ("[::g]:1", "'::g' is not an IPv6 address"),
             ("unix:", "expected a path"),
-            ("tcp://a:1", "goes in brackets"),
+            ("tcp://a:1", "not a URL"),
             ("a b:1", "'a b' is not a host"),
         ] {
             let error = parse(text).unwrap_err();

@@ -10,31 +10,46 @@ use clap::error::ErrorKind;
 use clap::{Args, CommandFactory, Parser, Subcommand};
 use resound::{Config, ListenAddress};
 
+/// How values are written.
+const UNITS: &str = "\
+SIZE is a number of bytes such as 65536, 64KiB or 1MiB, DURATION a time such as 10s, 250ms or 1m30s.
+RUST_LOG, such as RUST_LOG=resound=debug, overrides -v and -q.
+Exit code: 0 after a stop by signal, 1 if it can't start or go on, 2 after bad usage.";
+
 /// A plain echo or broadcast service over TCP and Unix sockets: one thread, bounded memory,
 /// no byte lost.
 ///
 /// Logs go to standard error. Stop it with Ctrl-C or SIGTERM: it delivers what is pending and
-/// exits with 0; a second signal ends it at once.
+/// exits with 0; a second signal, once the log has said so, ends it at once.
 #[derive(Debug, Parser)]
-#[command(name = "resound", version, arg_required_else_help = true)]
+#[command(
+    name = "resound",
+    version,
+    propagate_version = true,
+    arg_required_else_help = true
+)]
+#[command(after_help = UNITS)]
 pub(crate) struct Cli {
     #[command(subcommand)]
     pub(crate) command: Command,
 
     /// Log each client that comes and goes; twice: each pass of the loop, too
     #[arg(short, long, global = true, action = clap::ArgAction::Count, conflicts_with = "quiet")]
+    #[arg(display_order = 100)]
     verbose: u8,
 
     /// Log only warnings and errors
-    #[arg(short, long, global = true)]
+    #[arg(short, long, global = true, display_order = 101)]
     quiet: bool,
 }
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// Send every byte back to who sent it (RFC 862)
+    #[command(after_help = UNITS)]
     Echo(EchoArgs),
     /// Send each line of a client to all the other clients
+    #[command(after_help = UNITS)]
     Broadcast(BroadcastArgs),
 }
 
@@ -49,21 +64,22 @@ pub(crate) struct BroadcastArgs {
     #[command(flatten)]
     pub(crate) server: ServerArgs,
 
-    /// The longest line that is accepted, without its newline; who sends a longer one is closed
+    /// The longest line that is accepted, without its newline, up to 1GiB; who sends a longer one
+    /// is closed
     #[arg(long, value_name = "SIZE", default_value = "64KiB", value_parser = max_message)]
     max_message: u64,
 
     /// How long a client that doesn't read may hold up the others before it is closed as a slow
     /// consumer: a duration, 0 or 'unlimited'
-    #[arg(long, value_name = "DURATION", default_value = "1s")]
+    #[arg(long, value_name = "DURATION", default_value = "1s", value_parser = patience)]
     patience: Limit<Time>,
 }
 
 /// What every service takes.
 #[derive(Args, Debug)]
 pub(crate) struct ServerArgs {
-    /// Where to listen: HOST:PORT, [IPv6]:PORT, PORT (on 127.0.0.1) or unix:PATH; port 0 lets
-    /// the system choose. May be given more than once
+    /// Where to listen: HOST:PORT, [IPv6]:PORT, PORT (on 127.0.0.1) or unix:PATH. A name stands
+    /// for all its addresses; port 0 lets the system choose. May be given more than once
     #[arg(short, long, value_name = "ADDR", default_value = "127.0.0.1:9999")]
     listen: Vec<ListenAddress>,
 
@@ -202,6 +218,11 @@ impl FromStr for Count {
             _ => Err("expected a number from 1 on, or 'unlimited'".to_owned()),
         }
     }
+}
+
+fn patience(text: &str) -> Result<Limit<Time>, String> {
+    let hint = |error: String| format!("{error}, 0 or 'unlimited'");
+    text.parse().map_err(hint)
 }
 
 fn size(text: &str) -> Result<u64, String> {

@@ -83,12 +83,20 @@ impl fmt::Display for CloseReason {
     }
 }
 
+/// A number of things, such as `1 client` and `2 clients`.
+#[doc(hidden)]
+#[must_use]
+pub fn plural(count: u64, thing: &str) -> String {
+    let ending = if count == 1 { "" } else { "s" };
+    format!("{count} {thing}{ending}")
+}
+
 /// What a server did in its life.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Stats {
     /// Clients accepted.
     pub clients: u64,
-    /// Bytes read from clients.
+    /// Bytes read from clients, discarded ones too.
     pub bytes_in: u64,
     /// Bytes the kernel took for clients.
     pub bytes_out: u64,
@@ -111,8 +119,9 @@ impl Stats {
 
 impl fmt::Display for Stats {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (clients, input, output) = (self.clients, self.bytes_in, self.bytes_out);
-        write!(f, "{clients} clients, {input} bytes in, {output} bytes out")?;
+        let clients = plural(self.clients, "client");
+        let (input, output) = (self.bytes_in, self.bytes_out);
+        write!(f, "{clients}, {input} bytes in, {output} bytes out")?;
         for reason in CloseReason::ALL {
             if self.closes(reason) > 0 {
                 write!(f, ", {} {}", self.closes(reason), reason.name())?;
@@ -146,7 +155,7 @@ mod tests {
         stats.count(CloseReason::Reset, 3, 4);
         assert_eq!(
             stats.to_string(),
-            "1 clients, 3 bytes in, 4 bytes out, 1 reset"
+            "1 client, 3 bytes in, 4 bytes out, 1 reset"
         );
     }
 }

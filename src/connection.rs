@@ -98,6 +98,9 @@ impl<T: Stream> Link<T> {
         }
         let direct = direct && self.outbox.is_empty() && self.ready.writable;
         let taken = if direct { self.write(reply) } else { 0 };
+        if taken == reply[0].len() + reply[1].len() {
+            return; // as nearly always
+        }
         let [first, second] = cut(reply, taken);
         self.outbox.extend(first);
         self.outbox.extend(second);

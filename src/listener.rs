@@ -77,7 +77,7 @@ impl std::error::Error for BindError {
 }
 
 /// An error in words: without its number, and with a small letter, to stand after a colon.
-fn cause(error: &io::Error) -> String {
+pub(crate) fn cause(error: &io::Error) -> String {
     let text = error.to_string();
     let text = text.split(" (os error").next().unwrap_or_default();
     let text = text
@@ -122,7 +122,8 @@ impl Listener {
     }
 
     fn bind_unix(path: &Arc<Path>, backlog: i32) -> io::Result<Self> {
-        let name = SockAddr::unix(path)?;
+        let too_long = |_| io::Error::new(io::ErrorKind::InvalidInput, "the path is too long");
+        let name = SockAddr::unix(path).map_err(too_long)?;
         remove_stale(path, &name)?;
         let socket = socket2::Socket::new(Domain::UNIX, Type::STREAM, None)?;
         socket.set_nonblocking(true)?;

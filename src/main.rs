@@ -6,8 +6,8 @@ use std::fmt::Display;
 use std::io::{self, Write};
 use std::process::ExitCode;
 
-use log::info;
-use resound::{Address, Broadcast, Config, Echo, Server, Service};
+use log::{LevelFilter, info, warn};
+use resound::{Address, Broadcast, Config, Echo, Server, Service, plural};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use cli::{Cli, Command};
@@ -21,8 +21,14 @@ fn main() -> ExitCode {
         Err(code) => return code,
     };
     start_logger(&cli);
-    let limit = raise_descriptor_limit();
-    let config = |args: &cli::ServerArgs| args.config(limit.saturating_sub(RESERVED).max(1));
+    let places = raise_descriptor_limit().saturating_sub(RESERVED).max(1);
+    let config = |args: &cli::ServerArgs| {
+        let config = args.config(places);
+        if config.max_clients.is_some_and(|wanted| wanted > places) {
+            warn!("the limit of descriptors leaves room for about {places} clients only");
+        }
+        config
+    };
     let result = match &cli.command {
         Command::Echo(args) => serve("echo", &config(&args.server), Echo::new()),
         Command::Broadcast(args) => {
@@ -49,7 +55,7 @@ fn serve<S: Service>(name: &str, config: &Config, service: S) -> Result<(), Stri
     }
     let clients = config.max_clients.map_or_else(
         || "any number of clients".to_owned(),
-        |n| format!("up to {n} clients"),
+        |n| format!("up to {}", plural(n as u64, "client")),
     );
     let hint = addresses.first().map_or_else(String::new, netcat);
     info!("ready: {name} for {clients}; try {hint}; Ctrl-C or SIGTERM stops it");
@@ -74,12 +80,27 @@ fn fail(error: &impl Display) -> ExitCode {
     ExitCode::FAILURE
 }
 
-/// `RUST_LOG` has the last word.
+/// `RUST_LOG` has the last word, if it says something: a mistake in it must not silence errors.
 fn start_logger(cli: &Cli) {
-    let filter = env_logger::Env::default().default_filter_or(cli.log_filter());
-    env_logger::Builder::from_env(filter)
-        .format_target(false)
-        .init();
+    let variable = |name| std::env::var(name).unwrap_or_default();
+    let logger = |filter: &str| {
+        env_logger::Builder::new()
+            .parse_filters(filter)
+            .parse_write_style(&variable("RUST_LOG_STYLE"))
+            .format_target(false)
+            .build()
+    };
+    let wanted = variable("RUST_LOG");
+    let mut chosen = logger(&wanted);
+    // Where nothing in it makes sense, only errors are left.
+    let meant = wanted.to_ascii_lowercase().contains("error");
+    if chosen.filter() == LevelFilter::Error && !meant {
+        chosen = logger(cli.log_filter());
+    }
+    let level = chosen.filter();
+    if log::set_boxed_logger(Box::new(chosen)).is_ok() {
+        log::set_max_level(level);
+    }
 }
 
 /// Allows as many descriptors as the system lets us (setrlimit(2)); returns how many that are.

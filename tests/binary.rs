@@ -251,6 +251,24 @@ fn rust_log_has_the_last_word() {
 }
 
 #[test]
+fn a_rust_log_that_says_nothing_silences_nothing() {
+    for value in ["", " ", "a=b=c"] {
+        let (log, _) = log_of_a_visit(&[("RUST_LOG", value)], &["-v"]);
+        assert!(count(&log, " connected") > 0, "{value:?}: {log:?}");
+    }
+    let (log, _) = log_of_a_visit(&[("RUST_LOG", "error")], &["-v"]);
+    assert_eq!(log, Vec::<String>::new());
+}
+
+#[test]
+fn twice_verbose_shows_each_pass_of_the_loop() {
+    let (log, _) = log_of_a_visit(&[], &["-v"]);
+    assert_eq!(count(&log, "TRACE"), 0, "{log:?}");
+    let (log, _) = log_of_a_visit(&[], &["-vv"]);
+    assert!(count(&log, "TRACE") > 0, "{log:?}");
+}
+
+#[test]
 fn a_pipe_gets_no_colours() {
     for variables in [&[][..], &[("NO_COLOR", "1")], &[("TERM", "xterm-256color")]] {
         let (log, _) = log_of_a_visit(variables, &["-vv"]);

@@ -6,7 +6,8 @@ use std::time::{Duration, Instant};
 use log::warn;
 
 use super::tick::Tick;
-use crate::listener::AcceptError;
+use crate::close::plural;
+use crate::listener::{AcceptError, cause};
 use crate::net::Net;
 use crate::service::Service;
 
@@ -117,11 +118,10 @@ impl<S: Service, N: Net> Tick<S, N> {
     /// The backlog stays latched; nobody is accepted until a client leaves or a while has passed.
     fn rest(&mut self, error: &io::Error) {
         self.acceptor.resting_until = Some(self.net.now() + REST);
-        let clients = self.clients.len();
+        let clients = plural(self.clients.len() as u64, "client");
+        let cause = cause(error);
         self.warn_now_and_then(|| {
-            format!(
-                "cannot accept beside {clients} clients: {error}; newcomers wait until one leaves"
-            )
+            format!("cannot accept more than {clients}: {cause}; newcomers wait until one leaves")
         });
     }
 

@@ -14,7 +14,7 @@ use super::accept::Acceptor;
 use super::deadline::{Holding, Lingering, remaining};
 use crate::address::Address;
 use crate::aligned::Aligned;
-use crate::close::{CloseReason, Stats};
+use crate::close::{CloseReason, Stats, plural};
 use crate::config::Config;
 use crate::connection::Connection;
 use crate::net::{Event, Net};
@@ -430,8 +430,8 @@ impl<S: Service, N: Net> Tick<S, N> {
     pub(super) fn expire_grace(&mut self, now: Instant) {
         let over = self.grace.is_some_and(|grace| now >= grace);
         if over && !self.clients.is_empty() {
-            let left = self.clients.len();
-            warn!("the grace is over: closing {left} clients that were still being served");
+            let left = plural(self.clients.len() as u64, "client");
+            warn!("the grace is over: closing {left} with something pending");
             self.abort_all();
         }
     }
