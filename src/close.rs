@@ -84,9 +84,7 @@ impl fmt::Display for CloseReason {
 }
 
 /// A number of things, such as `1 client` and `2 clients`.
-#[doc(hidden)]
-#[must_use]
-pub fn plural(count: u64, thing: &str) -> String {
+pub(crate) fn plural(count: u64, thing: &str) -> String {
     let ending = if count == 1 { "" } else { "s" };
     format!("{count} {thing}{ending}")
 }

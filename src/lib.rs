@@ -104,7 +104,7 @@ mod server;
 mod service;
 
 pub use address::{Address, AddressError, ListenAddress};
-pub use close::{CloseReason, Stats, plural};
+pub use close::{CloseReason, Stats};
 pub use config::Config;
 pub use listener::BindError;
 pub use server::{Handle, Server};

@@ -7,7 +7,7 @@ use std::io::{self, Write};
 use std::process::ExitCode;
 
 use log::{LevelFilter, info, warn};
-use resound::{Address, Broadcast, Config, Echo, Server, Service, plural};
+use resound::{Address, Broadcast, Config, Echo, Server, Service};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use cli::{Cli, Command};
@@ -53,12 +53,10 @@ fn serve<S: Service>(name: &str, config: &Config, service: S) -> Result<(), Stri
     for address in &addresses {
         info!("listening on {address}");
     }
-    let clients = config.max_clients.map_or_else(
-        || "any number of clients".to_owned(),
-        |n| format!("up to {}", plural(n as u64, "client")),
-    );
+    let limit = config.max_clients;
+    let limit = limit.map_or_else(|| "unlimited".to_owned(), |n| n.to_string());
     let hint = addresses.first().map_or_else(String::new, netcat);
-    info!("ready: {name} for {clients}; try {hint}; Ctrl-C or SIGTERM stops it");
+    info!("ready: {name}, max-clients {limit}; try {hint}; Ctrl-C or SIGTERM stops it");
     let stats = server
         .run()
         .map_err(|e| format!("cannot wait for events: {e}"))?;
