@@ -204,6 +204,7 @@ impl World {
                 events.push(Event::Client(key, told));
             }
         }
+        self.rng.shuffle(events);
     }
 
     /// Lets the clients act until something has happened or `timeout` has passed.
