@@ -303,6 +303,21 @@ mod tests {
         assert_eq!(take(&mut room, &mut a, 1), b"1\n");
     }
 
+    /// Its cursor keeps the log from there on, so it must count as behind, however little is left.
+    #[test]
+    fn who_has_ended_and_takes_nothing_lags_behind_all_that_is_kept() {
+        let mut room = Broadcast::new(10);
+        let (mut a, mut b) = (join(&mut room), join(&mut room));
+        room.receive(&mut b, b"1\n");
+        room.end(&mut a);
+        for _ in 0..100 {
+            room.receive(&mut b, b"2\n");
+        }
+        assert_eq!((room.lag(&a), room.held()), (202, 202));
+        assert_eq!(take(&mut room, &mut a, 1), b"1\n");
+        assert_eq!(room.lag(&a), 0);
+    }
+
     #[test]
     fn the_rest_of_a_message_is_known_wherever_it_was_cut() {
         let mut room = Broadcast::with_segments(100, 4);
