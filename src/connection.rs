@@ -402,7 +402,7 @@ impl<T: Stream, S> Connection<T, S> {
 
     /// Closes at once.
     pub(crate) fn abort(&mut self, reason: CloseReason) {
-        if !matches!(self.state, State::Closed(_)) {
+        if !self.is_closed() {
             self.state = State::Closed(reason);
         }
     }

@@ -1,5 +1,5 @@
 //! Deadlines: the patience with those who hold up the room, the linger of those on their way
-//! out, the grace of a stopping server. Few are counted at a time, but when the server stops, so
+//! out, the grace of a stopping server. Few are counted at a time, except while it stops, so
 //! plain lists are scanned.
 
 use std::time::{Duration, Instant};
