@@ -23,6 +23,11 @@ const PROBE: Duration = Duration::from_millis(20);
 /// Probes after which a subscriber that has seen none is never going to.
 const PROBES: usize = 500;
 
+/// The service under load.
+fn broadcast() -> Broadcast {
+    Broadcast::new(resound::Room::default()).expect("the defaults go together")
+}
+
 /// A room with one client that publishes and many that read.
 struct Room {
     server: Running,
@@ -34,7 +39,7 @@ struct Room {
 impl Room {
     /// A room whose subscribers have all joined, and have nothing left to read.
     fn new(subscribers: usize) -> Self {
-        let server = Running::start(Broadcast::new(LINE));
+        let server = Running::start(broadcast());
         let mut room = Self {
             publisher: server.client(),
             subscribers: server.clients(subscribers),

@@ -9,8 +9,8 @@ use std::sync::Arc;
 
 /// Where to listen, as a person writes it; a host name is not resolved yet.
 ///
-/// Forms: `HOST:PORT`, `[IPv6]:PORT`, `PORT` (on 127.0.0.1) and `unix:PATH`. Port 0 lets the
-/// kernel choose. [`fmt::Display`] gives back a text that parses to the same value.
+/// Forms: `HOST:PORT`, `[IPv6]:PORT`, `PORT` (on 127.0.0.1), each with or without `tcp://` in
+/// front, and `unix:PATH`. Port 0 lets the kernel choose. [`fmt::Display`] gives back a text that parses to the same value.
 ///
 /// ```
 /// use resound::ListenAddress;
@@ -32,7 +32,38 @@ pub enum ListenAddress {
     Unix(PathBuf),
 }
 
-/// Why a text is not a [`ListenAddress`]: one line, without the text itself.
+/// An address to listen on, and what the clients that come there may do.
+///
+/// As a text: the address, then `?role=publish` or `?role=subscribe` if it has that role.
+///
+/// ```
+/// use resound::{Listen, Role};
+/// let listen: Listen = "tcp://127.0.0.1:7001?role=publish".parse()?;
+/// assert_eq!(listen.role, Role::Publish);
+/// assert_eq!(listen.address.to_string(), "127.0.0.1:7001");
+/// # Ok::<(), resound::AddressError>(())
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Listen {
+    /// Where.
+    pub address: ListenAddress,
+    /// For whom.
+    pub role: Role,
+}
+
+/// What a client may do in a room; services without one treat all alike.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Role {
+    /// It publishes and hears.
+    #[default]
+    Both,
+    /// It publishes, and is sent nothing.
+    Publish,
+    /// It hears; what it sends is discarded.
+    Subscribe,
+}
+
+/// Why a text is not a [`Listen`] or a [`ListenAddress`]: one line, without the text itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AddressError(String);
 
@@ -63,6 +94,47 @@ impl ListenAddress {
     }
 }
 
+impl From<ListenAddress> for Listen {
+    fn from(address: ListenAddress) -> Self {
+        let role = Role::Both;
+        Self { address, role }
+    }
+}
+
+impl FromStr for Listen {
+    type Err = AddressError;
+
+    fn from_str(text: &str) -> Result<Self, AddressError> {
+        let (address, role) = match text.rsplit_once('?') {
+            Some((address, "role=publish")) => (address, Role::Publish),
+            Some((address, "role=subscribe")) => (address, Role::Subscribe),
+            // A path may have a question mark of its own.
+            Some((path, rest)) if path.starts_with("unix:") && !rest.starts_with("role=") => {
+                (text, Role::Both)
+            }
+            Some(_) => {
+                return Err(error(
+                    "behind an address only ?role=publish or ?role=subscribe may follow",
+                ));
+            }
+            None => (text, Role::Both),
+        };
+        let address = address.parse()?;
+        Ok(Self { address, role })
+    }
+}
+
+impl fmt::Display for Listen {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.address.fmt(f)?;
+        f.write_str(match self.role {
+            Role::Both => "",
+            Role::Publish => "?role=publish",
+            Role::Subscribe => "?role=subscribe",
+        })
+    }
+}
+
 impl FromStr for ListenAddress {
     type Err = AddressError;
 
@@ -70,6 +142,7 @@ impl FromStr for ListenAddress {
         if let Some(path) = text.strip_prefix("unix:") {
             return unix(path);
         }
+        let text = text.strip_prefix("tcp://").unwrap_or(text);
         if !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit()) {
             return tcp(&Ipv4Addr::LOCALHOST.to_string(), text);
         }
@@ -86,7 +159,9 @@ impl FromStr for ListenAddress {
             return tcp(host, port);
         }
         match text.rsplit_once(':') {
-            Some(_) if text.contains("://") => Err(error("expected HOST:PORT, not a URL")),
+            Some(_) if text.contains("://") => {
+                Err(error("only tcp:// may be in front of HOST:PORT"))
+            }
             None => Err(error("expected HOST:PORT, [IPv6]:PORT, PORT or unix:PATH")),
             Some((host, _)) if host.contains(':') => {
                 Err(error("an IPv6 address goes in brackets, as in [::1]:7000"))
@@ -156,6 +231,10 @@ pub enum Address {
     Tcp(SocketAddr),
     /// The path of a Unix socket.
     Unix(Arc<Path>),
+    /// The server's own standard input.
+    Stdin,
+    /// The server's own standard output.
+    Stdout,
 }
 
 impl Address {
@@ -164,8 +243,14 @@ impl Address {
     pub fn socket_addr(&self) -> Option<SocketAddr> {
         match self {
             Self::Tcp(address) => Some(*address),
-            Self::Unix(_) => None,
+            Self::Unix(_) | Self::Stdin | Self::Stdout => None,
         }
+    }
+
+    /// Whether it is one of the server's own standard streams.
+    #[must_use]
+    pub fn is_stdio(&self) -> bool {
+        matches!(self, Self::Stdin | Self::Stdout)
     }
 
     /// The same, with an address that can be connected to in place of 0.0.0.0 and `[::]`.
@@ -189,6 +274,8 @@ impl fmt::Display for Address {
         match self {
             Self::Tcp(address) => address.fmt(f),
             Self::Unix(path) => write!(f, "unix:{}", path.display()),
+            Self::Stdin => f.write_str("stdin"),
+            Self::Stdout => f.write_str("stdout"),
         }
     }
 }
@@ -216,6 +303,30 @@ mod tests {
             assert_eq!(parse(text).as_deref(), Ok(text));
         }
         assert_eq!(parse("9999").as_deref(), Ok("127.0.0.1:9999"));
+        assert_eq!(parse("tcp://[::1]:5").as_deref(), Ok("[::1]:5"));
+    }
+
+    #[test]
+    fn a_role_comes_behind_the_address() {
+        let parse = |text: &str| text.parse::<Listen>().map(|l| (l.role, l.to_string()));
+        let ok = |role, text: &str| Ok((role, text.to_owned()));
+        assert_eq!(parse("7000"), ok(Role::Both, "127.0.0.1:7000"));
+        assert_eq!(
+            parse("tcp://127.0.0.1:7001?role=publish"),
+            ok(Role::Publish, "127.0.0.1:7001?role=publish")
+        );
+        assert_eq!(
+            parse("unix:/s?role=subscribe"),
+            ok(Role::Subscribe, "unix:/s?role=subscribe")
+        );
+        assert_eq!(parse("unix:/what?"), ok(Role::Both, "unix:/what?"));
+        for text in ["1?role=operator", "1?rule=publish", "unix:/s?role="] {
+            let error = parse(text).unwrap_err().to_string();
+            assert!(
+                error.contains("?role=publish or ?role=subscribe"),
+                "{text}: {error}"
+            );
+        }
     }
 
     #[test]
@@ -233,7 +344,8 @@ mod tests {
             ("[::1]", "expected [IPv6]:PORT"),
             ("[::g]:1", "'::g' is not an IPv6 address"),
             ("unix:", "expected a path"),
-            ("tcp://a:1", "not a URL"),
+            ("http://a:1", "only tcp://"),
+            ("1?role=publish", "expected HOST:PORT"),
             ("a b:1", "'a b' is not a host"),
         ] {
             let error = parse(text).unwrap_err();
@@ -250,6 +362,13 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn what_listens_survives_a_round_trip(text in "(tcp://|unix:)?[a-z0-9:.?=]{0,20}(\\?role=(publish|subscribe|x)?)?") {
+            if let Ok(listen) = text.parse::<Listen>() {
+                prop_assert_eq!(listen.to_string().parse(), Ok(listen));
+            }
+        }
+
         #[test]
         fn no_text_panics_and_what_parses_survives_a_round_trip(text in "\\PC{0,40}|[0-9a-f:.\\[\\]%]{0,30}") {
             if let Ok(address) = text.parse::<ListenAddress>() {

@@ -8,7 +8,9 @@ use std::time::Duration;
 use bytesize::ByteSize;
 use clap::error::ErrorKind;
 use clap::{Args, CommandFactory, Parser, Subcommand};
-use resound::{Config, ListenAddress};
+use resound::{
+    AtEnd, Config, Framing, Heartbeat, Listen, Replay, Role, Room, SlowConsumer, TagFormat,
+};
 
 /// How values are written.
 const UNITS: &str = "\
@@ -47,32 +49,103 @@ pub(crate) struct Cli {
 pub(crate) enum Command {
     /// Send every byte back to who sent it (RFC 862)
     #[command(after_help = UNITS)]
-    Echo(EchoArgs),
-    /// Send each line of a client to all the other clients
+    Echo(PlainArgs),
+    /// Read everything and answer nothing (RFC 863); with --console the operator answers
     #[command(after_help = UNITS)]
-    Broadcast(BroadcastArgs),
+    Discard(PlainArgs),
+    /// Send each message of a client, as a rule a line, to all the other clients
+    #[command(after_help = UNITS)]
+    Broadcast(Box<BroadcastArgs>),
 }
 
+/// For services without options of their own.
 #[derive(Args, Debug)]
-pub(crate) struct EchoArgs {
+pub(crate) struct PlainArgs {
     #[command(flatten)]
     pub(crate) server: ServerArgs,
 }
 
 #[derive(Args, Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "flags of a command line")]
 pub(crate) struct BroadcastArgs {
     #[command(flatten)]
     pub(crate) server: ServerArgs,
 
-    /// The longest line that is accepted, without its newline, up to 1GiB; who sends a longer one
-    /// is closed
+    /// Listen here for clients that publish and are sent nothing; the same as
+    /// -l 'ADDR?role=publish'. May be given more than once
+    #[arg(long, value_name = "ADDR")]
+    publish_only: Vec<Listen>,
+
+    /// Listen here for clients that hear and whose input is discarded; the same as
+    /// -l 'ADDR?role=subscribe'. May be given more than once
+    #[arg(long, value_name = "ADDR")]
+    subscribe_only: Vec<Listen>,
+
+    /// What a message is: 'lines' (with their newlines), 'raw' (what one read returned) or 'u32' (with its
+    /// length in front, 32 bits, big-endian)
+    #[arg(
+        long,
+        value_name = "FRAMING",
+        default_value_t,
+        hide_possible_values = true
+    )]
+    framing: Framing,
+
+    /// The longest message that is accepted, without its newline or length, up to 1GiB; who sends
+    /// a longer one is closed
     #[arg(long, value_name = "SIZE", default_value = "64KiB", value_parser = max_message)]
     max_message: u64,
 
-    /// How long a client that doesn't read may hold up the others before it is closed as a slow
+    /// Send messages to their senders, too
+    #[arg(long)]
+    include_sender: bool,
+
+    /// How long a client that doesn't read may hold up the others before it is a slow
     /// consumer: a duration, 0 or 'unlimited'
     #[arg(long, value_name = "DURATION", default_value = "1s", value_parser = patience)]
     patience: Limit<Time>,
+
+    /// What becomes of a slow consumer: 'close' it, or make it 'skip' to the newest message
+    #[arg(long, value_name = "WHAT", default_value = "close", value_parser = slow_consumer)]
+    slow_consumer: SlowConsumer,
+
+    /// Room for messages that some clients have not taken yet; who is half of it behind holds
+    /// up the others
+    #[arg(long, value_name = "SIZE", default_value = "4MiB", value_parser = size)]
+    log_size: u64,
+
+    /// What those who come get of the past: a number of messages such as 100, or a size such as
+    /// 64KiB [default: nothing]
+    #[arg(long, value_name = "N|SIZE", value_parser = replay)]
+    replay: Option<Replay>,
+
+    /// Put the local date, the time and the sender in front of each message:
+    /// 'MMDD HH:MM:SS From IP:PORT. msg='
+    #[arg(long)]
+    tag: bool,
+
+    /// The same in another form: a text with {date} (MMDD), {time} (HH:MM:SS), {iso} (RFC 3339),
+    /// {peer} and {id} in it; {{ and }} stand for braces
+    #[arg(long, value_name = "FORMAT")]
+    tag_format: Option<TagFormat>,
+
+    /// Tell the room who comes and goes, and newcomers who is there
+    #[arg(long)]
+    announce: bool,
+
+    /// Send a line, empty or TEXT, to clients that were sent nothing for so long
+    #[arg(long, value_name = "DURATION[=TEXT]", value_parser = heartbeat)]
+    heartbeat: Option<Heartbeat>,
+
+    /// Publish the lines of standard input; at its end stay, or with --stdin=exit deliver
+    /// what is pending and exit
+    #[arg(long, value_name = "AT-END", num_args = 0..=1, require_equals = true)]
+    #[arg(default_missing_value = "stay", value_parser = at_end, conflicts_with = "console")]
+    stdin: Option<AtEnd>,
+
+    /// Write each published message to standard output
+    #[arg(long, conflicts_with = "console")]
+    stdout: bool,
 }
 
 /// What every service takes.
@@ -80,8 +153,9 @@ pub(crate) struct BroadcastArgs {
 pub(crate) struct ServerArgs {
     /// Where to listen: HOST:PORT, [IPv6]:PORT, PORT (on 127.0.0.1) or unix:PATH. A name stands
     /// for all its addresses; port 0 lets the system choose. May be given more than once
-    #[arg(short, long, value_name = "ADDR", default_value = "127.0.0.1:9999")]
-    listen: Vec<ListenAddress>,
+    /// [default: 127.0.0.1:9999]
+    #[arg(short, long, value_name = "ADDR")]
+    listen: Vec<Listen>,
 
     /// Connections that may wait to be accepted (the system may cap it)
     #[arg(long, value_name = "N", default_value = "1024", value_parser = clap::value_parser!(i32).range(1..))]
@@ -99,6 +173,11 @@ pub(crate) struct ServerArgs {
     /// How long to go on delivering what is pending when stopped
     #[arg(long, value_name = "DURATION", default_value = "5s")]
     grace: Time,
+
+    /// Show what clients send on standard output, and take texts for them and commands from
+    /// standard input: /help lists them
+    #[arg(long)]
+    pub(crate) console: bool,
 }
 
 impl Cli {
@@ -116,8 +195,13 @@ impl Cli {
 impl ServerArgs {
     /// The settings; without `--max-clients` there may be `max_clients`.
     pub(crate) fn config(&self, max_clients: usize) -> Config {
+        let default = Config::default();
         Config {
-            listen: self.listen.clone(),
+            listen: if self.listen.is_empty() {
+                default.listen
+            } else {
+                self.listen.clone()
+            },
             backlog: self.backlog,
             max_clients: match self.max_clients {
                 None => Some(max_clients),
@@ -126,20 +210,85 @@ impl ServerArgs {
             },
             high_water: self.high_water,
             grace: self.grace.0,
-            ..Config::default()
+            ..default
         }
     }
 }
 
 impl BroadcastArgs {
-    pub(crate) fn max_message(&self) -> usize {
-        usize::try_from(self.max_message).unwrap_or(usize::MAX)
-    }
-
-    pub(crate) fn patience(&self) -> Option<Duration> {
-        match self.patience {
+    /// The settings of the server; without `--max-clients` there may be `max_clients`.
+    pub(crate) fn config(&self, max_clients: usize) -> Config {
+        let mut config = self.server.config(max_clients);
+        let of_role = |listen: &Listen, role| Listen {
+            role,
+            ..listen.clone()
+        };
+        let publishers = self.publish_only.iter();
+        let subscribers = self.subscribe_only.iter();
+        let others: Vec<Listen> = publishers
+            .map(|listen| of_role(listen, Role::Publish))
+            .chain(subscribers.map(|listen| of_role(listen, Role::Subscribe)))
+            .collect();
+        if !others.is_empty() && self.server.listen.is_empty() {
+            config.listen.clear();
+        }
+        config.listen.extend(others);
+        config.patience = match self.patience {
             Limit::Unlimited => None,
             Limit::Of(Time(patience)) => Some(patience),
+        };
+        config.slow_consumer = self.slow_consumer;
+        config.heartbeat.clone_from(&self.heartbeat);
+        config
+    }
+
+    /// The settings of the room.
+    pub(crate) fn room(&self) -> Room {
+        let tag = self.tag.then(TagFormat::default);
+        Room {
+            framing: self.framing,
+            max_message: usize::try_from(self.max_message).unwrap_or(usize::MAX),
+            include_sender: self.include_sender,
+            log_size: self.log_size,
+            replay: self.replay.unwrap_or_default(),
+            tag: self.tag_format.clone().or(tag),
+            announce: self.announce,
+        }
+    }
+
+    /// Whether standard input is published, and what then.
+    pub(crate) fn stdin(&self) -> Option<AtEnd> {
+        self.stdin
+    }
+
+    /// Whether what is published goes to standard output.
+    pub(crate) fn stdout(&self) -> bool {
+        self.stdout
+    }
+}
+
+impl Command {
+    /// What all services take.
+    pub(crate) fn server(&self) -> &ServerArgs {
+        match self {
+            Self::Echo(args) | Self::Discard(args) => &args.server,
+            Self::Broadcast(args) => &args.server,
+        }
+    }
+
+    /// What the types of the arguments don't say.
+    fn check(&self) -> Result<(), clap::Error> {
+        let refuse = |text: String| Err(Cli::command().error(ErrorKind::ValueValidation, text));
+        if let Self::Broadcast(args) = self {
+            return match resound::Broadcast::new(args.room()) {
+                Ok(_) => Ok(()),
+                Err(e) => refuse(e.to_string()),
+            };
+        }
+        let listens = &self.server().listen;
+        match listens.iter().find(|listen| listen.role != Role::Both) {
+            Some(listen) => refuse(format!("only broadcast has roles: --listen '{listen}'")),
+            None => Ok(()),
         }
     }
 }
@@ -152,6 +301,7 @@ pub(crate) fn parse() -> Result<Cli, ExitCode> {
             let text = "the argument '--quiet' cannot be used with '--verbose'";
             return Err(Cli::command().error(ErrorKind::ArgumentConflict, text));
         }
+        cli.command.check()?;
         Ok(cli)
     });
     checked.map_err(|e| {
@@ -240,6 +390,48 @@ fn max_message(text: &str) -> Result<u64, String> {
     }
 }
 
+fn slow_consumer(text: &str) -> Result<SlowConsumer, String> {
+    match text {
+        "close" => Ok(SlowConsumer::Close),
+        "skip" => Ok(SlowConsumer::Skip),
+        _ => Err("expected close or skip".to_owned()),
+    }
+}
+
+fn at_end(text: &str) -> Result<AtEnd, String> {
+    match text {
+        "stay" => Ok(AtEnd::Stay),
+        "exit" => Ok(AtEnd::Stop),
+        _ => Err("expected stay or exit".to_owned()),
+    }
+}
+
+/// A number counts messages, a number with a unit bytes.
+fn replay(text: &str) -> Result<Replay, String> {
+    if let Ok(messages) = text.parse() {
+        return Ok(Replay::Messages(messages));
+    }
+    match size(text) {
+        Ok(bytes) => Ok(Replay::Bytes(bytes)),
+        Err(_) => {
+            Err("expected a number of messages such as 100, or a size such as 64KiB".to_owned())
+        }
+    }
+}
+
+fn heartbeat(text: &str) -> Result<Heartbeat, String> {
+    let (every, text) = text.split_once('=').unwrap_or((text, ""));
+    let Time(every) = every.parse()?;
+    if every < Duration::from_millis(10) {
+        return Err("expected 10ms or more".to_owned());
+    }
+    if text.contains(['\n', '\r']) {
+        return Err("the text has a line end".to_owned());
+    }
+    let text = text.as_bytes().to_vec();
+    Ok(Heartbeat { every, text })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -249,8 +441,8 @@ mod tests {
         let cli = Cli::try_parse_from(all).map_err(|e| e.to_string())?;
         let filter = cli.log_filter();
         match cli.command {
-            Command::Broadcast(args) => Ok((args, filter)),
-            Command::Echo(_) => unreachable!(),
+            Command::Broadcast(args) => Ok((*args, filter)),
+            _ => unreachable!(),
         }
     }
 
@@ -262,47 +454,113 @@ mod tests {
     #[test]
     fn defaults_are_those_of_the_library() {
         let (args, filter) = broadcast(&[]).unwrap();
-        let config = args.server.config(7);
         let max_clients = Some(7);
-        assert_eq!(
-            config,
-            Config {
-                max_clients,
-                ..Config::default()
-            }
-        );
-        assert_eq!(args.patience(), Config::default().patience);
-        assert_eq!((args.max_message(), filter), (65536, "info"));
+        let expected = Config {
+            max_clients,
+            ..Config::default()
+        };
+        assert_eq!(args.config(7), expected);
+        assert_eq!(args.room(), Room::default());
+        assert_eq!((args.stdin(), args.stdout(), filter), (None, false, "info"));
     }
 
     #[test]
     fn every_option_arrives() {
         let text = "-l 7000 --listen unix:/s --backlog 5 --max-clients 9 --high-water 1MiB \
-                    --grace 250ms --max-message 1KiB --patience 1m30s -vv";
+                    --grace 250ms --max-message 1KiB --patience 1m30s -vv --framing u32 \
+                    --include-sender --slow-consumer skip --log-size 9MiB --replay 1MiB --tag \
+                    --announce --heartbeat 30s=still=here --stdin=exit --stdout \
+                    --publish-only 7001 --subscribe-only 7002";
         let (args, filter) = broadcast(&text.split_whitespace().collect::<Vec<_>>()).unwrap();
+        let listen = [
+            "7000",
+            "unix:/s",
+            "7001?role=publish",
+            "7002?role=subscribe",
+        ];
+        let heartbeat = Heartbeat {
+            every: Duration::from_secs(30),
+            text: b"still=here".to_vec(),
+        };
         let expected = Config {
-            listen: vec![
-                "127.0.0.1:7000".parse().unwrap(),
-                "unix:/s".parse().unwrap(),
-            ],
+            listen: listen.map(|text| text.parse().unwrap()).to_vec(),
             backlog: 5,
             max_clients: Some(9),
             high_water: 1 << 20,
+            patience: Some(Duration::from_secs(90)),
+            slow_consumer: SlowConsumer::Skip,
+            heartbeat: Some(heartbeat),
             grace: Duration::from_millis(250),
-            ..Config::default()
         };
-        assert_eq!(args.server.config(7), expected);
-        assert_eq!(args.patience(), Some(Duration::from_secs(90)));
-        assert_eq!((args.max_message(), filter), (1024, "debug,resound=trace"));
+        assert_eq!(args.config(7), expected);
+        let room = Room {
+            framing: Framing::U32,
+            max_message: 1024,
+            include_sender: true,
+            log_size: 9 << 20,
+            replay: Replay::Bytes(1 << 20),
+            tag: Some(TagFormat::default()),
+            announce: true,
+        };
+        assert_eq!(args.room(), room);
+        assert_eq!((args.stdin(), args.stdout()), (Some(AtEnd::Stop), true));
+        assert_eq!(filter, "debug,resound=trace");
+    }
+
+    #[test]
+    fn options_with_two_forms_take_both() {
+        let room = |arg: &str| broadcast(&[arg]).unwrap().0.room();
+        assert_eq!(room("--replay=100").replay, Replay::Messages(100));
+        assert_eq!(room("--replay=100B").replay, Replay::Bytes(100));
+        let own = room("--tag-format={id}: ").tag.unwrap();
+        assert_eq!(own, "{id}: ".parse().unwrap());
+        let (args, _) = broadcast(&["--stdin"]).unwrap();
+        assert_eq!(args.stdin(), Some(AtEnd::Stay));
+        let (args, _) = broadcast(&["--heartbeat=5s"]).unwrap();
+        assert_eq!(args.config(1).heartbeat.unwrap().text, b"");
+    }
+
+    #[test]
+    fn listeners_with_a_role_replace_the_default_one() {
+        let (args, _) = broadcast(&["--publish-only=7001"]).unwrap();
+        assert_eq!(
+            args.config(1).listen,
+            ["7001?role=publish".parse().unwrap()]
+        );
     }
 
     #[test]
     fn unlimited_is_a_word() {
         let (args, _) = broadcast(&["--patience=unlimited", "--max-clients=unlimited"]).unwrap();
-        assert_eq!(args.patience(), None);
-        assert_eq!(args.server.config(7).max_clients, None);
+        assert_eq!(args.config(7).patience, None);
+        assert_eq!(args.config(7).max_clients, None);
         let (args, _) = broadcast(&["--patience=0"]).unwrap();
-        assert_eq!(args.patience(), Some(Duration::ZERO));
+        assert_eq!(args.config(7).patience, Some(Duration::ZERO));
+    }
+
+    /// What an argument makes wrong is said, though each value by itself is right.
+    #[test]
+    fn settings_that_do_not_go_together_are_refused_with_a_reason() {
+        for (args, cause) in [
+            (
+                &["broadcast", "--log-size=1MiB"][..],
+                "1310720 bytes the least",
+            ),
+            (
+                &["broadcast", "--max-message=1MiB"],
+                "5242880 bytes the least",
+            ),
+            (&["broadcast", "--replay=2MiB"], "at most a quarter"),
+            (&["echo", "-l7?role=publish"], "only broadcast has roles"),
+            (
+                &["discard", "-l7?role=subscribe"],
+                "only broadcast has roles",
+            ),
+        ] {
+            let cli = Cli::try_parse_from(["resound"].iter().chain(args)).unwrap();
+            let error = cli.command.check().unwrap_err().to_string();
+            assert!(error.contains(cause), "{args:?}: {error}");
+        }
     }
 
     #[test]
@@ -318,6 +576,15 @@ mod tests {
             ("--max-message=0", "at least a byte"),
             ("--max-message=2GiB", "larger than 1GiB"),
             ("--patience=forever", "expected a duration"),
+            ("--framing=frames", "expected lines, raw or u32"),
+            ("--slow-consumer=kill", "expected close or skip"),
+            ("--replay=all", "expected a number of messages"),
+            ("--tag-format={when}", "{when} is not one of"),
+            ("--heartbeat=often", "expected a duration"),
+            ("--heartbeat=1ms", "10ms or more"),
+            ("--heartbeat=1s=a\nb", "line end"),
+            ("--stdin=leave", "expected stay or exit"),
+            ("--publish-only=x", "expected HOST:PORT"),
         ] {
             let error = broadcast(&[arg]).unwrap_err();
             assert!(error.contains(cause), "{arg}: {error}");

@@ -17,6 +17,8 @@ pub enum CloseReason {
     MessageTooLong,
     /// The service had nothing more to say to it.
     Done,
+    /// The operator wanted it to go.
+    Kicked,
     /// The server is stopping.
     Shutdown,
     /// Any other error of the stream.
@@ -25,7 +27,7 @@ pub enum CloseReason {
 
 impl CloseReason {
     /// How many there are, whatever they carry.
-    const COUNT: usize = 7;
+    const COUNT: usize = 8;
 
     /// One of each, in the order of [`CloseReason::index`].
     const ALL: [Self; Self::COUNT] = [
@@ -34,6 +36,7 @@ impl CloseReason {
         Self::SlowConsumer,
         Self::MessageTooLong,
         Self::Done,
+        Self::Kicked,
         Self::Shutdown,
         Self::Error(io::ErrorKind::Other),
     ];
@@ -56,6 +59,7 @@ impl CloseReason {
             Self::SlowConsumer => "slow-consumer",
             Self::MessageTooLong => "message-too-long",
             Self::Done => "done",
+            Self::Kicked => "kicked",
             Self::Shutdown => "shutdown",
             Self::Error(_) => "error",
         }
@@ -68,8 +72,9 @@ impl CloseReason {
             Self::SlowConsumer => 2,
             Self::MessageTooLong => 3,
             Self::Done => 4,
-            Self::Shutdown => 5,
-            Self::Error(_) => 6,
+            Self::Kicked => 5,
+            Self::Shutdown => 6,
+            Self::Error(_) => 7,
         }
     }
 }
@@ -98,6 +103,12 @@ pub struct Stats {
     pub bytes_in: u64,
     /// Bytes the kernel took for clients.
     pub bytes_out: u64,
+    /// Messages published, by services that have messages.
+    pub messages: u64,
+    /// Messages that clients were sent: one that went to three counts three times.
+    pub deliveries: u64,
+    /// Messages that clients were made to skip.
+    pub missed: u64,
     closes: [u64; CloseReason::COUNT],
 }
 
@@ -115,15 +126,36 @@ impl Stats {
     }
 }
 
+impl Stats {
+    /// How many clients were closed for which reasons, such as `2 peer-closed, 1 reset`.
+    pub(crate) fn reasons(&self) -> String {
+        let closes = |reason: CloseReason| (self.closes(reason), reason.name());
+        let some = CloseReason::ALL.into_iter().map(closes);
+        let some = some.filter(|(count, _)| *count > 0);
+        let some: Vec<String> = some
+            .map(|(count, name)| format!("{count} {name}"))
+            .collect();
+        if some.is_empty() {
+            return "nobody".to_owned();
+        }
+        some.join(", ")
+    }
+}
+
 impl fmt::Display for Stats {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let clients = plural(self.clients, "client");
         let (input, output) = (self.bytes_in, self.bytes_out);
         write!(f, "{clients}, {input} bytes in, {output} bytes out")?;
-        for reason in CloseReason::ALL {
-            if self.closes(reason) > 0 {
-                write!(f, ", {} {}", self.closes(reason), reason.name())?;
-            }
+        if self.messages > 0 {
+            let messages = plural(self.messages, "message");
+            write!(f, ", {messages} in, {} out", self.deliveries)?;
+        }
+        if self.missed > 0 {
+            write!(f, ", {} missed", self.missed)?;
+        }
+        if self.clients > 0 {
+            write!(f, ", {}", self.reasons())?;
         }
         Ok(())
     }
@@ -141,7 +173,7 @@ mod tests {
             stats.count(reason, 1, 2);
             assert_eq!(stats.closes(reason), 1);
         }
-        assert_eq!((stats.bytes_in, stats.bytes_out), (7, 14));
+        assert_eq!((stats.bytes_in, stats.bytes_out), (8, 16));
     }
 
     #[test]

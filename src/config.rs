@@ -2,37 +2,66 @@
 
 use std::time::Duration;
 
-use crate::address::ListenAddress;
+use crate::address::{Listen, ListenAddress};
 
 /// The settings of a server; [`Default`] gives those of the command line.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
     /// Where to listen; a server needs at least one address.
-    pub listen: Vec<ListenAddress>,
+    pub listen: Vec<Listen>,
     /// Connections that may wait in each listener's backlog to be accepted (listen(2)).
     pub backlog: i32,
     /// Clients served at a time, unlimited if none; others wait in the backlog.
     pub max_clients: Option<usize>,
     /// A client with more than this many bytes unsent is not read until it takes some.
     pub high_water: u64,
-    /// How long a client that has fallen behind may hold up the room before it is closed as a
-    /// slow consumer; for ever if none.
+    /// How long a client that has fallen behind may hold up the room before it is a slow
+    /// consumer; for ever if none.
     pub patience: Option<Duration>,
+    /// What becomes of a slow consumer.
+    pub slow_consumer: SlowConsumer,
+    /// What clients are sent to whom nothing else was sent for long; nothing if none.
+    pub heartbeat: Option<Heartbeat>,
     /// How long a stopping server goes on delivering what is pending.
     pub grace: Duration,
+}
+
+/// What becomes of a client that is behind for longer than the patience.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum SlowConsumer {
+    /// It is closed, after the rest of a message that it was sent in part.
+    #[default]
+    Close,
+    /// After the rest of such a message it goes on with the newest one. What it missed is
+    /// counted. Until it has caught up again nobody waits for it another time.
+    Skip,
+}
+
+/// A sign of life for clients to whom there is nothing to say.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Heartbeat {
+    /// After how long without a byte it is sent; up to an eighth of that later.
+    pub every: Duration,
+    /// A text of one line, which is sent as a message.
+    pub text: Vec<u8>,
 }
 
 impl Default for Config {
     fn default() -> Self {
         Self {
-            listen: vec![ListenAddress::Tcp {
-                host: "127.0.0.1".to_owned(),
-                port: 9999,
-            }],
+            listen: vec![
+                ListenAddress::Tcp {
+                    host: "127.0.0.1".to_owned(),
+                    port: 9999,
+                }
+                .into(),
+            ],
             backlog: 1024,
             max_clients: None,
             high_water: 256 * 1024,
             patience: Some(Duration::from_secs(1)),
+            slow_consumer: SlowConsumer::Close,
+            heartbeat: None,
             grace: Duration::from_secs(5),
         }
     }

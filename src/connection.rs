@@ -4,134 +4,11 @@
 //! [`Link`] moves bytes and remembers readiness, [`Connection`] knows what they mean and when
 //! the client's time is over.
 
-use std::collections::VecDeque;
-use std::io::{self, IoSlice};
-
 use crate::close::CloseReason;
+use crate::link::Link;
 use crate::net::{Readiness, Stream};
 use crate::service::{Peer, Service, Then};
-
-/// A stream, what it is ready for, and the private output that it didn't take yet.
-#[derive(Debug)]
-struct Link<T> {
-    stream: T,
-    ready: Readiness,
-    /// Private unsent bytes. An empty outbox owns no memory.
-    outbox: VecDeque<u8>,
-    /// Writing has failed, for this reason. What had arrived before is still read; what is
-    /// written goes nowhere.
-    broken: Option<CloseReason>,
-    received: u64,
-    sent: u64,
-}
-
-impl<T: Stream> Link<T> {
-    /// One read; `None` when there is nothing to read now, 0 at the end of input.
-    ///
-    /// A short read means that the kernel's buffer is empty, which saves the second read that
-    /// would say so; unless the end lies behind it ([`Readiness::ending`]), of which the kernel
-    /// has already told, or the stream stops reads for other reasons too.
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<Option<usize>> {
-        loop {
-            match self.stream.read(buffer) {
-                Ok(n) => {
-                    let more = self.ready.ending || !self.stream.short_read_drains();
-                    self.ready.readable = n == buffer.len() || (n > 0 && more);
-                    self.received += n as u64;
-                    return Ok(Some(n));
-                }
-                Err(e) if e.kind() == io::ErrorKind::WouldBlock => {
-                    self.ready.readable = false;
-                    self.ready.ending = false;
-                    return Ok(None);
-                }
-                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
-                Err(e) => return Err(e),
-            }
-        }
-    }
-
-    /// One write; how many bytes the kernel took. A short write means that its buffer is full,
-    /// and it will tell when there is room again.
-    fn write(&mut self, [first, second]: [&[u8]; 2]) -> usize {
-        let wanted = first.len() + second.len();
-        while self.broken.is_none() {
-            let result = if second.is_empty() {
-                self.stream.write(first)
-            } else {
-                self.stream
-                    .write_vectored(&[IoSlice::new(first), IoSlice::new(second)])
-            };
-            match result {
-                Ok(0) => self.break_off(&io::ErrorKind::WriteZero.into()),
-                Ok(n) => {
-                    self.ready.writable = n == wanted;
-                    self.sent += n as u64;
-                    return n;
-                }
-                Err(e) if e.kind() == io::ErrorKind::WouldBlock => {
-                    self.ready.writable = false;
-                    return 0;
-                }
-                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
-                Err(e) => self.break_off(&e),
-            }
-        }
-        wanted
-    }
-
-    /// Nothing more can be written; what there is to read is read to its end.
-    fn break_off(&mut self, error: &io::Error) {
-        self.broken = Some(CloseReason::of(error));
-        self.ready = Readiness {
-            readable: true,
-            writable: true,
-            ending: true,
-        };
-    }
-
-    /// Sends private output: straight from where it lies if nothing is before it (`direct`),
-    /// and the rest, or all, by way of the outbox.
-    fn send(&mut self, reply: [&[u8]; 2], direct: bool) {
-        if reply[0].is_empty() && reply[1].is_empty() {
-            return;
-        }
-        let direct = direct && self.outbox.is_empty() && self.ready.writable;
-        let taken = if direct { self.write(reply) } else { 0 };
-        if taken == reply[0].len() + reply[1].len() {
-            return; // as nearly always
-        }
-        let [first, second] = cut(reply, taken);
-        self.outbox.extend(first);
-        self.outbox.extend(second);
-    }
-
-    /// One write from the outbox.
-    fn send_waiting(&mut self) {
-        let mut outbox = std::mem::take(&mut self.outbox);
-        let (first, second) = outbox.as_slices();
-        let taken = self.write([first, second]);
-        outbox.drain(..taken);
-        if !outbox.is_empty() {
-            self.outbox = outbox;
-        }
-    }
-}
-
-/// What is left of two slices without their first `n` bytes.
-fn cut([first, second]: [&[u8]; 2], n: usize) -> [&[u8]; 2] {
-    match n.checked_sub(first.len()) {
-        None => [&first[n..], second],
-        Some(n) => [&second[n..], &[]],
-    }
-}
-
-/// The first `n` bytes of two slices.
-fn limit([first, second]: [&[u8]; 2], n: usize) -> [&[u8]; 2] {
-    let in_first = n.min(first.len());
-    let in_second = (n - in_first).min(second.len());
-    [&first[..in_first], &second[..in_second]]
-}
+use crate::slices::limit;
 
 /// Where in its life a connection is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -167,18 +44,7 @@ impl<T: Stream, S> Connection<T, S> {
     where
         V: Service<Session = S>,
     {
-        let ready = Readiness {
-            writable: true,
-            ..Readiness::default()
-        };
-        let mut link = Link {
-            stream,
-            ready,
-            outbox: VecDeque::new(),
-            broken: None,
-            received: 0,
-            sent: 0,
-        };
+        let mut link = Link::new(stream);
         let (session, outcome) = service.open(peer);
         link.send(outcome.reply, true);
         let then = outcome.then;
@@ -195,9 +61,7 @@ impl<T: Stream, S> Connection<T, S> {
 
     /// Remembers what the stream has become ready for.
     pub(crate) fn latch(&mut self, ready: Readiness) {
-        self.link.ready.readable |= ready.readable;
-        self.link.ready.writable |= ready.writable;
-        self.link.ready.ending |= ready.ending;
+        self.link.latch(ready);
     }
 
     /// Makes the next turn read, whether or not the kernel has told of input.
@@ -205,24 +69,39 @@ impl<T: Stream, S> Connection<T, S> {
         self.link.ready.readable = true;
     }
 
-    /// One turn: reads at most what `buffer` holds, and answers it.
+    /// One turn: reads at most `budget` bytes, or what makes the service publish as many, as many
+    /// at a time as `buffer` holds, and answers them. `heard` is told what the service is given.
     ///
     /// Nothing is read while more than `high_water` bytes are unsent.
-    pub(crate) fn turn<V>(&mut self, service: &mut V, buffer: &mut [u8], high_water: u64)
-    where
+    pub(crate) fn turn<V>(
+        &mut self,
+        service: &mut V,
+        buffer: &mut [u8],
+        mut budget: usize,
+        high_water: u64,
+        mut heard: impl FnMut(&[u8]),
+    ) where
         V: Service<Session = S>,
     {
-        let mut budget = buffer.len();
         while budget > 0 && self.wants_turn(service, high_water) {
-            match self.link.read(&mut buffer[..budget]) {
+            let before = service.published();
+            let most = budget.min(buffer.len());
+            let mut read = 0;
+            match self.link.read(&mut buffer[..most]) {
                 Ok(None) => self.run_dry(),
                 Ok(Some(0)) => self.end_input(service),
                 Ok(Some(n)) => {
+                    read = n;
+                    if self.is_serving() {
+                        heard(&buffer[..n]);
+                    }
                     self.receive(service, &buffer[..n]);
-                    budget -= n;
                 }
                 Err(e) => self.fail(CloseReason::of(&e)),
             }
+            // Some services make much of little.
+            let made = usize::try_from(service.published() - before).unwrap_or(usize::MAX);
+            budget = budget.saturating_sub(read.max(made));
         }
     }
 
@@ -353,10 +232,42 @@ impl<T: Stream, S> Connection<T, S> {
         let Some(mut session) = self.session.take() else {
             return;
         };
+        self.take_over(service, &mut session);
+        service.close(session, reason);
+        self.state = State::Parting(reason);
+        self.settle(service);
+    }
+
+    /// A client that is too far behind goes on with the newest message, after the rest of one
+    /// that it was sent in part.
+    pub(crate) fn skip<V>(&mut self, service: &mut V)
+    where
+        V: Service<Session = S>,
+    {
+        if self.is_closed() {
+            return;
+        }
+        if let Some(mut session) = self.session.take() {
+            self.take_over(service, &mut session);
+            service.skip(&mut session);
+            self.session = Some(session);
+            self.settle(service);
+        }
+    }
+
+    /// Puts what finishes a message that was sent in part in front of the outbox: from here on
+    /// the shared output may go on elsewhere, or not at all.
+    fn take_over<V>(&mut self, service: &mut V, session: &mut S)
+    where
+        V: Service<Session = S>,
+    {
+        let mut rest = service.unfinished(session);
+        if rest == 0 {
+            return;
+        }
         let waiting = std::mem::take(&mut self.link.outbox);
-        let mut rest = service.unfinished(&session);
         while rest > 0 {
-            let [first, second] = limit(service.shared(&session), rest);
+            let [first, second] = limit(service.shared(session), rest);
             self.link.outbox.extend(first);
             self.link.outbox.extend(second);
             let copied = first.len() + second.len();
@@ -364,13 +275,36 @@ impl<T: Stream, S> Connection<T, S> {
                 copied > 0,
                 "a service gives the rest of what it says is unfinished"
             );
-            service.advance(&mut session, copied);
+            service.advance(session, copied);
             rest -= copied;
         }
         self.link.outbox.extend(waiting);
-        service.close(session, reason);
-        self.state = State::Parting(reason);
-        self.settle(service);
+    }
+
+    /// Sends a message of the server's own, between two messages of the service.
+    pub(crate) fn tell<V>(&mut self, service: &V, message: &[u8])
+    where
+        V: Service<Session = S>,
+    {
+        if let (State::Serving, Some(session)) = (self.state, self.session.as_ref()) {
+            let between = service.unfinished(session) == 0;
+            self.link.send([message, &[]], between);
+        }
+    }
+
+    /// Whether nothing was sent since the last time this was asked, though it could have been.
+    pub(crate) fn was_silent<V>(&mut self, service: &V) -> bool
+    where
+        V: Service<Session = S>,
+    {
+        let spoke = std::mem::take(&mut self.link.spoke);
+        let idle = self.link.outbox.is_empty() && self.lag(service) == 0;
+        !spoke && idle && self.link.ready.writable && self.is_serving()
+    }
+
+    /// The service's memory of the client, as long as it has one.
+    pub(crate) fn session(&self) -> Option<&S> {
+        self.session.as_ref()
     }
 
     /// Takes the steps of an ending that are due.
@@ -396,6 +330,8 @@ impl<T: Stream, S> Connection<T, S> {
             self.shut = true;
             if let Err(e) = self.link.stream.shutdown_write() {
                 self.fail(CloseReason::of(&e));
+            } else if self.link.stream.is_one_way() {
+                self.state = State::Closed(reason);
             }
         }
     }
@@ -484,9 +420,10 @@ impl<T: Stream, S> Connection<T, S> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::address::Address;
+    use crate::address::{Address, Role};
     use crate::service::{Echo, Outcome};
-    use std::io::{ErrorKind, Read, Write};
+    use std::collections::VecDeque;
+    use std::io::{self, ErrorKind, IoSlice, Read, Write};
 
     /// What a scripted stream answers to one call.
     #[derive(Clone, Copy, Debug)]
@@ -600,6 +537,7 @@ mod tests {
             let peer = Peer {
                 id: 1,
                 address: &address,
+                role: Role::Both,
             };
             let connection = Connection::open(stream, &mut service, &peer);
             Self {
@@ -613,7 +551,9 @@ mod tests {
         fn turn(&mut self, ready: Readiness) -> &mut Self {
             self.connection.latch(ready);
             let (service, buffer) = (&mut self.service, &mut self.buffer);
-            self.connection.turn(service, buffer, self.high_water);
+            let budget = buffer.len();
+            self.connection
+                .turn(service, buffer, budget, self.high_water, |_| {});
             self
         }
 

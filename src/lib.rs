@@ -98,14 +98,20 @@ mod aligned;
 mod close;
 mod config;
 mod connection;
+mod link;
 mod listener;
 mod net;
+mod pipe;
 mod server;
 mod service;
+mod slices;
 
-pub use address::{Address, AddressError, ListenAddress};
+pub use address::{Address, AddressError, Listen, ListenAddress, Role};
 pub use close::{CloseReason, Stats};
-pub use config::Config;
+pub use config::{Config, Heartbeat, SlowConsumer};
 pub use listener::BindError;
-pub use server::{Handle, Server};
-pub use service::{Broadcast, Echo, Outcome, Peer, Service, Then};
+pub use server::{AtEnd, Handle, Server};
+pub use service::{
+    Broadcast, Discard, Echo, Framing, MOST_INPUT, Outcome, Peer, Replay, Room, RoomError, Service,
+    TagError, TagFormat, Then, Traffic,
+};

@@ -95,6 +95,7 @@ impl Listener {
         match address {
             Address::Tcp(address) => Self::bind_tcp(*address, backlog),
             Address::Unix(path) => Self::bind_unix(path, backlog),
+            Address::Stdin | Address::Stdout => Err(io::ErrorKind::Unsupported.into()),
         }
     }
 

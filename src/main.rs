@@ -7,7 +7,7 @@ use std::io::{self, Write};
 use std::process::ExitCode;
 
 use log::{LevelFilter, info, warn};
-use resound::{Address, Broadcast, Config, Echo, Server, Service};
+use resound::{Address, AtEnd, Broadcast, Config, Discard, Echo, Role, Server, Service};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use cli::{Cli, Command};
@@ -22,19 +22,25 @@ fn main() -> ExitCode {
     };
     start_logger(&cli);
     let places = raise_descriptor_limit().saturating_sub(RESERVED).max(1);
-    let config = |args: &cli::ServerArgs| {
-        let config = args.config(places);
-        if config.max_clients.is_some_and(|wanted| wanted > places) {
-            warn!("the limit of descriptors leaves room for about {places} clients only");
-        }
-        config
+    let config = match &cli.command {
+        Command::Broadcast(args) => args.config(places),
+        other => other.server().config(places),
     };
+    if config.max_clients.is_some_and(|wanted| wanted > places) {
+        warn!("the limit of descriptors leaves room for about {places} clients only");
+    }
+    let console = cli.command.server().console;
     let result = match &cli.command {
-        Command::Echo(args) => serve("echo", &config(&args.server), Echo::new()),
+        Command::Echo(_) => serve("echo", &config, Echo::new(), plain(console)),
+        Command::Discard(_) => serve("discard", &config, Discard::new(), plain(console)),
         Command::Broadcast(args) => {
-            let mut config = config(&args.server);
-            config.patience = args.patience();
-            serve("broadcast", &config, Broadcast::new(args.max_message()))
+            let service = Broadcast::new(args.room()).map_err(|e| e.to_string());
+            let stdio = Stdio {
+                console,
+                input: args.stdin(),
+                output: args.stdout(),
+            };
+            service.and_then(|service| serve("broadcast", &config, service, stdio))
         }
     };
     match result {
@@ -43,24 +49,72 @@ fn main() -> ExitCode {
     }
 }
 
+/// What the standard streams are used for.
+#[derive(Clone, Copy, Debug)]
+struct Stdio {
+    console: bool,
+    /// Input is published; and what then.
+    input: Option<AtEnd>,
+    /// What is published goes to output.
+    output: bool,
+}
+
+/// Nothing but a console, perhaps.
+fn plain(console: bool) -> Stdio {
+    Stdio {
+        console,
+        input: None,
+        output: false,
+    }
+}
+
 /// Binds, says where, serves, and says what that came to.
-fn serve<S: Service>(name: &str, config: &Config, service: S) -> Result<(), String> {
+fn serve<S: Service>(name: &str, config: &Config, service: S, stdio: Stdio) -> Result<(), String> {
     let mut server = Server::bind(config, service).map_err(|e| e.to_string())?;
     server
-        .stop_on_signals()
+        .catch_signals()
         .map_err(|e| format!("cannot catch signals: {e}"))?;
     let addresses = server.local_addrs();
-    for address in &addresses {
-        info!("listening on {address}");
+    for (address, role) in addresses.iter().zip(server.roles()) {
+        let role = match role {
+            Role::Both => "",
+            Role::Publish => " (publish only)",
+            Role::Subscribe => " (subscribe only)",
+        };
+        info!("listening on {address}{role}");
     }
+    attach(&mut server, stdio)?;
     let limit = config.max_clients;
     let limit = limit.map_or_else(|| "unlimited".to_owned(), |n| n.to_string());
     let hint = addresses.first().map_or_else(String::new, netcat);
-    info!("ready: {name}, max-clients {limit}; try {hint}; Ctrl-C or SIGTERM stops it");
+    let stop = if stdio.console {
+        "/help lists what can be typed"
+    } else {
+        "Ctrl-C or SIGTERM stops it"
+    };
+    info!("ready: {name}, max-clients {limit}; try {hint}; {stop}");
     let stats = server
         .run()
         .map_err(|e| format!("cannot wait for events: {e}"))?;
     info!("stopped: {stats}");
+    Ok(())
+}
+
+/// Gives the server the standard streams that it is to use.
+fn attach<S: Service>(server: &mut Server<S>, stdio: Stdio) -> Result<(), String> {
+    let failed = |what: &str, e: &io::Error| format!("cannot use {what}: {e}");
+    if stdio.output {
+        let result = server.print_stdout();
+        result.map_err(|e| failed("standard output", &e))?;
+    }
+    if let Some(at_end) = stdio.input {
+        let result = server.publish_stdin(at_end);
+        result.map_err(|e| failed("standard input", &e))?;
+    }
+    if stdio.console {
+        let result = server.open_console();
+        result.map_err(|e| failed("the standard streams as a console", &e))?;
+    }
     Ok(())
 }
 
@@ -69,6 +123,7 @@ fn netcat(address: &Address) -> String {
     match address.reachable() {
         Address::Tcp(address) => format!("'nc {} {}'", address.ip(), address.port()),
         Address::Unix(path) => format!("'nc -U {}'", path.display()),
+        Address::Stdin | Address::Stdout => String::new(),
     }
 }
 

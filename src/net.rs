@@ -5,16 +5,20 @@
 
 use std::io::{self, IoSlice, Read, Write};
 use std::net::Shutdown;
+use std::os::fd::AsRawFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use mio::net::{TcpStream, UnixStream};
+use mio::unix::SourceFd;
 use mio::{Interest, Token, Waker};
+use rustix::process::Signal;
 use signal_hook_mio::v1_0::Signals;
 
 use crate::address::Address;
 use crate::listener::Listener;
+use crate::pipe::{Direction, Pipe};
 
 /// What the tick asks of a kernel.
 pub(crate) trait Net {
@@ -36,6 +40,9 @@ pub(crate) trait Net {
 
     /// The time, which never goes back.
     fn now(&self) -> Instant;
+
+    /// The time of day.
+    fn time_of_day(&self) -> SystemTime;
 }
 
 /// A byte stream whose two directions end apart.
@@ -45,6 +52,11 @@ pub(crate) trait Stream: Read + Write {
 
     /// Ends our output; the peer reads its end after all that was written (shutdown(2)).
     fn shutdown_write(&mut self) -> io::Result<()>;
+
+    /// Whether there is nobody at the other end to end the other direction, too.
+    fn is_one_way(&self) -> bool {
+        false
+    }
 }
 
 /// One thing that happened.
@@ -56,6 +68,8 @@ pub(crate) enum Event {
     Client(usize, Readiness),
     /// Somebody wants the server to stop; the second time at once.
     Stop,
+    /// Somebody wants to know how it is.
+    Report,
 }
 
 /// What a stream is ready for, as the poller said it: never less than what is true.
@@ -132,22 +146,25 @@ impl Poller {
         self.listeners.iter().map(Listener::address)
     }
 
-    /// From now on each of these signals asks for a stop.
-    pub(crate) fn stop_on(&mut self, signals: &[i32]) -> io::Result<()> {
-        let mut signals = Signals::new(signals)?;
+    /// From now on SIGTERM and SIGINT ask for a stop, and SIGUSR1 for a report.
+    pub(crate) fn catch_signals(&mut self) -> io::Result<()> {
+        let caught = [Signal::TERM, Signal::INT, Signal::USR1];
+        let mut signals = Signals::new(caught.map(Signal::as_raw))?;
         let registry = self.poll.registry();
         registry.register(&mut signals, SIGNALS, Interest::READABLE)?;
         self.signals = Some(signals);
         Ok(())
     }
 
-    /// Stops asked for, by whomever, that were not passed on yet.
-    fn new_stops(&mut self) -> usize {
-        let signals = self.signals.as_mut().map_or(0, |s| s.pending().count());
+    /// What signals and handles have asked for since the last time.
+    fn requests(&mut self, events: &mut Vec<Event>) {
+        for signal in self.signals.iter_mut().flat_map(Signals::pending) {
+            let report = signal == Signal::USR1.as_raw();
+            events.push(if report { Event::Report } else { Event::Stop });
+        }
         let asked = self.control.stops.load(Ordering::Acquire);
-        let handles = asked - self.stops;
+        events.extend(std::iter::repeat_n(Event::Stop, asked - self.stops));
         self.stops = asked;
-        signals + handles
     }
 }
 
@@ -171,8 +188,7 @@ impl Net for Poller {
             }
         }
         if asked {
-            let stops = self.new_stops();
-            events.extend(std::iter::repeat_n(Event::Stop, stops));
+            self.requests(events);
         }
         Ok(())
     }
@@ -189,6 +205,18 @@ impl Net for Poller {
         match stream {
             Socket::Tcp(stream) => registry.register(stream, Token(key), interest),
             Socket::Unix(stream) => registry.register(stream, Token(key), interest),
+            Socket::Pipe(pipe) => {
+                let interest = match pipe.direction() {
+                    Direction::Input => Interest::READABLE,
+                    Direction::Output => Interest::WRITABLE,
+                };
+                let fd = pipe.as_raw_fd();
+                match registry.register(&mut SourceFd(&fd), Token(key), interest) {
+                    // A file: it never makes anybody wait, and epoll(7) has no use for it.
+                    Err(e) if e.kind() == io::ErrorKind::PermissionDenied => Ok(()),
+                    result => result,
+                }
+            }
         }
     }
 
@@ -198,6 +226,10 @@ impl Net for Poller {
 
     fn now(&self) -> Instant {
         Instant::now()
+    }
+
+    fn time_of_day(&self) -> SystemTime {
+        SystemTime::now()
     }
 }
 
@@ -212,11 +244,12 @@ fn readiness(event: &mio::event::Event) -> Readiness {
     }
 }
 
-/// A connected socket of either family.
+/// A connected socket of either family, or one of the standard streams.
 #[derive(Debug)]
 pub(crate) enum Socket {
     Tcp(TcpStream),
     Unix(UnixStream),
+    Pipe(Pipe),
 }
 
 impl Read for Socket {
@@ -224,6 +257,7 @@ impl Read for Socket {
         match self {
             Self::Tcp(stream) => stream.read(buffer),
             Self::Unix(stream) => stream.read(buffer),
+            Self::Pipe(pipe) => pipe.read(buffer),
         }
     }
 }
@@ -233,6 +267,7 @@ impl Write for Socket {
         match self {
             Self::Tcp(stream) => stream.write(bytes),
             Self::Unix(stream) => stream.write(bytes),
+            Self::Pipe(pipe) => pipe.write(bytes),
         }
     }
 
@@ -240,6 +275,7 @@ impl Write for Socket {
         match self {
             Self::Tcp(stream) => stream.write_vectored(slices),
             Self::Unix(stream) => stream.write_vectored(slices),
+            Self::Pipe(pipe) => pipe.write_vectored(slices),
         }
     }
 
@@ -258,6 +294,11 @@ impl Stream for Socket {
         match self {
             Self::Tcp(stream) => stream.shutdown(Shutdown::Write),
             Self::Unix(stream) => stream.shutdown(Shutdown::Write),
+            Self::Pipe(pipe) => pipe.shutdown_write(),
         }
+    }
+
+    fn is_one_way(&self) -> bool {
+        matches!(self, Self::Pipe(_))
     }
 }

@@ -9,10 +9,10 @@ use std::time::Duration;
 
 use common::client::{Client, all_are_in, join};
 use common::flood::Flood;
-use common::running::{Running, config, listening_on};
+use common::running::{Running, config, listening_on, room_of};
 use common::watched::watched;
 use common::{Folder, assert_same, eventually, random};
-use resound::{Broadcast, CloseReason, Config};
+use resound::{CloseReason, Config};
 
 const MAX_MESSAGE: usize = 64 * 1024;
 
@@ -21,7 +21,7 @@ fn with_patience(patience: Option<Duration>) -> Running {
         patience,
         ..config()
     };
-    Running::start(&config, Broadcast::new(MAX_MESSAGE))
+    Running::start(&config, room_of(MAX_MESSAGE))
 }
 
 #[test]
@@ -59,7 +59,7 @@ fn a_last_line_without_newline_is_published_with_one() {
 
 #[test]
 fn a_chatter_that_resets_in_a_line_publishes_nothing_of_it() {
-    let (broadcast, watch) = watched(Broadcast::new(MAX_MESSAGE));
+    let (broadcast, watch) = watched(room_of(MAX_MESSAGE));
     let server = Running::start(&config(), broadcast);
     let mut room = join(server.address(), 3);
     room[0].say("whole\nin part");
@@ -75,7 +75,7 @@ fn a_chatter_that_resets_in_a_line_publishes_nothing_of_it() {
 /// Who never reads and closes sends a reset; what it had said before is published all the same.
 #[test]
 fn last_words_before_a_reset_are_published() {
-    let (broadcast, watch) = watched(Broadcast::new(MAX_MESSAGE));
+    let (broadcast, watch) = watched(room_of(MAX_MESSAGE));
     let server = Running::start(&config(), broadcast);
     for _ in 0..20 {
         let mut room = join(server.address(), 3);
@@ -92,7 +92,7 @@ fn last_words_before_a_reset_are_published() {
 #[test]
 fn a_line_behind_a_passed_descriptor_is_not_forgotten() {
     let folder = Folder::new();
-    let (broadcast, watch) = watched(Broadcast::new(MAX_MESSAGE));
+    let (broadcast, watch) = watched(room_of(MAX_MESSAGE));
     let server = Running::start(&listening_on(&[&folder.unix("socket")]), broadcast);
     let room = join(server.address(), 3);
     watch.while_held_up(&room[0], || {
@@ -104,7 +104,7 @@ fn a_line_behind_a_passed_descriptor_is_not_forgotten() {
 
 #[test]
 fn a_line_that_is_too_long_is_named_even_if_its_sender_ends_at_once() {
-    let (broadcast, watch) = watched(Broadcast::new(MAX_MESSAGE));
+    let (broadcast, watch) = watched(room_of(MAX_MESSAGE));
     let server = Running::start(&config(), broadcast);
     let room = join(server.address(), 2);
     watch.while_held_up(&room[0], || {
@@ -131,7 +131,7 @@ fn bytes_between_newlines_are_kept_as_they_are() {
 
 #[test]
 fn a_line_that_comes_byte_by_byte_is_published_whole() {
-    let (broadcast, watch) = watched(Broadcast::new(MAX_MESSAGE));
+    let (broadcast, watch) = watched(room_of(MAX_MESSAGE));
     let server = Running::start(&config(), broadcast);
     let room = join(server.address(), 3);
     let before = watch.received();
@@ -163,7 +163,7 @@ fn a_line_of_just_the_limit_passes() {
 
 #[test]
 fn a_byte_more_than_the_limit_closes_that_client_alone() {
-    let server = Running::start(&config(), Broadcast::new(100));
+    let server = Running::start(&config(), room_of(100));
     let room = join(server.address(), 3);
     let long = vec![b'x'; 101];
     room[0].say([b"before\n", &long[..], b"\nafter\n"].concat());
@@ -280,7 +280,7 @@ fn who_leaves_while_holding_up_the_room_sets_it_free() {
 
 #[test]
 fn who_is_owed_more_than_the_high_water_mark_when_its_turn_comes_gets_another() {
-    let (broadcast, watch) = watched(Broadcast::new(MAX_MESSAGE));
+    let (broadcast, watch) = watched(room_of(MAX_MESSAGE));
     let config = Config {
         high_water: 10,
         ..config()

@@ -6,10 +6,10 @@ use std::time::{Duration, Instant};
 
 use common::client::{Client, join};
 use common::flood::Flood;
-use common::running::{Running, config, listening_on};
+use common::running::{Running, config, listening_on, room_of};
 use common::watched::watched;
 use common::{Folder, bytes, eventually, random, settled};
-use resound::{Broadcast, CloseReason, Config, Echo};
+use resound::{CloseReason, Config, Echo};
 
 /// More than a kernel keeps for a connection.
 const MUCH: usize = 12 << 20;
@@ -88,7 +88,7 @@ fn a_slow_reader_is_sent_all_it_is_owed_within_the_grace() {
 
 #[test]
 fn a_chatter_that_reads_late_gets_what_was_published_before_the_stop() {
-    let (broadcast, watch) = watched(Broadcast::new(64 * 1024));
+    let (broadcast, watch) = watched(room_of(64 * 1024));
     let folder = Folder::new();
     // Its kernel keeps a fifth of a megabyte; the rest waits in the log.
     let config = listening_on(&[&folder.unix("socket")]);

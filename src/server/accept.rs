@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use log::warn;
 
 use super::tick::Tick;
+use crate::address::Role;
 use crate::close::plural;
 use crate::listener::{AcceptError, cause};
 use crate::net::Net;
@@ -22,19 +23,25 @@ const QUIET: Duration = Duration::from_secs(60);
 /// What is remembered between ticks about accepting.
 #[derive(Debug)]
 pub(super) struct Acceptor {
-    /// For each listener, whether its backlog may hold somebody.
+    /// For each listener, whether its backlog may hold somebody, and for whom it is.
     latched: Vec<bool>,
+    roles: Vec<Role>,
     resting_until: Option<Instant>,
     warned: Option<Instant>,
 }
 
 impl Acceptor {
-    pub(super) fn new(listeners: usize) -> Self {
+    pub(super) fn new(roles: Vec<Role>) -> Self {
         Self {
-            latched: vec![false; listeners],
+            latched: vec![false; roles.len()],
+            roles,
             resting_until: None,
             warned: None,
         }
+    }
+
+    pub(super) fn roles(&self) -> &[Role] {
+        &self.roles
     }
 
     pub(super) fn latch(&mut self, listener: usize) {
@@ -69,12 +76,14 @@ impl<S: Service, N: Net> Tick<S, N> {
     pub(super) fn can_accept(&self) -> bool {
         self.acceptor.is_latched()
             && self.acceptor.resting_until.is_none()
+            && self.holding.is_empty()
             && self.clients.len() < self.limits.max_clients
     }
 
     /// Takes clients from the backlogs that are not empty.
     pub(super) fn accept(&mut self) {
-        if !self.acceptor.is_latched() {
+        // While the room is held up nothing is published, and no newcomer announced.
+        if !self.acceptor.is_latched() || !self.holding.is_empty() {
             return;
         }
         if let Some(until) = self.acceptor.resting_until {
@@ -102,7 +111,13 @@ impl<S: Service, N: Net> Tick<S, N> {
                 return;
             }
             match self.net.accept(listener) {
-                Ok((stream, address)) => self.open(stream, address),
+                Ok((stream, address)) => {
+                    let role = self.acceptor.roles[listener];
+                    let whom = address.clone();
+                    if let Err(e) = self.open(stream, address, role) {
+                        self.warn_now_and_then(|| format!("cannot serve {whom}: {}", cause(&e)));
+                    }
+                }
                 Err(e) => match AcceptError::of(&e) {
                     AcceptError::Retry => {}
                     AcceptError::Drained => {

@@ -4,8 +4,12 @@
 
 use std::time::{Duration, Instant};
 
-use super::tick::{Stop, Tick};
+use log::warn;
+
+use super::stop::Stop;
+use super::tick::{Client, Tick};
 use crate::close::CloseReason;
+use crate::config::SlowConsumer;
 use crate::net::Net;
 use crate::service::Service;
 
@@ -67,11 +71,16 @@ impl<S: Service, N: Net> Tick<S, N> {
             return;
         }
         let client = &mut self.clients[key];
-        if !client.holding && client.connection.lag(&self.service) > self.limits.backlog {
-            client.holding = true;
-            let since = self.net.now();
-            self.holding.push(Holding { key, since });
+        if client.holding || client.connection.lag(&self.service) <= self.limits.backlog {
+            return;
         }
+        if client.spent {
+            client.connection.skip(&mut self.service);
+            return;
+        }
+        client.holding = true;
+        let since = self.net.now();
+        self.holding.push(Holding { key, since });
     }
 
     /// The earliest deadline of a client.
@@ -97,7 +106,8 @@ impl<S: Service, N: Net> Tick<S, N> {
         self.expire_grace(now);
     }
 
-    /// Lets those go who have caught up, and closes those with whom patience has run out.
+    /// Lets those go who have caught up, and closes those with whom patience has run out, or makes
+    /// them skip.
     fn expire_holding(&mut self, now: Instant) {
         let patience = self.limits.patience;
         let mut holding = std::mem::take(&mut self.holding);
@@ -108,13 +118,29 @@ impl<S: Service, N: Net> Tick<S, N> {
             client.holding = behind && !client.connection.is_closed();
             if client.holding && lost {
                 client.holding = false;
-                let reason = CloseReason::SlowConsumer;
-                client.connection.part(&mut self.service, reason);
+                self.give_up(h.key);
                 self.after(h.key);
             }
             self.clients[h.key].holding
         });
         self.holding = holding;
+    }
+
+    /// What becomes of a slow consumer.
+    fn give_up(&mut self, key: usize) {
+        let client = &mut self.clients[key];
+        match self.limits.slow_consumer {
+            SlowConsumer::Close => {
+                let reason = CloseReason::SlowConsumer;
+                client.connection.part(&mut self.service, reason);
+            }
+            SlowConsumer::Skip => {
+                let Client { id, address, .. } = client;
+                warn!("client {id} ({address}) is a slow consumer: it misses messages");
+                client.spent = true;
+                client.connection.skip(&mut self.service);
+            }
+        }
     }
 
     fn expire_lingering(&mut self, now: Instant) {

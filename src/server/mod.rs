@@ -1,7 +1,11 @@
 //! The server: its public face over the tick, and the ways to stop it.
 
 mod accept;
+mod console;
 mod deadline;
+mod heartbeat;
+mod report;
+mod stop;
 mod tick;
 
 #[cfg(test)]
@@ -11,16 +15,25 @@ use std::fmt;
 use std::io;
 use std::sync::Arc;
 
-use crate::address::Address;
+use crate::address::{Address, Role};
 use crate::close::Stats;
 use crate::config::Config;
 use crate::listener::{BindError, Listener};
-use crate::net::{Control, Poller};
+use crate::net::{Control, Net, Poller, Socket};
+use crate::pipe::{Direction, Pipe};
 use crate::service::Service;
-use tick::Tick;
+use console::Console;
+use heartbeat::Heart;
+use tick::{Limits, Tick};
 
-/// SIGINT and SIGTERM, which have these numbers on every Unix (POSIX, `kill`).
-const SIGNALS: [i32; 2] = [2, 15];
+/// What a server does when the standard input that it publishes has ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AtEnd {
+    /// It goes on.
+    Stay,
+    /// It stops, as [`Handle::stop`] would have it.
+    Stop,
+}
 
 /// A server that is bound to its addresses, and serves once it [runs](Server::run).
 ///
@@ -40,17 +53,23 @@ impl<S: Service> Server<S> {
             let error = io::Error::new(io::ErrorKind::InvalidInput, "no address to listen on");
             return Err(error.into());
         }
-        let mut listeners = Vec::new();
-        for address in &config.listen {
-            let resolved = address.resolve().map_err(|e| BindError::new(address, e))?;
+        let (mut listeners, mut roles) = (Vec::new(), Vec::new());
+        for listen in &config.listen {
+            let resolved = listen.address.resolve();
+            let resolved = resolved.map_err(|e| BindError::new(&listen.address, e))?;
             for bound in &resolved {
                 let listener = Listener::bind(bound, config.backlog);
                 listeners.push(listener.map_err(|e| BindError::new(bound, e))?);
+                roles.push(listen.role);
             }
         }
-        let count = listeners.len();
         let poller = Poller::new(listeners)?;
-        let tick = Tick::new(poller, count, service, config.into());
+        let limits = Limits::new(config, &service);
+        let mut tick = Tick::new(poller, roles, service, limits);
+        tick.heart = config
+            .heartbeat
+            .as_ref()
+            .map(|heartbeat| Heart::new(heartbeat, tick.net.now(), &tick.service));
         Ok(Self { tick })
     }
 
@@ -61,6 +80,12 @@ impl<S: Service> Server<S> {
         self.tick.net.addresses().cloned().collect()
     }
 
+    /// What the listeners are for, in the same order.
+    #[must_use]
+    pub fn roles(&self) -> &[Role] {
+        self.tick.acceptor.roles()
+    }
+
     /// Something to stop the server with, from any thread.
     #[must_use]
     pub fn handle(&self) -> Handle {
@@ -69,12 +94,61 @@ impl<S: Service> Server<S> {
         }
     }
 
-    /// From now on SIGTERM and SIGINT stop this server, as [`Handle::stop`] does.
+    /// From now on SIGTERM and SIGINT stop this server, as [`Handle::stop`] does, and SIGUSR1
+    /// makes it write what it has done so far to the log.
     ///
     /// # Errors
     /// When the signals can't be caught.
-    pub fn stop_on_signals(&mut self) -> io::Result<()> {
-        self.tick.net.stop_on(&SIGNALS)
+    pub fn catch_signals(&mut self) -> io::Result<()> {
+        self.tick.net.catch_signals()
+    }
+
+    /// From now on standard input is a client that publishes: its lines are messages. It is
+    /// read at the room's pace.
+    ///
+    /// # Errors
+    /// When it can't be read.
+    pub fn publish_stdin(&mut self, at_end: AtEnd) -> io::Result<()> {
+        let key = self.attach(Direction::Input)?;
+        let client = &mut self.tick.clients[key];
+        client.last = at_end == AtEnd::Stop;
+        Ok(())
+    }
+
+    /// From now on standard output is a client that hears what is published: if its reader is slow
+    /// it is a slow consumer, if its reader goes it is closed.
+    ///
+    /// # Errors
+    /// When it can't be written.
+    pub fn print_stdout(&mut self) -> io::Result<()> {
+        self.attach(Direction::Output).map(drop)
+    }
+
+    /// Takes in one of the standard streams as a client, beside those that there may be.
+    fn attach(&mut self, direction: Direction) -> io::Result<usize> {
+        let (address, role) = match direction {
+            Direction::Input => (Address::Stdin, Role::Publish),
+            Direction::Output => (Address::Stdout, Role::Subscribe),
+        };
+        let limits = &mut self.tick.limits;
+        limits.max_clients = limits.max_clients.saturating_add(1);
+        let stream = Socket::Pipe(Pipe::open(direction)?);
+        let key = self.tick.open(stream, address, role)?;
+        // Of files the kernel doesn't tell that they can be read.
+        self.tick.expect_input(key);
+        Ok(key)
+    }
+
+    /// From now on an operator talks to the server, in lines on standard input and output: sees
+    /// what clients send, answers them, and gives commands.
+    ///
+    /// # Errors
+    /// When one of the two can't be used.
+    pub fn open_console(&mut self) -> io::Result<()> {
+        let input = Socket::Pipe(Pipe::open(Direction::Input)?);
+        let output = Socket::Pipe(Pipe::open(Direction::Output)?);
+        self.tick.console = Some(Console::open(input, output, &mut self.tick.net)?);
+        Ok(())
     }
 
     /// Serves until the server is stopped.
@@ -85,7 +159,7 @@ impl<S: Service> Server<S> {
         while !self.tick.is_done() {
             self.tick.tick()?;
         }
-        Ok(self.tick.into_stats())
+        Ok(self.tick.stats())
     }
 }
 

@@ -11,19 +11,22 @@ use log::{debug, info, trace, warn};
 use slab::Slab;
 
 use super::accept::Acceptor;
+use super::console::Console;
 use super::deadline::{Holding, Lingering, remaining};
-use crate::address::Address;
+use super::heartbeat::Heart;
+use super::stop::Stop;
+use crate::address::{Address, Role};
 use crate::aligned::Aligned;
-use crate::close::{CloseReason, Stats, plural};
-use crate::config::Config;
+use crate::close::{CloseReason, Stats};
+use crate::config::{Config, SlowConsumer};
 use crate::connection::Connection;
 use crate::net::{Event, Net};
-use crate::service::{Peer, Service};
+use crate::service::{MOST_INPUT, Peer, Service};
 
 /// What bounds a tick and a client.
 #[derive(Clone, Debug)]
 pub(super) struct Limits {
-    /// Bytes read from a client in one turn: the size of the read buffer.
+    /// Bytes read from a client in one turn, or published by it.
     pub(super) turn: usize,
     /// Bytes published in one tick, after which the turns of the others come in the next one.
     pub(super) publish: u64,
@@ -32,36 +35,49 @@ pub(super) struct Limits {
     pub(super) max_clients: usize,
     pub(super) high_water: u64,
     pub(super) patience: Option<Duration>,
+    pub(super) slow_consumer: SlowConsumer,
     pub(super) grace: Duration,
 }
 
-impl From<&Config> for Limits {
-    fn from(config: &Config) -> Self {
+impl Limits {
+    /// Those that a configuration makes for a service.
+    pub(super) fn new(config: &Config, service: &impl Service) -> Self {
         Self {
-            // Larger reads make a bulk stream cheaper; beyond this they outgrow the cache.
-            turn: 256 * 1024,
-            publish: 1024 * 1024,
-            backlog: 2 * 1024 * 1024,
+            turn: MOST_INPUT,
+            publish: service.capacity() / 4,
+            backlog: service.capacity() / 2,
             max_clients: config.max_clients.unwrap_or(usize::MAX),
             high_water: config.high_water,
             patience: config.patience,
+            slow_consumer: config.slow_consumer,
             grace: config.grace,
         }
     }
 }
 
 /// A connection and what the tick keeps beside it.
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "in which lists it is, in any combination"
+)]
 pub(super) struct Client<T, S> {
     pub(super) connection: Connection<T, S>,
-    id: u64,
-    address: Address,
-    opened: Instant,
+    pub(super) id: u64,
+    pub(super) address: Address,
+    pub(super) opened: Instant,
+    pub(super) role: Role,
     /// It is in the turn queue.
     pub(super) queued: bool,
     /// It holds up the room.
     pub(super) holding: bool,
+    /// It was made to skip, and nobody waits for it again before it has caught up.
+    pub(super) spent: bool,
     /// Its time to part is being counted.
     pub(super) lingering: bool,
+    /// The server stops when it is gone.
+    pub(super) last: bool,
+    /// How often in a row the heart has found that it was sent nothing.
+    pub(super) silence: u8,
 }
 
 impl<T, S> Client<T, S> {
@@ -72,22 +88,13 @@ impl<T, S> Client<T, S> {
             CloseReason::SlowConsumer => {
                 warn!("client {id} ({address}) is a slow consumer: closing it");
             }
+            CloseReason::Kicked => info!("client {id} ({address}) is kicked"),
             CloseReason::MessageTooLong => {
                 warn!("client {id} ({address}) sent a message that is too long: closing it");
             }
             _ => {}
         }
     }
-}
-
-/// Whether the server is stopping, and how far that has come.
-#[derive(Clone, Copy, Debug)]
-pub(super) enum Stop {
-    No,
-    /// This many turns are left until everybody has had the last one.
-    LastTurns(usize),
-    /// Nobody is served any more; what is pending goes out.
-    Draining,
 }
 
 /// The state of the loop, over a kernel `N`.
@@ -97,15 +104,17 @@ pub(super) struct Tick<S: Service, N: Net> {
     pub(super) limits: Limits,
     pub(super) clients: Slab<Client<N::Stream, S::Session>>,
     pub(super) acceptor: Acceptor,
+    pub(super) console: Option<Console<N::Stream>>,
+    pub(super) heart: Option<Heart>,
     events: Vec<Event>,
     /// Every turn reads into this.
     buffer: Aligned,
     /// Clients that could be read, in the order of their turns.
-    turns: VecDeque<usize>,
+    pub(super) turns: VecDeque<usize>,
     /// Clients whose streams take output again.
-    writable: Vec<usize>,
+    pub(super) writable: Vec<usize>,
     /// Clients to be removed at the end of the tick.
-    gone: Vec<usize>,
+    pub(super) gone: Vec<usize>,
     /// How much of the shared output was offered to everybody.
     offered: u64,
     /// Clients too far behind: while there are any, nobody is read.
@@ -114,20 +123,23 @@ pub(super) struct Tick<S: Service, N: Net> {
     pub(super) lingering: Vec<Lingering>,
     pub(super) stop: Stop,
     /// When a stopping server ends, whatever is pending; never if none.
-    grace: Option<Instant>,
-    stats: Stats,
+    pub(super) grace: Option<Instant>,
+    pub(super) stats: Stats,
 }
 
 impl<S: Service, N: Net> Tick<S, N> {
-    pub(super) fn new(net: N, listeners: usize, service: S, limits: Limits) -> Self {
+    /// A loop over listeners for clients of these roles.
+    pub(super) fn new(net: N, listeners: Vec<Role>, service: S, limits: Limits) -> Self {
         Self {
             net,
-            buffer: Aligned::zeroed(limits.turn),
+            buffer: Aligned::zeroed(limits.turn.min(service.most_input())),
             offered: service.published(),
             service,
             limits,
             clients: Slab::new(),
             acceptor: Acceptor::new(listeners),
+            console: None,
+            heart: None,
             events: Vec::new(),
             turns: VecDeque::new(),
             writable: Vec::new(),
@@ -143,13 +155,18 @@ impl<S: Service, N: Net> Tick<S, N> {
     /// One pass of the loop.
     pub(super) fn tick(&mut self) -> io::Result<()> {
         self.wait()?;
+        if self.service.wants_time() {
+            self.service.set_time(self.net.time_of_day());
+        }
         self.accept();
         // Before reading: what goes out makes room for what comes in.
         self.flush();
         self.read();
         self.publish();
         self.expire();
+        self.beat();
         self.reap();
+        self.converse();
         trace!(
             "{} events, {} clients, {} of them to be read",
             self.events.len(),
@@ -169,6 +186,9 @@ impl<S: Service, N: Net> Tick<S, N> {
             match event {
                 Event::Client(key, ready) => {
                     let Some(client) = self.clients.get_mut(key) else {
+                        if let Some(console) = &mut self.console {
+                            console.latch(key, ready);
+                        }
                         continue;
                     };
                     client.connection.latch(ready);
@@ -182,6 +202,7 @@ impl<S: Service, N: Net> Tick<S, N> {
                 }
                 Event::Listener(listener) => self.acceptor.latch(listener),
                 Event::Stop => self.begin_stop(),
+                Event::Report => self.report(),
             }
         }
         self.events = events;
@@ -191,31 +212,44 @@ impl<S: Service, N: Net> Tick<S, N> {
     /// How long the next wait may sleep.
     fn timeout(&self) -> Option<Duration> {
         let held = !self.holding.is_empty();
-        if (!self.turns.is_empty() && !held) || self.can_accept() {
+        let turns = !self.turns.is_empty() && !held;
+        let talks = self.console.as_ref().is_some_and(Console::wants_turn);
+        if turns || self.has_news() || talks || self.can_accept() {
             return Some(Duration::ZERO);
         }
         let next = [
             self.grace,
             self.next_deadline(),
-            self.acceptor.resting_until(),
+            self.next_beat(),
+            self.console.as_ref().and_then(Console::deadline),
+            self.acceptor.resting_until().filter(|_| !held),
         ];
         let next = next.into_iter().flatten().min()?;
         Some(remaining(next, self.net.now()))
     }
 
+    /// Whether something was published that wasn't offered yet: who has gone may leave a word.
+    pub(super) fn has_news(&self) -> bool {
+        self.service.published() != self.offered
+    }
+
     /// Takes in a new client; its key is known to the kernel from here on.
-    pub(super) fn open(&mut self, mut stream: N::Stream, address: Address) {
+    pub(super) fn open(
+        &mut self,
+        mut stream: N::Stream,
+        address: Address,
+        role: Role,
+    ) -> io::Result<usize> {
         let entry = self.clients.vacant_entry();
         let key = entry.key();
-        if let Err(e) = self.net.register(&mut stream, key) {
-            return self.warn_now_and_then(|| format!("cannot serve {address}: {e}"));
-        }
+        self.net.register(&mut stream, key)?;
         self.stats.clients += 1;
         let id = self.stats.clients;
         debug!("client {id} ({address}) connected");
         let peer = Peer {
             id,
             address: &address,
+            role,
         };
         let connection = Connection::open(stream, &mut self.service, &peer);
         entry.insert(Client {
@@ -223,10 +257,21 @@ impl<S: Service, N: Net> Tick<S, N> {
             id,
             address,
             opened: self.net.now(),
+            role,
             queued: false,
             holding: false,
+            spent: false,
             lingering: false,
+            last: false,
+            silence: 0,
         });
+        self.after(key);
+        Ok(key)
+    }
+
+    /// Makes a client's next turn read, whether or not the kernel tells of input.
+    pub(super) fn expect_input(&mut self, key: usize) {
+        self.clients[key].connection.expect_input();
         self.after(key);
     }
 
@@ -260,7 +305,13 @@ impl<S: Service, N: Net> Tick<S, N> {
             connection.turn(
                 &mut self.service,
                 self.buffer.bytes_mut(),
+                self.limits.turn,
                 self.limits.high_water,
+                |input| {
+                    if let Some(console) = &mut self.console {
+                        console.hear(client.id, &client.address, input);
+                    }
+                },
             );
             if connection.waiting() > 0 && connection.wants_flush(&self.service) {
                 connection.flush(&mut self.service);
@@ -276,11 +327,10 @@ impl<S: Service, N: Net> Tick<S, N> {
 
     /// Offers what was published to everybody, each in one go.
     fn publish(&mut self) {
-        let published = self.service.published();
-        if published == self.offered {
+        if !self.has_news() {
             return;
         }
-        self.offered = published;
+        self.offered = self.service.published();
         let high_water = self.limits.high_water;
         let mut special = Vec::new();
         for (key, client) in &mut self.clients {
@@ -291,7 +341,7 @@ impl<S: Service, N: Net> Tick<S, N> {
             let late = connection.lag(&self.service) > self.limits.backlog;
             // What it was sent may have brought it below the high-water mark again.
             let again = !client.queued && connection.wants_turn(&self.service, high_water);
-            if late || again || !connection.is_serving() {
+            if late || again || client.spent || !connection.is_serving() {
                 special.push(key);
             }
         }
@@ -313,6 +363,7 @@ impl<S: Service, N: Net> Tick<S, N> {
             client.queued = true;
             self.turns.push_back(key);
         }
+        client.spent = client.spent && connection.lag(&self.service) > 0;
         if let Some(reason) = connection.is_parting()
             && !client.lingering
         {
@@ -329,6 +380,7 @@ impl<S: Service, N: Net> Tick<S, N> {
             return;
         }
         let mut gone = std::mem::take(&mut self.gone);
+        let mut last = false;
         self.forget_closed();
         for key in gone.drain(..) {
             let Some(client) = self.clients.get_mut(key) else {
@@ -343,6 +395,10 @@ impl<S: Service, N: Net> Tick<S, N> {
             }
             let (received, sent) = client.connection.traffic();
             self.stats.count(reason, received, sent);
+            last |= client.last;
+            if let Some(console) = &mut self.console {
+                console.forget(client.id, &client.address);
+            }
             let Client { id, address, .. } = client;
             if log::log_enabled!(log::Level::Debug) {
                 let age = self.net.now().duration_since(client.opened);
@@ -354,6 +410,9 @@ impl<S: Service, N: Net> Tick<S, N> {
         }
         self.gone = gone;
         self.acceptor.wake();
+        if last && !self.is_stopping() {
+            self.begin_stop();
+        }
     }
 }
 
@@ -365,99 +424,6 @@ impl<S: Service, N: Net> Tick<S, N> {
         self.turns.retain(|&key| stays(key));
         self.holding.retain(|h| stays(h.key));
         self.lingering.retain(|l| stays(l.key));
-    }
-}
-
-/// Stopping.
-impl<S: Service, N: Net> Tick<S, N> {
-    /// The first time: no more clients, and a last turn for each, so that what had arrived
-    /// is answered. The second time: the end.
-    fn begin_stop(&mut self) {
-        if !matches!(self.stop, Stop::No) {
-            return self.abort_all();
-        }
-        info!("stopping");
-        self.net.close_listeners();
-        self.acceptor.close();
-        for (key, client) in &mut self.clients {
-            client.connection.expect_input();
-            if !client.queued {
-                client.queued = true;
-                self.turns.push_back(key);
-            }
-        }
-        self.grace = self.net.now().checked_add(self.limits.grace);
-        self.stop = Stop::LastTurns(self.turns.len());
-        if self.turns.is_empty() {
-            self.drain_all();
-        }
-    }
-
-    /// One client has had its turn; after everybody's last one nobody is served any more.
-    fn count_last_turn(&mut self) {
-        if let Stop::LastTurns(left) = self.stop {
-            self.stop = Stop::LastTurns(left - 1);
-            if left == 1 {
-                self.drain_all();
-            }
-        }
-    }
-
-    /// Takes no more input from anybody. There is nothing left to hold up, and only the grace
-    /// limits how long the slow ones take.
-    fn drain_all(&mut self) {
-        self.stop = Stop::Draining;
-        for holding in self.holding.drain(..) {
-            self.clients[holding.key].holding = false;
-        }
-        let keys: Vec<usize> = self.clients.iter().map(|(key, _)| key).collect();
-        for key in keys {
-            let connection = &mut self.clients[key].connection;
-            connection.drain(&mut self.service, CloseReason::Shutdown);
-            self.after(key);
-        }
-    }
-
-    /// Closes every client at once.
-    fn abort_all(&mut self) {
-        for (key, client) in &mut self.clients {
-            client.connection.abort(CloseReason::Shutdown);
-            self.gone.push(key);
-        }
-    }
-
-    /// Ends the drain when its time is over.
-    pub(super) fn expire_grace(&mut self, now: Instant) {
-        let over = self.grace.is_some_and(|grace| now >= grace);
-        if over && !self.clients.is_empty() {
-            let left = plural(self.clients.len() as u64, "client");
-            warn!("the grace is over: closing {left} with something pending");
-            self.abort_all();
-        }
-    }
-
-    /// Whether the server was stopped and has nobody left.
-    pub(super) fn is_done(&self) -> bool {
-        !matches!(self.stop, Stop::No) && self.clients.is_empty()
-    }
-
-    /// Whether nothing is remembered of any client.
-    #[cfg(test)]
-    pub(super) fn is_idle(&self) -> bool {
-        self.clients.is_empty()
-            && self.turns.is_empty()
-            && self.writable.is_empty()
-            && self.gone.is_empty()
-            && self.holding.is_empty()
-            && self.lingering.is_empty()
-    }
-
-    pub(super) fn is_stopping(&self) -> bool {
-        !matches!(self.stop, Stop::No)
-    }
-
-    pub(super) fn into_stats(self) -> Stats {
-        self.stats
     }
 }
 

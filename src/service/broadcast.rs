@@ -1,97 +1,321 @@
-//! Broadcast: each line of a client goes to every other client, through one shared log.
+//! Broadcast: what one client sends goes to every other client, through one shared log.
 
-use std::collections::VecDeque;
-use std::ops::Range;
+use std::collections::{BTreeMap, VecDeque};
+use std::fmt;
+use std::time::SystemTime;
 
-use super::log::Log;
-use super::{Outcome, Peer, Service};
-use crate::close::CloseReason;
+use log::warn;
+
+use super::framing::{Found, Framing, Pieces};
+use super::log::{Ends, Keep, Log};
+use super::tag::{LONGEST_PEER, OPERATOR, TagFormat, Tagger};
+use super::{MOST_INPUT, Outcome, Peer, Service, Traffic};
+use crate::address::{Address, Role};
+use crate::close::{CloseReason, plural};
 
 /// Bytes in a segment of the log: more than one turn brings, so that what a client is owed is in
 /// one piece as a rule.
 const SEGMENT: usize = 512 * 1024;
+/// How many bytes the tags of one piece of input may come to.
+const MOST_TAGS: usize = 512 * 1024;
+/// How many of those who are there a newcomer is told.
+const MOST_NAMES: usize = 100;
 
-/// The broadcast service: what one client sends, line by line, all the others receive, in the
-/// same order.
+/// The settings of a [`Broadcast`]; [`Default`] gives those of the command line.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Room {
+    /// How messages are found.
+    pub framing: Framing,
+    /// At most how many bytes a message has, its frame (or newline) not counted; who sends a
+    /// longer one is closed ([`CloseReason::MessageTooLong`]). At most 1 GiB.
+    pub max_message: usize,
+    /// Senders get their own messages, too.
+    pub include_sender: bool,
+    /// For how many bytes the shared log has room: with half of it behind some client nobody
+    /// is read. A quarter holds a turn's input and a message.
+    pub log_size: u64,
+    /// What those who come get of what was published before.
+    pub replay: Replay,
+    /// What goes in front of each message.
+    pub tag: Option<TagFormat>,
+    /// The room is told who comes and goes, and who comes is told who is there.
+    pub announce: bool,
+}
+
+/// What newcomers get of the past: the newest messages, in order, as far as the log still holds
+/// them. A quarter of the log is the limit anyway.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Replay {
+    /// Nothing.
+    #[default]
+    None,
+    /// So many messages.
+    Messages(u64),
+    /// As many whole messages as so many bytes hold.
+    Bytes(u64),
+}
+
+/// Why there is no such [`Broadcast`]: one line that names the settings.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RoomError(String);
+
+impl Default for Room {
+    fn default() -> Self {
+        Self {
+            framing: Framing::Lines,
+            max_message: 64 * 1024,
+            include_sender: false,
+            log_size: 4 * 1024 * 1024,
+            replay: Replay::None,
+            tag: None,
+            announce: false,
+        }
+    }
+}
+
+impl Room {
+    /// What is kept for newcomers.
+    fn keep(&self) -> Keep {
+        match self.replay {
+            Replay::None | Replay::Messages(0) | Replay::Bytes(0) => Keep::default(),
+            Replay::Messages(messages) => Keep {
+                messages,
+                bytes: self.log_size / 4,
+            },
+            Replay::Bytes(bytes) => Keep {
+                messages: u64::MAX,
+                bytes,
+            },
+        }
+    }
+
+    /// How the limits relate.
+    fn check(&self) -> Result<(), RoomError> {
+        if self.max_message == 0 || self.max_message > 1 << 30 {
+            return Err(RoomError(
+                "a message has at least a byte and at most 1 GiB".to_owned(),
+            ));
+        }
+        let tags = if self.tag.is_some() { MOST_TAGS } else { 0 };
+        let least = 4 * (MOST_INPUT + self.max_message + tags) as u64;
+        if self.log_size < least {
+            return Err(RoomError(format!(
+                "a log of {} is too small: a quarter of it has to hold what a client may bring \
+                 in one turn, which makes {least} bytes the least with messages of up to {} bytes",
+                plural(self.log_size, "byte"),
+                self.max_message
+            )));
+        }
+        match self.replay {
+            Replay::Bytes(bytes) if bytes > self.log_size / 4 => Err(RoomError(format!(
+                "a replay of {} is too much: a log of {} bytes keeps at most a quarter of its size",
+                plural(bytes, "byte"),
+                self.log_size
+            ))),
+            _ => Ok(()),
+        }
+    }
+}
+
+impl fmt::Display for RoomError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for RoomError {}
+
+/// The broadcast service: what one client sends, message by message, all the others receive, in
+/// the same order.
 ///
-/// A message is a line with its `\n`; a `\r` before it is kept. A line is published when it is
-/// complete; the last one of a client that ends without a newline is published with one added.
+/// A message is published when it is complete. With [`Framing::Lines`] the last one of a client
+/// that ends without a newline is published with one added; with [`Framing::U32`] one that is
+/// incomplete at the end isn't. What comes in by standard input is lines in any framing.
 #[derive(Debug)]
 pub struct Broadcast {
+    room: Room,
     log: Log,
-    max_message: usize,
+    tagger: Option<Tagger>,
+    /// Own messages of clients that are behind, in the order of the log.
+    own: VecDeque<Own>,
+    /// Who is there, if anybody is to be told.
+    members: BTreeMap<u64, Address>,
+    /// What the client that came last is told.
+    greeting: Vec<u8>,
+    /// How many clients hear what is published.
+    listeners: u64,
+    promised: u64,
+    missed: u64,
 }
+
+/// The cursor of who isn't owed anything any more: behind everything that there will be.
+const NOWHERE: u64 = u64::MAX;
 
 /// What broadcast remembers about one client.
 ///
-/// Invariants: `cursor` never lies in one of the client's own messages; `own` is in order and
-/// lies behind `cursor`; the log up to `until` ends with a whole message.
+/// Invariants: `cursor` never lies in one of the client's own messages, and is [`NOWHERE`] if it
+/// hears nothing; the log up to `until` ends with a whole message.
 #[derive(Debug)]
 pub struct Session {
+    id: u64,
     /// Everything before this was sent to the client or is its own.
     cursor: u64,
     /// Where the shared output ends for it; never, until its input has ended.
     until: u64,
-    /// Its own messages that are still in front of the cursor.
-    own: VecDeque<Range<u64>>,
-    /// The start of a line that isn't complete.
+    /// Where the last of its own messages ends that were published while it was behind.
+    own_until: u64,
+    /// How many messages it was made to skip.
+    missed: u64,
+    /// The start of a message that isn't complete.
     partial: Vec<u8>,
+    role: Role,
+    /// It is standard input: lines, and those that are too long are left out.
+    lenient: bool,
+    /// The rest of a line is left out.
+    skipping: bool,
     /// The cursor lies within a message.
     torn: bool,
 }
 
+/// A stretch of the log that its sender doesn't get.
+#[derive(Clone, Copy, Debug)]
+struct Own {
+    start: u64,
+    end: u64,
+    sender: u64,
+}
+
 impl Broadcast {
-    /// A room whose messages have at most `max_message` bytes, newline not counted; who sends
-    /// a longer one is closed ([`CloseReason::MessageTooLong`]).
-    #[must_use]
-    pub fn new(max_message: usize) -> Self {
-        Self::with_segments(max_message, SEGMENT)
+    /// A room.
+    ///
+    /// # Errors
+    /// When the settings don't go together.
+    pub fn new(room: Room) -> Result<Self, RoomError> {
+        room.check()?;
+        Ok(Self::with_segments(room, SEGMENT))
     }
 
-    /// The same with segments of another size, a power of two.
-    pub(crate) fn with_segments(max_message: usize, segment: usize) -> Self {
-        let log = Log::new(segment);
-        Self { log, max_message }
+    /// The same with segments of another size, a power of two, and any settings.
+    pub(crate) fn with_segments(room: Room, segment: usize) -> Self {
+        Self {
+            log: Log::new(segment, room.keep()),
+            tagger: room.tag.clone().map(Tagger::new),
+            own: VecDeque::new(),
+            members: BTreeMap::new(),
+            greeting: Vec::new(),
+            listeners: 0,
+            promised: 0,
+            missed: 0,
+            room,
+        }
     }
 
     /// Bytes that the log holds.
-    #[cfg(test)]
     pub(crate) fn held(&self) -> u64 {
         self.log.end() - self.log.start()
     }
 
-    /// How many bytes of `input`, which follows `partial` bytes of a line, are whole lines, and
-    /// whether each line in it, the last incomplete one too, is short enough.
-    fn lines(&self, partial: usize, input: &[u8]) -> (usize, bool) {
-        let mut done = 0;
-        let mut room = self.max_message.saturating_sub(partial);
-        loop {
-            let rest = &input[done..];
-            // The last newline within reach: lines before it are shorter than what is allowed.
-            let window = &rest[..rest.len().min(room.saturating_add(1))];
-            match memchr::memrchr(b'\n', window) {
-                Some(at) => done += at + 1,
-                None => return (done, rest.len() <= room),
+    /// Publishes the session's partial message and `bytes` after it, which end with a whole
+    /// message.
+    fn publish(&mut self, session: &mut Session, mut bytes: &[u8]) {
+        let (start, before) = (self.log.end(), self.log.messages());
+        let kept = std::mem::take(&mut session.partial);
+        let mut kept = &kept[..];
+        let framing = session.framing(&self.room);
+        if framing == Framing::Lines && self.room.framing == framing && self.tagger.is_none() {
+            self.log.append(kept, Ends::None);
+            self.log.append(bytes, Ends::Newlines);
+            bytes = &[];
+        }
+        while !bytes.is_empty() {
+            let (message, rest) = bytes.split_at(framing.first(kept, bytes));
+            let mut payload = framing.payload([kept, message]);
+            if session.lenient {
+                payload = self.room.framing.payload_of_line(payload);
             }
-            room = self.max_message;
+            self.append(session.id, None, payload);
+            (kept, bytes) = (&[], rest);
+        }
+        self.account(session, start, before);
+    }
+
+    /// Appends one message with its frame and its tag.
+    fn append(&mut self, id: u64, name: Option<&str>, payload: Pieces<'_>) {
+        let tag = match (&mut self.tagger, name) {
+            (None, _) => "",
+            (Some(tagger), Some(name)) => tagger.tag(id, &name),
+            (Some(tagger), None) => tagger.tag(id, &self.members[&id]),
+        };
+        let length = tag.len() + payload[0].len() + payload[1].len();
+        let header = self.room.framing.header(length);
+        let parts = [&header[..], tag.as_bytes(), payload[0], payload[1]];
+        let last = parts.iter().rposition(|part| !part.is_empty());
+        for (i, part) in parts.into_iter().enumerate() {
+            let ends = if last == Some(i) {
+                Ends::Last
+            } else {
+                Ends::None
+            };
+            self.log.append(part, ends);
         }
     }
 
-    /// Publishes the session's partial line and `bytes` after it, which ends with a newline.
-    fn publish(&mut self, session: &mut Session, bytes: &[u8]) {
-        let start = self.log.end();
-        self.log.append(&session.partial);
-        self.log.append(bytes);
-        session.partial = Vec::new();
+    /// Publishes a text of one line that no client has sent.
+    fn announce(&mut self, text: &[u8]) {
+        let line = self.room.framing.line(text);
+        let header = self.room.framing.header(line.len());
+        self.log.append(&header, Ends::None);
+        self.log.append(&line, Ends::Last);
+    }
+
+    /// Promises what was published from `start` on, and after `before` messages, to everybody
+    /// but the session that it comes from.
+    fn account(&mut self, session: &mut Session, start: u64, before: u64) {
+        let published = self.log.messages() - before;
+        let hears = session.hears();
+        let to = self.listeners - u64::from(hears && !self.room.include_sender);
+        self.promised += published * to;
+        if hears && !self.room.include_sender {
+            self.pass(session, start);
+        }
+    }
+
+    /// What was published from `start` on is the session's own: it is passed over.
+    fn pass(&mut self, session: &mut Session, start: u64) {
         let end = self.log.end();
         if session.cursor == start {
             self.log.forward(&mut session.cursor, end);
             return;
         }
-        match session.own.back_mut() {
-            Some(last) if last.end == start => last.end = end,
-            _ => session.own.push_back(start..end),
+        session.own_until = end;
+        match self.own.back_mut() {
+            Some(last) if last.sender == session.id && last.end == start => last.end = end,
+            _ => {
+                let sender = session.id;
+                self.own.push_back(Own { start, end, sender });
+                self.forget_own();
+            }
         }
+    }
+
+    /// Drops what is known of messages that are no more.
+    fn forget_own(&mut self) {
+        let start = self.log.start();
+        let gone = self.own.partition_point(|own| own.end <= start);
+        self.own.drain(..gone);
+        if self.log.is_read() {
+            self.own = VecDeque::new();
+        }
+    }
+
+    /// The client's own messages from `from` on.
+    fn next_own(&self, session: &Session, from: u64) -> Option<Own> {
+        if session.own_until <= from {
+            return None; // as nearly always
+        }
+        let first = self.own.partition_point(|own| own.end <= from);
+        let mut later = self.own.iter().skip(first);
+        later.find(|own| own.sender == session.id).copied()
     }
 
     fn end_for(&self, session: &Session) -> u64 {
@@ -99,61 +323,198 @@ impl Broadcast {
     }
 
     /// The bytes that the client gets from `from` on, in one piece, and where they end; the end
-    /// is past a message of its own that follows. `own` counts the own messages passed.
-    fn piece(&self, session: &Session, from: u64, own: &mut usize) -> (&[u8], u64) {
+    /// is past a message of its own that follows.
+    fn piece(&self, session: &Session, from: u64) -> (&[u8], u64) {
         let end = self.end_for(session);
-        let next = session.own.get(*own);
+        let next = self.next_own(session, from);
         let piece = self
             .log
             .piece(from, next.map_or(end, |own| own.start.min(end)));
-        let mut after = from + piece.len() as u64;
-        if let Some(next) = next
-            && after == next.start
-        {
-            after = next.end;
-            *own += 1;
+        let after = from + piece.len() as u64;
+        match next {
+            Some(own) if own.start == after => (piece, own.end),
+            _ => (piece, after),
         }
-        (piece, after)
+    }
+
+    /// How many messages the client is owed that end after `from` and not after `to`.
+    fn count(&self, session: &Session, from: u64, to: u64) -> u64 {
+        if from >= to {
+            return 0;
+        }
+        let mut count = self.log.ended(to) - self.log.ended(from);
+        let mut from = from;
+        while let Some(own) = self.next_own(session, from).filter(|own| own.end <= to) {
+            count -= self.log.ended(own.end) - self.log.ended(own.start);
+            from = own.end;
+        }
+        count
+    }
+
+    /// The client gets nothing more of what it is owed.
+    fn let_go(&mut self, session: &mut Session) {
+        if session.cursor == NOWHERE {
+            return;
+        }
+        self.promised -= self.count(session, session.cursor, self.end_for(session));
+        self.listeners -= u64::from(session.until == u64::MAX);
+        self.log.leave(session.cursor);
+        session.cursor = NOWHERE;
+        self.forget_own();
+    }
+
+    /// Moves the client's cursor. Who arrives at the end of what it is owed keeps nothing of the
+    /// log from there on.
+    fn forward(&mut self, session: &mut Session, to: u64) {
+        self.log.forward(&mut session.cursor, to);
+        if session.cursor == session.until {
+            self.let_go(session);
+        }
+        if !self.own.is_empty() {
+            self.forget_own();
+        }
+    }
+
+    /// Tells who comes who is there, and the others that it comes.
+    fn introduce(&mut self, session: &mut Session, address: &Address) {
+        let others = self.members.iter();
+        let others = others.filter(|(id, peer)| **id != session.id && !peer.is_stdio());
+        let mut here: Vec<String> = others
+            .map(|(id, peer)| format!("client {id} ({peer})"))
+            .collect();
+        let more = here.len().saturating_sub(MOST_NAMES);
+        here.truncate(MOST_NAMES);
+        let here = match (here.len(), more) {
+            (0, _) => "nobody else is here".to_owned(),
+            (_, 0) => format!("here: {}", here.join(", ")),
+            (_, n) => format!("here: {} and {n} more", here.join(", ")),
+        };
+        let id = session.id;
+        if session.hears() {
+            self.greeting = self.message(format!("* you are client {id}; {here}").as_bytes());
+        }
+        let (start, before) = (self.log.end(), self.log.messages());
+        self.announce(format!("* client {id} ({address}) came").as_bytes());
+        self.promised +=
+            (self.log.messages() - before) * (self.listeners - u64::from(session.hears()));
+        if session.hears() {
+            self.pass(session, start);
+        }
+    }
+
+    /// Whether the room is told of this client.
+    fn is_announced(&self, address: &Address) -> bool {
+        self.room.announce && !address.is_stdio()
+    }
+}
+
+impl Session {
+    /// Whether it gets what is published.
+    fn hears(&self) -> bool {
+        self.role != Role::Publish
+    }
+
+    /// How messages are found in what it sends.
+    fn framing(&self, room: &Room) -> Framing {
+        if self.lenient {
+            Framing::Lines
+        } else {
+            room.framing
+        }
     }
 }
 
 impl Service for Broadcast {
     type Session = Session;
 
-    fn open(&mut self, _: &Peer<'_>) -> (Session, Outcome<'_>) {
-        let session = Session {
-            cursor: self.log.join(),
+    fn open(&mut self, peer: &Peer<'_>) -> (Session, Outcome<'_>) {
+        let mut session = Session {
+            id: peer.id,
+            cursor: NOWHERE,
             until: u64::MAX,
-            own: VecDeque::new(),
+            own_until: 0,
+            missed: 0,
             partial: Vec::new(),
+            role: peer.role,
+            lenient: *peer.address == Address::Stdin,
+            skipping: false,
             torn: false,
         };
-        (session, Outcome::NOTHING)
+        self.greeting.clear();
+        if session.hears() {
+            session.cursor = self.log.join();
+            self.listeners += 1;
+            self.promised += self.count(&session, session.cursor, self.log.end());
+        }
+        if self.room.announce || self.tagger.is_some() {
+            self.members.insert(peer.id, peer.address.clone());
+        }
+        if self.is_announced(peer.address) {
+            self.introduce(&mut session, peer.address);
+        }
+        (session, Outcome::reply(&self.greeting))
     }
 
-    fn receive<'a>(&'a mut self, session: &'a mut Session, input: &'a [u8]) -> Outcome<'a> {
-        let (done, short) = self.lines(session.partial.len(), input);
-        let (lines, rest) = input.split_at(done);
-        if !lines.is_empty() {
-            self.publish(session, lines);
+    fn receive<'a>(&'a mut self, session: &'a mut Session, mut input: &'a [u8]) -> Outcome<'a> {
+        if session.role == Role::Subscribe {
+            return Outcome::NOTHING;
         }
-        if !short {
-            return Outcome::close(CloseReason::MessageTooLong);
+        loop {
+            if session.skipping {
+                let Some(end) = memchr::memchr(b'\n', input) else {
+                    return Outcome::NOTHING;
+                };
+                session.skipping = false;
+                input = &input[end + 1..];
+            }
+            let framing = session.framing(&self.room);
+            let Found { whole, fits } =
+                framing.find(&session.partial, input, self.room.max_message);
+            let (whole, rest) = input.split_at(whole);
+            if !whole.is_empty() {
+                self.publish(session, whole);
+            }
+            if fits {
+                session.partial.extend_from_slice(rest);
+                return Outcome::NOTHING;
+            }
+            if !session.lenient {
+                return Outcome::close(CloseReason::MessageTooLong);
+            }
+            let most = self.room.max_message;
+            warn!("a line of standard input is longer than {most} bytes: left out");
+            session.partial = Vec::new();
+            session.skipping = true;
+            input = rest;
         }
-        session.partial.extend_from_slice(rest);
-        Outcome::NOTHING
     }
 
     fn end<'a>(&'a mut self, session: &'a mut Session) -> Outcome<'a> {
-        if !session.partial.is_empty() {
+        if !session.partial.is_empty() && session.framing(&self.room) == Framing::Lines {
             self.publish(session, b"\n");
         }
-        session.until = self.log.end();
+        if session.hears() {
+            session.until = self.log.end();
+            self.listeners -= 1;
+            let cursor = session.cursor;
+            self.forward(session, cursor);
+        }
         Outcome::NOTHING
     }
 
-    fn close(&mut self, session: Session, _: CloseReason) {
-        self.log.leave(session.cursor);
+    fn close(&mut self, mut session: Session, reason: CloseReason) {
+        self.let_go(&mut session);
+        let Session { id, missed, .. } = session;
+        if missed > 0 {
+            warn!("client {id} has missed {}", plural(missed, "message"));
+        }
+        let Some(address) = self.members.remove(&id) else {
+            return;
+        };
+        if self.is_announced(&address) && reason != CloseReason::Shutdown {
+            self.announce(format!("* client {id} ({address}) left: {reason}").as_bytes());
+            self.promised += self.listeners;
+        }
     }
 
     fn published(&self) -> u64 {
@@ -162,15 +523,14 @@ impl Service for Broadcast {
 
     fn shared<'a>(&'a self, session: &'a Session) -> [&'a [u8]; 2] {
         let end = self.end_for(session);
-        let mut own = 0;
         if session.cursor >= end {
             return [&[], &[]];
         }
-        let (first, after) = self.piece(session, session.cursor, &mut own);
+        let (first, after) = self.piece(session, session.cursor);
         if after >= end {
             return [first, &[]];
         }
-        [first, self.piece(session, after, &mut own).0]
+        [first, self.piece(session, after).0]
     }
 
     fn advance(&mut self, session: &mut Session, written: usize) {
@@ -179,10 +539,8 @@ impl Service for Broadcast {
         }
         let mut left = written as u64;
         let mut to = session.cursor;
-        let mut own = 0;
         while left > 0 {
-            let mut passed = own;
-            let (piece, after) = self.piece(session, to, &mut passed);
+            let (piece, after) = self.piece(session, to);
             let length = piece.len() as u64;
             if left < length {
                 to += left;
@@ -190,14 +548,9 @@ impl Service for Broadcast {
             }
             left -= length;
             to = after;
-            own = passed;
         }
-        session.torn = self.log.byte_before(to) != b'\n';
-        session.own.drain(..own);
-        if session.own.is_empty() {
-            session.own = VecDeque::new();
-        }
-        self.log.forward(&mut session.cursor, to);
+        session.torn = to != self.log.end() && !self.log.is_boundary(to);
+        self.forward(session, to);
     }
 
     fn lag(&self, session: &Session) -> u64 {
@@ -213,16 +566,80 @@ impl Service for Broadcast {
         if !session.torn {
             return 0;
         }
-        let (mut from, mut length) = (session.cursor, 0);
-        loop {
-            let piece = self.log.piece(from, self.log.end());
-            if let Some(at) = memchr::memchr(b'\n', piece) {
-                return length + at + 1;
-            }
-            assert!(!piece.is_empty(), "the log ends with a whole message");
-            from += piece.len() as u64;
-            length += piece.len();
+        let rest = self.log.next_end(session.cursor) - session.cursor;
+        usize::try_from(rest).expect("a message fits in memory")
+    }
+
+    fn skip(&mut self, session: &mut Session) {
+        assert!(!session.torn, "the rest of a message goes first");
+        let mut to = self.log.newest().min(self.end_for(session));
+        if to <= session.cursor {
+            return;
         }
+        if let Some(own) = self.next_own(session, to)
+            && own.start <= to
+        {
+            to = own.end;
+        }
+        let missed = self.count(session, session.cursor, to);
+        session.missed += missed;
+        self.missed += missed;
+        self.promised -= missed;
+        self.forward(session, to);
+    }
+
+    fn say(&mut self, text: &[u8]) -> bool {
+        let (id, name) = OPERATOR;
+        let line = self.room.framing.line(text);
+        self.append(id, Some(name), [&line, &[]]);
+        self.promised += self.listeners;
+        true
+    }
+
+    fn message(&self, text: &[u8]) -> Vec<u8> {
+        let line = self.room.framing.line(text);
+        [self.room.framing.header(line.len()), line].concat()
+    }
+
+    fn most_input(&self) -> usize {
+        let tags = match &self.tagger {
+            Some(tagger) => MOST_TAGS / (tagger.longest(LONGEST_PEER) + 1),
+            None => MOST_INPUT,
+        };
+        let message = match self.room.framing {
+            Framing::Raw => self.room.max_message,
+            Framing::Lines | Framing::U32 => MOST_INPUT,
+        };
+        tags.min(message).clamp(1, MOST_INPUT)
+    }
+
+    fn capacity(&self) -> u64 {
+        self.room.log_size
+    }
+
+    fn wants_time(&self) -> bool {
+        self.tagger.is_some()
+    }
+
+    fn set_time(&mut self, now: SystemTime) {
+        if let Some(tagger) = &mut self.tagger {
+            tagger.set_time(now);
+        }
+    }
+
+    fn traffic(&self) -> Option<Traffic> {
+        Some(Traffic {
+            messages: self.log.messages(),
+            promised: self.promised,
+            missed: self.missed,
+            position: self.log.end(),
+            held: self.held(),
+        })
+    }
+
+    fn owed(&self, session: &Session) -> (u64, u64) {
+        let owed = self.count(session, session.cursor, self.end_for(session));
+        (owed, session.missed)
     }
 }
 
@@ -231,13 +648,31 @@ mod tests {
     use super::*;
     use crate::address::Address;
     use crate::service::Then;
-    use proptest::prelude::*;
+    use std::sync::atomic::{AtomicU64, Ordering};
+
+    fn small(max_message: usize) -> Broadcast {
+        with_segments(max_message, 1 << 10)
+    }
+
+    fn with_segments(max_message: usize, segment: usize) -> Broadcast {
+        let room = Room {
+            max_message,
+            ..Room::default()
+        };
+        Broadcast::with_segments(room, segment)
+    }
 
     fn join(room: &mut Broadcast) -> Session {
-        let address = Address::Unix(std::path::Path::new("s").into());
+        join_as(room, Role::Both)
+    }
+
+    fn join_as(room: &mut Broadcast, role: Role) -> Session {
+        static IDS: AtomicU64 = AtomicU64::new(1);
+        let address = Address::Tcp(([127, 0, 0, 1], 5000).into());
         let peer = Peer {
-            id: 1,
+            id: IDS.fetch_add(1, Ordering::Relaxed),
             address: &address,
+            role,
         };
         room.open(&peer).0
     }
@@ -257,25 +692,9 @@ mod tests {
         }
     }
 
-    fn lines_of(room: &Broadcast, partial: usize, input: &str) -> (usize, bool) {
-        room.lines(partial, input.as_bytes())
-    }
-
-    #[test]
-    fn a_line_of_the_longest_kind_passes_and_one_byte_more_does_not() {
-        let room = Broadcast::new(3);
-        assert_eq!(lines_of(&room, 0, "abc\nabc\nabc"), (8, true));
-        assert_eq!(lines_of(&room, 0, "abc\nabcd\n"), (4, false));
-        assert_eq!(lines_of(&room, 0, "abcd"), (0, false));
-        assert_eq!(lines_of(&room, 3, "\n"), (1, true));
-        assert_eq!(lines_of(&room, 2, "bc\n"), (0, false));
-        assert_eq!(lines_of(&room, 3, ""), (0, true));
-        assert_eq!(lines_of(&room, 1, "\n\n\n"), (3, true));
-    }
-
     #[test]
     fn what_came_before_a_line_that_is_too_long_is_published() {
-        let mut room = Broadcast::new(3);
+        let mut room = small(3);
         let (mut a, mut b) = (join(&mut room), join(&mut room));
         let outcome = room.receive(&mut a, b"one\nthree\n");
         assert_eq!(outcome.then, Then::Close(CloseReason::MessageTooLong));
@@ -284,7 +703,7 @@ mod tests {
 
     #[test]
     fn a_last_line_gets_its_newline_and_a_partial_one_is_not_shown() {
-        let mut room = Broadcast::new(10);
+        let mut room = small(10);
         let (mut a, mut b) = (join(&mut room), join(&mut room));
         room.receive(&mut a, b"x");
         assert_eq!(take(&mut room, &mut b, 100), b"");
@@ -295,7 +714,7 @@ mod tests {
 
     #[test]
     fn after_its_end_a_client_is_owed_what_there_was_by_then() {
-        let mut room = Broadcast::new(10);
+        let mut room = small(10);
         let (mut a, mut b) = (join(&mut room), join(&mut room));
         room.receive(&mut b, b"1\n");
         room.end(&mut a);
@@ -306,7 +725,7 @@ mod tests {
     /// Its cursor keeps the log from there on, so it must count as behind, however little is left.
     #[test]
     fn who_has_ended_and_takes_nothing_lags_behind_all_that_is_kept() {
-        let mut room = Broadcast::new(10);
+        let mut room = small(10);
         let (mut a, mut b) = (join(&mut room), join(&mut room));
         room.receive(&mut b, b"1\n");
         room.end(&mut a);
@@ -320,7 +739,7 @@ mod tests {
 
     #[test]
     fn the_rest_of_a_message_is_known_wherever_it_was_cut() {
-        let mut room = Broadcast::with_segments(100, 4);
+        let mut room = with_segments(100, 4);
         let (mut a, mut b) = (join(&mut room), join(&mut room));
         room.receive(&mut a, b"0123456\n89\n");
         for written in 1..8 {
@@ -334,153 +753,14 @@ mod tests {
 
     #[test]
     fn who_is_caught_up_remembers_nothing_of_its_own() {
-        let mut room = Broadcast::new(100);
+        let mut room = small(100);
         let (mut a, mut b) = (join(&mut room), join(&mut room));
         for _ in 0..10 {
             room.receive(&mut a, b"a\n");
             room.receive(&mut b, b"b\n");
         }
         assert_eq!(take(&mut room, &mut a, 1), b"b\n".repeat(10));
-        assert_eq!((a.own.capacity(), a.partial.capacity()), (0, 0));
-    }
-
-    /// What happens in a room.
-    #[derive(Clone, Debug)]
-    enum Step {
-        Join,
-        Send(usize, Vec<u8>),
-        Take(usize, usize),
-        End(usize),
-        Leave(usize),
-    }
-
-    fn step() -> impl Strategy<Value = Step> {
-        let byte = prop_oneof![2 => Just(b'\n'), 1 => Just(b'\r'), 1 => Just(0), 5 => any::<u8>()];
-        let bytes = prop::collection::vec(byte, 1..30);
-        let who = any::<usize>();
-        prop_oneof![
-            2 => Just(Step::Join),
-            6 => (who, bytes).prop_map(|(who, bytes)| Step::Send(who, bytes)),
-            6 => (who, 0..40usize).prop_map(|(who, n)| Step::Take(who, n)),
-            1 => who.prop_map(Step::End),
-            1 => who.prop_map(Step::Leave),
-        ]
-    }
-
-    /// A client as a naive broadcast would have it: a queue of its own.
-    struct Naive {
-        session: Session,
-        partial: Vec<u8>,
-        owed: Vec<u8>,
-        ended: bool,
-        taken: Vec<u8>,
-    }
-
-    fn send_naively(clients: &mut [Naive], from: usize, bytes: &[u8]) {
-        for &byte in bytes {
-            clients[from].partial.push(byte);
-            if byte == b'\n' {
-                let line = std::mem::take(&mut clients[from].partial);
-                for (i, client) in clients.iter_mut().enumerate() {
-                    if i != from && !client.ended {
-                        client.owed.extend(&line);
-                    }
-                }
-            }
-        }
-    }
-
-    fn apply(room: &mut Broadcast, clients: &mut Vec<Naive>, step: Step) {
-        let count = clients.len().max(1);
-        let one = |who: usize| who % count;
-        match step {
-            Step::Join => clients.push(Naive {
-                session: join(room),
-                partial: Vec::new(),
-                owed: Vec::new(),
-                ended: false,
-                taken: Vec::new(),
-            }),
-            _ if clients.is_empty() => {}
-            Step::Send(who, bytes) if !clients[one(who)].ended => {
-                let who = one(who);
-                let outcome = room.receive(&mut clients[who].session, &bytes);
-                assert_eq!(outcome.then, Then::Continue);
-                send_naively(clients, who, &bytes);
-            }
-            Step::Take(who, n) => {
-                let client = &mut clients[one(who)];
-                let [first, second] = room.shared(&client.session);
-                let next: Vec<u8> = first.iter().chain(second).copied().take(n).collect();
-                room.advance(&mut client.session, next.len());
-                client.taken.extend(next);
-            }
-            Step::End(who) if !clients[one(who)].ended => {
-                let who = one(who);
-                room.end(&mut clients[who].session);
-                if !clients[who].partial.is_empty() {
-                    send_naively(clients, who, b"\n");
-                }
-                clients[who].ended = true;
-            }
-            Step::Leave(who) => {
-                let client = clients.swap_remove(one(who));
-                room.close(client.session, CloseReason::Reset);
-            }
-            Step::Send(..) | Step::End(_) => {}
-        }
-    }
-
-    proptest! {
-        /// Any interleaving, against a queue a client: every line of the others exactly once,
-        /// whole, in one order.
-        #[test]
-        fn everybody_gets_what_a_queue_of_its_own_would_hold(
-            power in 0..6u32,
-            steps in prop::collection::vec(step(), 1..150),
-        ) {
-            let mut room = Broadcast::with_segments(usize::MAX, 1 << power);
-            let mut clients: Vec<Naive> = Vec::new();
-            for step in steps {
-                apply(&mut room, &mut clients, step);
-                for client in &clients {
-                    prop_assert!(client.owed.starts_with(&client.taken));
-                    let mid = client.taken.last().is_some_and(|&byte| byte != b'\n');
-                    prop_assert_eq!(room.unfinished(&client.session) > 0, mid);
-                }
-            }
-            for mut client in clients {
-                let rest = take(&mut room, &mut client.session, 7);
-                client.taken.extend(rest);
-                prop_assert_eq!(&client.taken, &client.owed);
-                room.close(client.session, CloseReason::PeerClosed);
-            }
-            prop_assert!(room.held() <= 1 << power);
-        }
-
-        /// However a text is cut, its lines are found, and those too long are told.
-        #[test]
-        fn lines_are_found_under_any_fragmentation(
-            text in prop::collection::vec(prop_oneof![1 => Just(b'\n'), 4 => Just(b'x')], 0..200),
-            cuts in prop::collection::vec(1..20usize, 1..20),
-            max in 1..20usize,
-        ) {
-            let mut room = Broadcast::with_segments(max, 16);
-            let (mut from, mut to) = (join(&mut room), join(&mut room));
-            let (mut rest, mut cuts) = (&text[..], cuts.iter().cycle());
-            let mut open = true;
-            while open && !rest.is_empty() {
-                let (now, later) = rest.split_at(rest.len().min(*cuts.next().unwrap()));
-                open = room.receive(&mut from, now).then == Then::Continue;
-                rest = later;
-            }
-            let short = text.split_inclusive(|&b| b == b'\n').take_while(|line| {
-                line.strip_suffix(b"\n").unwrap_or(line).len() <= max
-            });
-            let expected: Vec<u8> = short.filter(|line| line.ends_with(b"\n")).flatten().copied().collect();
-            prop_assert_eq!(take(&mut room, &mut to, 9), expected);
-            let too_long = text.split(|&b| b == b'\n').any(|line| line.len() > max);
-            prop_assert_eq!(open, !too_long);
-        }
+        assert_eq!(take(&mut room, &mut b, 3), b"a\n".repeat(10));
+        assert_eq!((room.own.capacity(), a.partial.capacity()), (0, 0));
     }
 }

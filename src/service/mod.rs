@@ -12,14 +12,27 @@
 //! A new service is one file here, and a variant and a match arm in the binary.
 
 mod broadcast;
+mod discard;
 mod echo;
+mod framing;
 mod log;
+mod tag;
 
-pub use broadcast::Broadcast;
+use std::time::SystemTime;
+
+pub use broadcast::{Broadcast, Replay, Room, RoomError};
+pub use discard::Discard;
 pub use echo::Echo;
+pub use framing::Framing;
+pub use tag::{TagError, TagFormat};
 
-use crate::address::Address;
+use crate::address::{Address, Role};
 use crate::close::CloseReason;
+
+/// The most input, in bytes, that a service is given at once and that a client brings in a turn.
+///
+/// Larger reads make a bulk stream cheaper; beyond this they outgrow the processor's cache.
+pub const MOST_INPUT: usize = 256 * 1024;
 
 /// The other end of a connection, as a service sees it.
 #[derive(Clone, Debug)]
@@ -28,6 +41,24 @@ pub struct Peer<'a> {
     pub id: u64,
     /// Where it connected from.
     pub address: &'a Address,
+    /// What its listener is for.
+    pub role: Role,
+}
+
+/// What has become of a service's messages, since it began.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Traffic {
+    /// Messages published.
+    pub messages: u64,
+    /// Messages promised to clients: one that goes to three is promised three times. What
+    /// clients have left without, or were made to skip, is taken off again.
+    pub promised: u64,
+    /// Messages that clients were made to skip.
+    pub missed: u64,
+    /// The position after the newest byte of the shared output.
+    pub position: u64,
+    /// Bytes of shared output that are held.
+    pub held: u64,
 }
 
 /// What a server does with its clients' bytes.
@@ -84,6 +115,59 @@ pub trait Service {
     fn unfinished(&self, session: &Self::Session) -> usize {
         let _ = session;
         0
+    }
+
+    /// This client, which lies between messages, is too slow: it is made to skip to the newest.
+    fn skip(&mut self, session: &mut Self::Session) {
+        let _ = session;
+    }
+
+    /// A text of the operator's, of one line, for everybody: publishes it, or says with false
+    /// that it is to be sent to each of them.
+    fn say(&mut self, text: &[u8]) -> bool {
+        let _ = text;
+        false
+    }
+
+    /// What a text of one line looks like as a message for one client.
+    fn message(&self, text: &[u8]) -> Vec<u8> {
+        let mut message = text.to_vec();
+        message.push(b'\n');
+        message
+    }
+
+    /// The most input, in bytes, that it can be given at once: for services that make much of
+    /// little. At least 1; [`MOST_INPUT`] is the limit anyway.
+    fn most_input(&self) -> usize {
+        MOST_INPUT
+    }
+
+    /// For how many bytes of shared output there is room. When half of it is behind
+    /// somebody, nobody is read; in one pass of the loop a quarter is read, and a turn.
+    fn capacity(&self) -> u64 {
+        u64::MAX
+    }
+
+    /// Whether it wants to be told the time of day in each pass of the loop.
+    fn wants_time(&self) -> bool {
+        false
+    }
+
+    /// The time of day.
+    fn set_time(&mut self, now: SystemTime) {
+        let _ = now;
+    }
+
+    /// What has become of its messages; none if it has no such thing.
+    fn traffic(&self) -> Option<Traffic> {
+        None
+    }
+
+    /// How many messages this client was promised and not sent yet, and how many it was made
+    /// to skip.
+    fn owed(&self, session: &Self::Session) -> (u64, u64) {
+        let _ = session;
+        (0, 0)
     }
 }
 

@@ -38,6 +38,7 @@ impl Client {
         let (domain, name) = match address {
             Address::Tcp(address) => (Domain::for_address(*address), (*address).into()),
             Address::Unix(path) => (Domain::UNIX, SockAddr::unix(path)?),
+            stdio => panic!("{stdio} is no server"),
         };
         let socket = Socket::new(domain, Type::STREAM, None)?;
         socket.set_read_timeout(Some(DEADLINE))?;

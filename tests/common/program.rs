@@ -141,7 +141,12 @@ impl Program {
     pub(crate) fn addresses(&self) -> Vec<Address> {
         let log = self.log();
         let after = |line: &String| Some(line.split_once("listening on ")?.1.to_owned());
-        log.iter().filter_map(after).map(|a| parse(&a)).collect()
+        let bare = |text: String| text.split(" (").next().map(str::to_owned);
+        log.iter()
+            .filter_map(after)
+            .filter_map(bare)
+            .map(|a| parse(&a))
+            .collect()
     }
 
     /// The first of them.

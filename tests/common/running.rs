@@ -3,7 +3,7 @@
 use std::io;
 use std::thread::{self, JoinHandle};
 
-use resound::{Address, Broadcast, Config, Echo, Handle, Server, Service, Stats};
+use resound::{Address, Broadcast, Config, Echo, Handle, Room, Server, Service, Stats};
 
 use super::client::Client;
 use super::eventually;
@@ -20,6 +20,21 @@ pub(crate) fn listening_on(addresses: &[&str]) -> Config {
         listen: addresses.iter().map(parse).collect(),
         ..Config::default()
     }
+}
+
+/// A broadcast service with these settings.
+#[track_caller]
+pub(crate) fn room(room: &Room) -> Broadcast {
+    Broadcast::new(room.clone()).unwrap_or_else(|e| panic!("{e}"))
+}
+
+/// The same with messages of at most so many bytes.
+#[track_caller]
+pub(crate) fn room_of(max_message: usize) -> Broadcast {
+    room(&Room {
+        max_message,
+        ..Room::default()
+    })
 }
 
 /// A running server; it is stopped when dropped.
@@ -49,7 +64,7 @@ impl Running {
     }
 
     pub(crate) fn broadcast() -> Self {
-        Self::start(&config(), Broadcast::new(64 * 1024))
+        Self::start(&config(), room(&Room::default()))
     }
 
     /// The first address.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 
-use resound::{CloseReason, Outcome, Peer, Service};
+use resound::{CloseReason, Outcome, Peer, Service, Traffic};
 
 use super::client::Client;
 use super::{DEADLINE, eventually};
@@ -119,5 +119,25 @@ impl<S: Service> Service for Watched<S> {
 
     fn unfinished(&self, session: &S::Session) -> usize {
         self.service.unfinished(session)
+    }
+
+    fn skip(&mut self, session: &mut S::Session) {
+        self.service.skip(session);
+    }
+
+    fn most_input(&self) -> usize {
+        self.service.most_input()
+    }
+
+    fn capacity(&self) -> u64 {
+        self.service.capacity()
+    }
+
+    fn traffic(&self) -> Option<Traffic> {
+        self.service.traffic()
+    }
+
+    fn owed(&self, session: &S::Session) -> (u64, u64) {
+        self.service.owed(session)
     }
 }

@@ -7,7 +7,7 @@ use std::fmt;
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::rc::Rc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use fastrand::Rng;
 use rustix::io::Errno;
@@ -53,6 +53,8 @@ pub(super) struct Conn {
     pub(super) heard: Option<Instant>,
     /// All that the kernel took from the server.
     pub(super) taken: Vec<u8>,
+    /// Where it has come.
+    listener: usize,
     key: Option<usize>,
     edge: Readiness,
     /// The server has read the end or the error.
@@ -127,8 +129,10 @@ pub(super) struct World {
     pub(super) conns: Vec<Conn>,
     pub(super) actors: Vec<Actor>,
     pub(super) odds: Odds,
+    /// Connections that were not accepted yet, of all listeners.
     backlog: VecDeque<usize>,
-    listener_edge: bool,
+    /// For each listener, whether its backlog has become longer, which was not told yet.
+    listener_edges: Vec<bool>,
     pub(super) listening: bool,
     pub(super) stops: usize,
     /// Connections with an edge that was not told yet, in their order.
@@ -151,7 +155,7 @@ impl World {
             actors,
             odds,
             backlog: VecDeque::new(),
-            listener_edge: false,
+            listener_edges: vec![false],
             listening: true,
             stops: 0,
             pending: VecDeque::new(),
@@ -160,6 +164,11 @@ impl World {
             open: 0,
             stuck: false,
         }
+    }
+
+    /// There are so many listeners.
+    pub(super) fn listen(&mut self, listeners: usize) {
+        self.listener_edges = vec![false; listeners];
     }
 
     fn chance(&mut self, one_in: usize) -> bool {
@@ -181,8 +190,10 @@ impl World {
 
     /// Moves what was raised into `events`; what is no longer true isn't told.
     fn collect(&mut self, events: &mut Vec<Event>) {
-        if std::mem::take(&mut self.listener_edge) && self.listening {
-            events.push(Event::Listener(0));
+        for (listener, edge) in self.listener_edges.iter_mut().enumerate() {
+            if std::mem::take(edge) && self.listening {
+                events.push(Event::Listener(listener));
+            }
         }
         for _ in 0..std::mem::take(&mut self.stops) {
             events.push(Event::Stop);
@@ -260,7 +271,8 @@ impl World {
 
     /// The server was told of connections that it has not accepted.
     pub(super) fn has_waiting(&self) -> bool {
-        !self.listener_edge && !self.backlog.is_empty()
+        let told = |id: &usize| !self.listener_edges[self.conns[*id].listener];
+        self.backlog.iter().any(told)
     }
 }
 
@@ -275,9 +287,10 @@ impl World {
         let mut conn = Conn::default();
         conn.to_server.capacity = capacity(&mut self.rng, self.odds.buffer);
         conn.to_client.capacity = capacity(&mut self.rng, self.odds.buffer);
+        conn.listener = self.rng.usize(..self.listener_edges.len());
+        self.listener_edges[conn.listener] = true;
         self.conns.push(conn);
         self.backlog.push_back(self.conns.len() - 1);
-        self.listener_edge = true;
         Some(self.conns.len() - 1)
     }
 
@@ -403,26 +416,27 @@ impl Net for SimNet {
         Ok(())
     }
 
-    fn accept(&mut self, _: usize) -> io::Result<(SimStream, Address)> {
+    fn accept(&mut self, listener: usize) -> io::Result<(SimStream, Address)> {
         let mut world = self.0.borrow_mut();
         world.calls += 1;
         let odds = world.odds;
         if world.chance(odds.interrupted) {
             return Err(ErrorKind::Interrupted.into());
         }
-        if world.backlog.is_empty() {
+        let waits = |id: &usize| world.conns[*id].listener == listener;
+        let Some(place) = world.backlog.iter().position(waits) else {
             return Err(ErrorKind::WouldBlock.into());
-        }
+        };
         if world.open >= odds.descriptors {
             return Err(Errno::MFILE.into());
         }
         if world.chance(odds.aborted_accept) {
-            let id = world.backlog.pop_front().unwrap();
+            let id = world.backlog.remove(place).unwrap();
             world.conns[id].destroyed = true;
             world.conns[id].dropped = true;
             return Err(Errno::CONNABORTED.into());
         }
-        let id = world.backlog.pop_front().unwrap();
+        let id = world.backlog.remove(place).unwrap();
         world.open += 1;
         let world = Rc::clone(&self.0);
         let port = u16::try_from(id).unwrap();
@@ -451,6 +465,10 @@ impl Net for SimNet {
 
     fn now(&self) -> Instant {
         self.0.borrow().now
+    }
+
+    fn time_of_day(&self) -> SystemTime {
+        SystemTime::UNIX_EPOCH
     }
 }
 

@@ -6,6 +6,7 @@
 //! `SEED=7 cargo test simulation` runs one seed again, `SEEDS=100000` that many.
 
 mod actor;
+mod interleaving;
 mod kernel;
 mod model;
 
@@ -17,13 +18,18 @@ use std::time::{Duration, Instant};
 use fastrand::Rng;
 
 use super::deadline::{LINGER, SILENCE};
+use super::heartbeat::Heart;
 use super::tick::{Limits, Tick};
+use crate::address::Role;
 use crate::close::CloseReason;
-use crate::service::{Broadcast, Echo};
+use crate::config::{Heartbeat, SlowConsumer};
+use crate::service::{Broadcast, Echo, Framing, Replay, Room};
 use actor::{Actor, manners};
 use kernel::{Conn, Odds, SimNet, World};
 use model::{Seen, Subject, Watched};
 
+/// A text that no client sends.
+const HEARTBEAT: &[u8] = b"#";
 /// Seeds in an ordinary test run.
 const SEEDS: u64 = 500;
 /// A run that takes more ticks than this is going round in circles.
@@ -33,7 +39,7 @@ const TICKS: usize = 400_000;
 fn echo_survives_every_order_of_events() {
     for_each_seed(|seed| {
         let mut rng = Rng::with_seed(seed);
-        let service = Watched::new(Echo::new(), usize::MAX);
+        let service = Watched::new(Echo::new(), Room::default());
         let script = |rng: &mut Rng| {
             let length = length(rng, 3000);
             (0..length).map(|_| rng.u8(..)).collect()
@@ -46,12 +52,20 @@ fn echo_survives_every_order_of_events() {
 fn broadcast_survives_every_order_of_events() {
     for_each_seed(|seed| {
         let mut rng = Rng::with_seed(seed);
-        let max_message = length(&mut rng, 200) + 1;
+        let room = room(&mut rng);
         let segment = 1 << rng.u32(..9);
-        let inner = Broadcast::with_segments(max_message, segment);
-        let service = Watched::new(inner, max_message);
-        let bound = (max_message + 2 * segment) as u64;
-        Run::new(&mut rng, service, bound, |rng| lines(rng, max_message)).go();
+        let inner = Broadcast::with_segments(room.clone(), segment);
+        let service = Watched::new(inner, room.clone());
+        let slack = slack(&room, segment);
+        let mut run = Run::new(&mut rng, service, slack, |rng| script(rng, &room));
+        if rng.u8(..3) == 0 {
+            let every = Duration::from_millis(rng.u64(4000..9000));
+            let text = HEARTBEAT.to_vec();
+            let now = run.start;
+            let heart = Heart::new(&Heartbeat { every, text }, now, &run.tick.service);
+            run.tick.heart = Some(heart);
+        }
+        run.go();
     });
 }
 
@@ -74,8 +88,9 @@ fn every_ready_client_has_one_turn_a_tick() {
         max_clients: 9,
         ..limits(&mut rng)
     };
-    let service = Watched::new(Echo::new(), usize::MAX);
-    let mut tick = Tick::new(SimNet(Rc::clone(&world)), 1, service, limits);
+    let service = Watched::new(Echo::new(), Room::default());
+    let net = SimNet(Rc::clone(&world));
+    let mut tick = Tick::new(net, vec![Role::Both], service, limits);
     tick.tick().unwrap();
     let (ping, firehoses) = ids.split_first().unwrap();
     let served = |tick: &Tick<Watched<Echo>, _>, id: &usize| {
@@ -97,20 +112,54 @@ fn every_ready_client_has_one_turn_a_tick() {
     }
 }
 
-/// Lines of all lengths, few of them too long; the last one may lack its newline.
-fn lines(rng: &mut Rng, max_message: usize) -> Vec<u8> {
+/// A room of some kind.
+fn room(rng: &mut Rng) -> Room {
+    let framing = [Framing::Lines, Framing::Raw, Framing::U32];
+    let replay = match rng.u8(..4) {
+        0 => Replay::Messages(length(rng, 30) as u64),
+        1 => Replay::Bytes(length(rng, 500) as u64),
+        _ => Replay::None,
+    };
+    Room {
+        framing: *rng.choice(&framing).unwrap(),
+        max_message: length(rng, 200) + 1,
+        include_sender: rng.u8(..3) == 0,
+        log_size: length(rng, 2000) as u64,
+        replay,
+        tag: (rng.u8(..4) == 0).then(|| "{id}>".parse().unwrap()),
+        announce: rng.u8(..4) == 0,
+    }
+}
+
+/// By how much more than a tick's input and a backlog the log of such a room may hold: a message
+/// of the longest kind, the segments in which it begins and ends, what is kept for newcomers,
+/// tags, notices of all who come and go.
+fn slack(room: &Room, segment: usize) -> u64 {
+    let kept = match room.replay {
+        Replay::None => 0,
+        Replay::Messages(_) => room.log_size / 4,
+        Replay::Bytes(bytes) => bytes,
+    };
+    let tags = if room.tag.is_some() { 300 * 8 } else { 0 };
+    let notices = if room.announce { 15 * 150 } else { 0 };
+    (room.max_message + 8 + 4 * segment + tags + notices) as u64 + kept
+}
+
+/// What a client sends to such a room: messages of all lengths, few of them too long; the last
+/// one may be cut.
+fn script(rng: &mut Rng, room: &Room) -> Vec<u8> {
     let mut script = Vec::new();
     for _ in 0..length(rng, 60) {
         let too_long = rng.u16(..300) == 0;
-        let most = if too_long {
-            max_message * 2
-        } else {
-            max_message
-        };
-        for _ in 0..length(rng, most + 1).min(most) {
-            script.push(rng.u8(b'a'..=b'z'));
+        let most = room.max_message * if too_long { 2 } else { 1 };
+        let length = length(rng, most + 1).min(most);
+        if room.framing == Framing::U32 {
+            script.extend(u32::try_from(length).unwrap().to_be_bytes());
         }
-        script.push(b'\n');
+        script.extend((0..length).map(|_| rng.u8(b'a'..=b'z')));
+        if room.framing != Framing::U32 {
+            script.push(b'\n');
+        }
     }
     if rng.bool() {
         script.pop();
@@ -158,6 +207,11 @@ impl<S: Subject> Run<S> {
         let mut limits = limits(rng);
         let mut odds = odds(rng);
         let mut world = World::new(rng.fork(), odds, Vec::new());
+        let mut roles = vec![Role::Both];
+        if rng.u8(..4) == 0 {
+            roles.extend([Role::Publish, Role::Subscribe]);
+        }
+        world.listen(roles.len());
         for _ in 0..=length(rng, 14) {
             let arrival = world.now + Duration::from_micros(rng.u64(..20_000));
             let script = script(rng);
@@ -179,7 +233,7 @@ impl<S: Subject> Run<S> {
         let start = world.now;
         let world = Rc::new(RefCell::new(world));
         Self {
-            tick: Tick::new(SimNet(Rc::clone(&world)), 1, service, limits),
+            tick: Tick::new(SimNet(Rc::clone(&world)), roles, service, limits),
             world,
             start,
             slack,
@@ -261,6 +315,7 @@ impl<S: Subject> Run<S> {
                 "an outbox of {waiting} bytes"
             );
         }
+        self.tick.stats(); // compares with the model
         let held = self.tick.service.held();
         let bound = limits.backlog + limits.publish + limits.turn as u64 + self.slack;
         assert!(held <= bound, "{held} bytes are held, more than {bound}");
@@ -277,7 +332,7 @@ impl<S: Subject> Run<S> {
             let full = connection.is_serving() && owed > self.tick.limits.high_water;
             assert!(heard || full, "input is forgotten");
             assert!(
-                owed == 0 || world.will_tell_of_room(stream),
+                owed == 0 || world.will_tell_of_room(stream) || self.tick.has_news(),
                 "output is forgotten"
             );
         }
@@ -298,7 +353,7 @@ impl<S: Subject> Run<S> {
             let conn = &world.conns[id];
             assert!(conn.dropped, "a descriptor is left over");
             if let Some(seen) = model.seen.get(&id) {
-                let owed = self.tick.service.owed(id);
+                let owed = self.tick.service.expected(id);
                 self.check_client(actor, conn, seen, &owed);
             } else {
                 assert_eq!(actor.received, [], "bytes from nowhere");
@@ -307,17 +362,17 @@ impl<S: Subject> Run<S> {
     }
 
     fn check_client(&self, actor: &Actor, conn: &Conn, seen: &Seen, owed: &[Vec<u8>]) {
-        let bytes = owed.concat();
         assert!(
             actor.script.starts_with(&seen.input),
             "input is not what was sent"
         );
-        assert!(
-            bytes.starts_with(&conn.taken),
-            "sent something else than what is owed"
-        );
+        let heartbeat = match self.tick.heart {
+            Some(_) => self.tick.service.message(HEARTBEAT),
+            None => Vec::new(),
+        };
+        let place = follow(&conn.taken, &seen.greeting, &heartbeat, owed);
         assert!(conn.taken.starts_with(&actor.received), "the kernel failed");
-        let all = conn.taken == bytes;
+        let all = place == Place::Between(owed.len());
         match seen.reason.expect("every session is given back") {
             CloseReason::PeerClosed => {
                 assert!(all && actor.half_closed && !seen.too_long);
@@ -326,7 +381,7 @@ impl<S: Subject> Run<S> {
                     "input was lost"
                 );
                 assert!(!conn.destroyed, "what was on its way was destroyed");
-                let read = !actor.has_left() || actor.vanished || actor.received == bytes;
+                let read = !actor.has_left() || actor.vanished || actor.received == conn.taken;
                 assert!(read, "output was lost");
             }
             CloseReason::Reset => {
@@ -339,18 +394,18 @@ impl<S: Subject> Run<S> {
             }
             CloseReason::SlowConsumer => {
                 assert!(self.tick.limits.patience.is_some());
-                self.check_parting(conn, owed);
+                self.check_parting(conn, place);
             }
             CloseReason::MessageTooLong => {
                 assert!(seen.too_long);
-                self.check_parting(conn, owed);
+                self.check_parting(conn, place);
             }
             CloseReason::Shutdown => {
                 let stopped = self.stopped.expect("it was told to stop");
                 let over = conn.dropped_at.unwrap() >= stopped + self.tick.limits.grace;
                 if !self.cut && !over {
                     assert!(all && !seen.too_long, "what was pending was not delivered");
-                    self.check_parting(conn, owed);
+                    self.check_parting(conn, place);
                 }
             }
             other => panic!("{other}?"),
@@ -358,7 +413,7 @@ impl<S: Subject> Run<S> {
     }
 
     /// A client that we close gets no torn message, and time to hear of it.
-    fn check_parting(&self, conn: &Conn, owed: &[Vec<u8>]) {
+    fn check_parting(&self, conn: &Conn, place: Place) {
         let dropped = conn.dropped_at.unwrap();
         let grace = self.tick.limits.grace;
         let stopped = self.stopped.is_some_and(|at| dropped >= at + grace);
@@ -367,12 +422,7 @@ impl<S: Subject> Run<S> {
             assert!(hurried || conn.is_full(), "dropped without a word");
             return;
         };
-        let mut ends = owed.iter().scan(0, |end, message| {
-            *end += message.len();
-            Some(*end)
-        });
-        let taken = conn.taken.len();
-        let whole = taken == 0 || ends.any(|end| end == taken);
+        let whole = matches!(place, Place::Between(_));
         assert!(whole || conn.reset, "the last message is torn");
         let heard = conn.heard.map_or(shut, |heard| heard.max(shut));
         let patient = dropped - shut >= LINGER || dropped - heard >= SILENCE;
@@ -381,6 +431,40 @@ impl<S: Subject> Run<S> {
             "closed before the peer could hear of it"
         );
     }
+}
+
+/// Where in what a client is owed the kernel's bytes end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Place {
+    /// After so many whole messages, and whatever else may stand between two.
+    Between(usize),
+    Within,
+}
+
+/// Follows what the kernel took: the greeting, then messages in their order, and heartbeats
+/// between them.
+fn follow(taken: &[u8], greeting: &[u8], heartbeat: &[u8], owed: &[Vec<u8>]) -> Place {
+    let Some(mut rest) = taken.strip_prefix(greeting) else {
+        assert!(greeting.starts_with(taken), "not greeted first");
+        return Place::Within;
+    };
+    let mut messages = owed.iter();
+    for whole in 0.. {
+        while !heartbeat.is_empty() && rest.starts_with(heartbeat) {
+            rest = &rest[heartbeat.len()..];
+        }
+        if rest.is_empty() {
+            return Place::Between(whole);
+        }
+        let message = messages.next().map_or(heartbeat, |message| message);
+        let Some(after) = rest.strip_prefix(message) else {
+            let cut = message.starts_with(rest) || heartbeat.starts_with(rest);
+            assert!(cut, "sent something else than what is owed");
+            return Place::Within;
+        };
+        rest = after;
+    }
+    unreachable!("it ends with what was taken")
 }
 
 /// Bounds of all sizes.
@@ -395,6 +479,11 @@ fn limits(rng: &mut Rng) -> Limits {
         patience: *rng
             .choice(&[patience[0], patience[1], patience[2], None])
             .unwrap(),
+        slow_consumer: if rng.bool() {
+            SlowConsumer::Close
+        } else {
+            SlowConsumer::Skip
+        },
         grace: Duration::from_millis(*rng.choice(&[0, 300, 5000]).unwrap()),
     }
 }

@@ -1,109 +1,272 @@
 //! What clients should have seen: services under watch, and naive copies of what they do.
 
 use std::cell::{Cell, RefCell};
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::fmt::Debug;
+use std::mem::take;
 
+use crate::address::Role;
 use crate::close::CloseReason;
-use crate::service::{Broadcast, Echo, Outcome, Peer, Service};
+use crate::service::{Broadcast, Echo, Framing, Outcome, Peer, Replay, Room, Service, Traffic};
 
-/// One message of the room.
-#[derive(Debug)]
-pub(super) struct Message {
-    from: usize,
-    bytes: Vec<u8>,
-}
+/// One message as a client is to be sent it, with its place among all of them.
+type Message = (usize, Vec<u8>);
 
 /// What became of one connection, by its number.
 #[derive(Debug, Default)]
 pub(super) struct Seen {
+    /// The service's name for it, and what the room is told about it.
+    name: u64,
+    title: String,
+    role: Role,
     /// All that the service was given.
     pub(super) input: Vec<u8>,
-    /// Where in the room's messages it came in, and where its input ended.
-    joined: usize,
-    until: Option<usize>,
+    /// What has come of a message that isn't complete.
     partial: Vec<u8>,
-    /// A line was too long: nothing after that counts.
+    /// A message was too long: nothing after that counts.
     pub(super) too_long: bool,
+    /// What it is told first.
+    pub(super) greeting: Vec<u8>,
+    /// Messages that it is owed, and how much of the first it was sent.
+    queue: VecDeque<Message>,
+    begun: usize,
+    /// Messages that it was sent, and how many it was made to skip.
+    got: Vec<Vec<u8>>,
+    missed: u64,
+    /// It has ended its input, and is owed nothing new.
+    ended: bool,
     pub(super) reason: Option<CloseReason>,
 }
 
-/// A plain list of messages, and for each connection what it did.
+/// A room as a naive broadcast would have it: a queue a client.
 #[derive(Debug)]
 pub(super) struct Model {
-    messages: Vec<Message>,
+    room: Room,
+    messages: Vec<Vec<u8>>,
     pub(super) seen: HashMap<usize, Seen>,
-    max_message: usize,
 }
 
 impl Model {
-    /// Messages of at most so many bytes, newline not counted.
-    pub(super) fn new(max_message: usize) -> Self {
-        let (messages, seen) = (Vec::new(), HashMap::new());
+    pub(super) fn new(room: Room) -> Self {
         Self {
-            messages,
-            seen,
-            max_message,
+            room,
+            messages: Vec::new(),
+            seen: HashMap::new(),
         }
     }
 
-    fn open(&mut self, id: usize) {
-        let joined = self.messages.len();
+    fn seen(&mut self, id: usize) -> &mut Seen {
+        self.seen.get_mut(&id).unwrap()
+    }
+
+    fn open(&mut self, id: usize, peer: &Peer<'_>) {
+        let title = format!("client {} ({})", peer.id, peer.address);
+        let announce = self.room.announce;
+        let greeting = match peer.role {
+            Role::Both | Role::Subscribe if announce => self.greeting(peer.id),
+            _ => Vec::new(),
+        };
         let seen = Seen {
-            joined,
+            name: peer.id,
+            title: title.clone(),
+            role: peer.role,
+            queue: self.replay(peer.role),
+            greeting,
             ..Seen::default()
         };
         assert!(self.seen.insert(id, seen).is_none(), "opened twice");
+        if announce {
+            self.notice(id, &format!("* {title} came"));
+        }
+    }
+
+    fn greeting(&self, name: u64) -> Vec<u8> {
+        let here = self.seen.values().filter(|seen| seen.reason.is_none());
+        let mut here: Vec<(u64, &str)> = here.map(|seen| (seen.name, &*seen.title)).collect();
+        here.sort_unstable();
+        let titles: Vec<&str> = here.iter().map(|(_, title)| *title).collect();
+        let text = match titles.len() {
+            0 => format!("* you are client {name}; nobody else is here"),
+            _ => format!("* you are client {name}; here: {}", titles.join(", ")),
+        };
+        self.framed(text.as_bytes())
+    }
+
+    /// The newest messages, as far as they fit.
+    fn replay(&self, role: Role) -> VecDeque<Message> {
+        let (count, mut bytes) = match self.room.replay {
+            _ if role == Role::Publish => (0, 0),
+            Replay::None => (0, 0),
+            Replay::Messages(n) => (n, self.room.log_size / 4),
+            Replay::Bytes(n) => (u64::MAX, n),
+        };
+        let mut kept = VecDeque::new();
+        for (at, message) in self.messages.iter().enumerate().rev() {
+            let length = message.len() as u64;
+            if kept.len() as u64 >= count || length > bytes {
+                break;
+            }
+            bytes -= length;
+            kept.push_front((at, message.clone()));
+        }
+        kept
+    }
+
+    /// A text of one line as a message.
+    fn framed(&self, text: &[u8]) -> Vec<u8> {
+        match self.room.framing {
+            Framing::U32 => with_length(text),
+            Framing::Lines | Framing::Raw => [text, b"\n"].concat(),
+        }
+    }
+
+    /// A message for everybody but `from`, whatever else is so.
+    fn notice(&mut self, from: usize, text: &str) {
+        let message = self.framed(text.as_bytes());
+        self.publish(message, |id| id != from);
+    }
+
+    /// A message that `from` has sent.
+    fn send(&mut self, from: usize, message: &[u8]) {
+        let tag = match self.room.tag {
+            Some(_) => format!("{}>", self.seen[&from].name),
+            None => String::new(),
+        };
+        let message = match self.room.framing {
+            Framing::U32 => with_length(&[tag.as_bytes(), &message[4..]].concat()),
+            Framing::Lines | Framing::Raw => [tag.as_bytes(), message].concat(),
+        };
+        let all = self.room.include_sender;
+        self.publish(message, |id| all || id != from);
+    }
+
+    fn publish(&mut self, message: Vec<u8>, hears: impl Fn(usize) -> bool) {
+        let at = self.messages.len();
+        for (id, seen) in &mut self.seen {
+            let here = !seen.ended && seen.reason.is_none() && seen.role != Role::Publish;
+            if here && hears(*id) {
+                seen.queue.push_back((at, message.clone()));
+            }
+        }
+        self.messages.push(message);
     }
 
     fn receive(&mut self, id: usize, input: &[u8]) {
         assert!(!input.is_empty(), "a service is never given nothing");
-        let seen = self.seen.get_mut(&id).unwrap();
-        assert!(
-            seen.until.is_none() && seen.reason.is_none(),
-            "input after the end"
-        );
+        let (framing, most) = (self.room.framing, self.room.max_message);
+        let seen = self.seen(id);
+        assert!(!seen.ended && seen.reason.is_none(), "input after the end");
         seen.input.extend(input);
+        if seen.role == Role::Subscribe {
+            return;
+        }
+        if framing == Framing::Raw {
+            assert!(input.len() <= most, "more than a message");
+            return self.send(id, input);
+        }
         for &byte in input {
+            let seen = self.seen(id);
             if seen.too_long {
                 return;
             }
             seen.partial.push(byte);
-            if byte == b'\n' {
-                let bytes = std::mem::take(&mut seen.partial);
-                self.messages.push(Message { from: id, bytes });
-            } else if seen.partial.len() > self.max_message {
-                seen.too_long = true;
+            match complete(framing, &seen.partial, most) {
+                Some(true) => {
+                    let message = take(&mut seen.partial);
+                    self.send(id, &message);
+                }
+                Some(false) => {}
+                None => seen.too_long = true,
             }
         }
     }
 
     fn end(&mut self, id: usize) {
-        let seen = self.seen.get_mut(&id).unwrap();
-        if !seen.partial.is_empty() {
-            let mut bytes = std::mem::take(&mut seen.partial);
-            bytes.push(b'\n');
-            self.messages.push(Message { from: id, bytes });
+        let framing = self.room.framing;
+        let mut rest = take(&mut self.seen(id).partial);
+        if !rest.is_empty() && framing == Framing::Lines {
+            rest.push(b'\n');
+            self.send(id, &rest);
         }
-        seen.until = Some(self.messages.len());
+        self.seen(id).ended = true;
+    }
+
+    fn advance(&mut self, id: usize, mut written: usize) {
+        let seen = self.seen(id);
+        while written > 0 {
+            let (_, message) = &seen.queue[0];
+            let now = written.min(message.len() - seen.begun);
+            seen.begun += now;
+            written -= now;
+            if seen.begun == message.len() {
+                seen.begun = 0;
+                seen.got
+                    .extend(seen.queue.pop_front().map(|(_, message)| message));
+            }
+        }
+    }
+
+    fn unfinished(&self, id: usize) -> usize {
+        let seen = &self.seen[&id];
+        match seen.begun {
+            0 => 0,
+            begun => seen.queue[0].1.len() - begun,
+        }
+    }
+
+    fn skip(&mut self, id: usize) {
+        let newest = self.messages.len() - 1;
+        let seen = self.seen(id);
+        assert_eq!(seen.begun, 0, "a message is torn");
+        let before = seen.queue.len();
+        seen.queue.retain(|(at, _)| *at >= newest);
+        seen.missed += (before - seen.queue.len()) as u64;
     }
 
     fn close(&mut self, id: usize, reason: CloseReason) {
-        let count = self.messages.len();
-        let seen = self.seen.get_mut(&id).unwrap();
+        let announce = self.room.announce && reason != CloseReason::Shutdown;
+        let seen = self.seen(id);
         assert!(seen.reason.is_none(), "closed twice");
         seen.reason = Some(reason);
-        seen.until.get_or_insert(count);
+        let title = seen.title.clone();
+        if announce {
+            self.notice(id, &format!("* {title} left: {reason}"));
+        }
     }
 
-    /// The messages that a connection should have been sent, up to where it was closed.
-    fn owed(&self, id: usize) -> Vec<Vec<u8>> {
+    fn owed(&self, id: usize) -> (u64, u64) {
         let seen = &self.seen[&id];
-        let until = seen.until.unwrap_or(self.messages.len());
-        let messages = &self.messages[seen.joined..until];
-        let others = messages.iter().filter(|m| m.from != id);
-        others.map(|m| m.bytes.clone()).collect()
+        (seen.queue.len() as u64, seen.missed)
     }
+
+    /// What became of all messages, but for where they lie.
+    fn check(&self, traffic: Traffic) {
+        assert_eq!(traffic.messages, self.messages.len() as u64);
+        let all = || self.seen.values();
+        assert_eq!(traffic.missed, all().map(|seen| seen.missed).sum::<u64>());
+        let here = all().filter(|seen| seen.reason.is_none());
+        let owed: usize = here.map(|seen| seen.queue.len()).sum();
+        let got: usize = all().map(|seen| seen.got.len()).sum();
+        assert_eq!(traffic.promised, (owed + got) as u64);
+    }
+}
+
+fn with_length(text: &[u8]) -> Vec<u8> {
+    let length = u32::try_from(text.len()).unwrap();
+    [&length.to_be_bytes()[..], text].concat()
+}
+
+/// Whether these bytes are a whole message; none if they are too many.
+fn complete(framing: Framing, bytes: &[u8], most: usize) -> Option<bool> {
+    if framing == Framing::Lines {
+        let whole = bytes.ends_with(b"\n");
+        return (whole || bytes.len() <= most).then_some(whole);
+    }
+    let Some(header) = bytes.first_chunk::<4>() else {
+        return Some(false);
+    };
+    let length = u32::from_be_bytes(*header) as usize;
+    (length <= most).then_some(bytes.len() == 4 + length)
 }
 
 /// A service under watch.
@@ -112,14 +275,14 @@ pub(super) struct Watched<S> {
     pub(super) inner: S,
     pub(super) model: RefCell<Model>,
     /// What the last call of `unfinished` said.
-    pub(super) unfinished: Cell<usize>,
+    unfinished: Cell<usize>,
 }
 
 impl<S> Watched<S> {
-    pub(super) fn new(inner: S, max_message: usize) -> Self {
+    pub(super) fn new(inner: S, room: Room) -> Self {
         Self {
             inner,
-            model: RefCell::new(Model::new(max_message)),
+            model: RefCell::new(Model::new(room)),
             unfinished: Cell::new(0),
         }
     }
@@ -130,7 +293,7 @@ impl<S: Service> Service for Watched<S> {
 
     fn open(&mut self, peer: &Peer<'_>) -> (Self::Session, Outcome<'_>) {
         let id = usize::from(peer.address.socket_addr().unwrap().port());
-        self.model.borrow_mut().open(id);
+        self.model.borrow_mut().open(id, peer);
         let (session, outcome) = self.inner.open(peer);
         ((id, session), outcome)
     }
@@ -163,6 +326,7 @@ impl<S: Service> Service for Watched<S> {
     }
 
     fn advance(&mut self, session: &mut Self::Session, written: usize) {
+        self.model.borrow_mut().advance(session.0, written);
         self.inner.advance(&mut session.1, written);
     }
 
@@ -171,8 +335,40 @@ impl<S: Service> Service for Watched<S> {
     }
 
     fn unfinished(&self, session: &Self::Session) -> usize {
-        self.unfinished.set(self.inner.unfinished(&session.1));
-        self.unfinished.get()
+        let unfinished = self.inner.unfinished(&session.1);
+        assert_eq!(unfinished, self.model.borrow().unfinished(session.0));
+        self.unfinished.set(unfinished);
+        unfinished
+    }
+
+    fn skip(&mut self, session: &mut Self::Session) {
+        assert!(self.inner.lag(&session.1) > 0 || self.unfinished.get() > 0);
+        self.model.borrow_mut().skip(session.0);
+        self.inner.skip(&mut session.1);
+    }
+
+    fn message(&self, text: &[u8]) -> Vec<u8> {
+        self.inner.message(text)
+    }
+
+    fn most_input(&self) -> usize {
+        self.inner.most_input()
+    }
+
+    fn wants_time(&self) -> bool {
+        self.inner.wants_time()
+    }
+
+    fn traffic(&self) -> Option<Traffic> {
+        let traffic = self.inner.traffic()?;
+        self.model.borrow().check(traffic);
+        Some(traffic)
+    }
+
+    fn owed(&self, session: &Self::Session) -> (u64, u64) {
+        let owed = self.inner.owed(&session.1);
+        assert_eq!(owed, self.model.borrow().owed(session.0));
+        owed
     }
 }
 
@@ -180,8 +376,8 @@ impl<S: Service> Service for Watched<S> {
 pub(super) trait Subject: Service<Session: Debug> {
     fn model(&self) -> &RefCell<Model>;
 
-    /// The messages that a connection is owed, as the naive copy has it.
-    fn owed(&self, id: usize) -> Vec<Vec<u8>>;
+    /// The messages that a connection was to be sent before it was closed.
+    fn expected(&self, id: usize) -> Vec<Vec<u8>>;
 
     /// Bytes of shared output that are held.
     fn held(&self) -> u64;
@@ -193,13 +389,10 @@ impl Subject for Watched<Echo> {
     }
 
     /// Each byte is a message.
-    fn owed(&self, id: usize) -> Vec<Vec<u8>> {
+    fn expected(&self, id: usize) -> Vec<Vec<u8>> {
         let model = self.model.borrow();
-        model.seen[&id]
-            .input
-            .iter()
-            .map(|&byte| vec![byte])
-            .collect()
+        let input = model.seen[&id].input.iter();
+        input.map(|&byte| vec![byte]).collect()
     }
 
     fn held(&self) -> u64 {
@@ -212,8 +405,11 @@ impl Subject for Watched<Broadcast> {
         &self.model
     }
 
-    fn owed(&self, id: usize) -> Vec<Vec<u8>> {
-        self.model.borrow().owed(id)
+    fn expected(&self, id: usize) -> Vec<Vec<u8>> {
+        let model = self.model.borrow();
+        let seen = &model.seen[&id];
+        let rest = seen.queue.iter().map(|(_, message)| message);
+        seen.got.iter().chain(rest).cloned().collect()
     }
 
     fn held(&self) -> u64 {

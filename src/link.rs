@@ -1,0 +1,141 @@
+//! A stream, what it is ready for, and the output that it didn't take yet.
+
+use std::collections::VecDeque;
+use std::io::{self, IoSlice};
+
+use crate::close::CloseReason;
+use crate::net::{Readiness, Stream};
+use crate::slices::cut;
+
+/// A stream, what it is ready for, and the private output that it didn't take yet.
+#[derive(Debug)]
+pub(crate) struct Link<T> {
+    pub(crate) stream: T,
+    pub(crate) ready: Readiness,
+    /// Private unsent bytes. An empty outbox owns no memory.
+    pub(crate) outbox: VecDeque<u8>,
+    /// Writing has failed, for this reason. What had arrived before is still read; what is
+    /// written goes nowhere.
+    pub(crate) broken: Option<CloseReason>,
+    pub(crate) received: u64,
+    pub(crate) sent: u64,
+    /// Something was written since somebody last asked.
+    pub(crate) spoke: bool,
+}
+
+impl<T: Stream> Link<T> {
+    /// A stream that was just opened: it takes output until it says otherwise.
+    pub(crate) fn new(stream: T) -> Self {
+        Self {
+            stream,
+            ready: Readiness {
+                writable: true,
+                ..Readiness::default()
+            },
+            outbox: VecDeque::new(),
+            broken: None,
+            received: 0,
+            sent: 0,
+            spoke: false,
+        }
+    }
+
+    /// Remembers what the stream has become ready for.
+    pub(crate) fn latch(&mut self, ready: Readiness) {
+        self.ready.readable |= ready.readable;
+        self.ready.writable |= ready.writable;
+        self.ready.ending |= ready.ending;
+    }
+
+    /// One read; `None` when there is nothing to read now, 0 at the end of input.
+    ///
+    /// A short read means that the kernel's buffer is empty, which saves the second read that
+    /// would say so; unless the end lies behind it ([`Readiness::ending`]), of which the kernel
+    /// has already told, or the stream stops reads for other reasons too.
+    pub(crate) fn read(&mut self, buffer: &mut [u8]) -> io::Result<Option<usize>> {
+        loop {
+            match self.stream.read(buffer) {
+                Ok(n) => {
+                    let more = self.ready.ending || !self.stream.short_read_drains();
+                    self.ready.readable = n == buffer.len() || (n > 0 && more);
+                    self.received += n as u64;
+                    return Ok(Some(n));
+                }
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => {
+                    self.ready.readable = false;
+                    self.ready.ending = false;
+                    return Ok(None);
+                }
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                Err(e) => return Err(e),
+            }
+        }
+    }
+
+    /// One write; how many bytes the kernel took. A short write means that its buffer is full,
+    /// and it will tell when there is room again.
+    pub(crate) fn write(&mut self, [first, second]: [&[u8]; 2]) -> usize {
+        let wanted = first.len() + second.len();
+        while self.broken.is_none() {
+            let result = if second.is_empty() {
+                self.stream.write(first)
+            } else {
+                self.stream
+                    .write_vectored(&[IoSlice::new(first), IoSlice::new(second)])
+            };
+            match result {
+                Ok(0) => self.break_off(&io::ErrorKind::WriteZero.into()),
+                Ok(n) => {
+                    self.ready.writable = n == wanted;
+                    self.sent += n as u64;
+                    self.spoke = true;
+                    return n;
+                }
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => {
+                    self.ready.writable = false;
+                    return 0;
+                }
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                Err(e) => self.break_off(&e),
+            }
+        }
+        wanted
+    }
+
+    /// Nothing more can be written; what there is to read is read to its end.
+    fn break_off(&mut self, error: &io::Error) {
+        self.broken = Some(CloseReason::of(error));
+        self.ready = Readiness {
+            readable: true,
+            writable: true,
+            ending: true,
+        };
+    }
+
+    /// Sends private output: straight from where it lies if nothing is before it (`direct`),
+    /// and the rest, or all, by way of the outbox.
+    pub(crate) fn send(&mut self, reply: [&[u8]; 2], direct: bool) {
+        if reply[0].is_empty() && reply[1].is_empty() {
+            return;
+        }
+        let direct = direct && self.outbox.is_empty() && self.ready.writable;
+        let taken = if direct { self.write(reply) } else { 0 };
+        if taken == reply[0].len() + reply[1].len() {
+            return; // as nearly always
+        }
+        let [first, second] = cut(reply, taken);
+        self.outbox.extend(first);
+        self.outbox.extend(second);
+    }
+
+    /// One write from the outbox.
+    pub(crate) fn send_waiting(&mut self) {
+        let mut outbox = std::mem::take(&mut self.outbox);
+        let (first, second) = outbox.as_slices();
+        let taken = self.write([first, second]);
+        outbox.drain(..taken);
+        if !outbox.is_empty() {
+            self.outbox = outbox;
+        }
+    }
+}

@@ -1,0 +1,201 @@
+//! Standard input and output as streams that never block.
+//!
+//! Their blocking mode belongs to the open file, which other processes share: to change it for
+//! them (the shell, and whoever logs to the same terminal) is bad manners. Pipes and terminals
+//! are opened a second time, on Linux, and that second open file is ours alone. Where that can't be
+//! done, poll(2) is asked before each call, and little is written at a time.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, IoSlice, Read, Write};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::fs::FileType;
+use rustix::stdio;
+
+use crate::net::Stream;
+
+/// What a pipe that is polled as writable takes at least (`PIPE_BUF` in pipe(7)).
+const ATOMIC: usize = 4096;
+
+/// Which of the standard streams.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Direction {
+    Input,
+    Output,
+}
+
+/// One of the standard streams. When it is dropped, nothing is left of it in this process: who
+/// writes to it, or reads from it, notices.
+#[derive(Debug)]
+pub(crate) struct Pipe {
+    file: File,
+    direction: Direction,
+    /// A call may block: poll(2) is asked before.
+    blocks: bool,
+}
+
+impl Pipe {
+    /// Takes hold of one of the standard streams.
+    pub(crate) fn open(direction: Direction) -> io::Result<Self> {
+        let standard: BorrowedFd<'_> = match direction {
+            Direction::Input => stdio::stdin(),
+            Direction::Output => stdio::stdout(),
+        };
+        let kind = FileType::from_raw_mode(rustix::fs::fstat(standard)?.st_mode);
+        let shared = kind == FileType::Fifo || rustix::termios::isatty(standard);
+        let again = if shared { reopen(direction) } else { None };
+        let pipe = match again {
+            Some(file) => {
+                // From here on there is only this one.
+                match direction {
+                    Direction::Input => stdio::dup2_stdin(&file)?,
+                    Direction::Output => stdio::dup2_stdout(&file)?,
+                }
+                let blocks = false;
+                Self {
+                    file,
+                    direction,
+                    blocks,
+                }
+            }
+            None => Self {
+                file: File::from(standard.try_clone_to_owned()?),
+                direction,
+                blocks: kind != FileType::RegularFile,
+            },
+        };
+        Ok(pipe)
+    }
+
+    pub(crate) fn direction(&self) -> Direction {
+        self.direction
+    }
+
+    /// What is so now of what is asked for, and of ends and errors.
+    fn poll(&self, wanted: PollFlags) -> io::Result<PollFlags> {
+        let mut fds = [PollFd::new(&self.file, wanted)];
+        let now = Timespec {
+            tv_sec: 0,
+            tv_nsec: 0,
+        };
+        poll(&mut fds, Some(&now))?;
+        Ok(fds[0].revents())
+    }
+
+    fn write_some(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.check(PollFlags::OUT)?;
+        let most = if self.blocks { ATOMIC } else { bytes.len() };
+        self.file.write(&bytes[..bytes.len().min(most)])
+    }
+
+    fn check(&self, wanted: PollFlags) -> io::Result<()> {
+        if self.blocks && self.poll(wanted)?.is_empty() {
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
+        Ok(())
+    }
+}
+
+/// A second open file for a pipe or a terminal, which doesn't block.
+fn reopen(direction: Direction) -> Option<File> {
+    if !cfg!(target_os = "linux") {
+        return None; // elsewhere it would be the same open file
+    }
+    let mut options = OpenOptions::new();
+    let path = match direction {
+        Direction::Input => {
+            options.read(true);
+            "/proc/self/fd/0"
+        }
+        Direction::Output => {
+            options.write(true);
+            "/proc/self/fd/1"
+        }
+    };
+    let flags = rustix::fs::OFlags::NONBLOCK | rustix::fs::OFlags::NOCTTY;
+    std::os::unix::fs::OpenOptionsExt::custom_flags(&mut options, flags.bits().cast_signed());
+    options.open(path).ok()
+}
+
+impl Read for Pipe {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        match self.direction {
+            Direction::Input => {
+                self.check(PollFlags::IN)?;
+                self.file.read(buffer)
+            }
+            // It has no input, but may be told that its reader has gone.
+            Direction::Output if self.poll(PollFlags::empty())?.is_empty() => {
+                Err(io::ErrorKind::WouldBlock.into())
+            }
+            Direction::Output => Err(io::ErrorKind::BrokenPipe.into()),
+        }
+    }
+}
+
+impl Write for Pipe {
+    /// Writes until it is all written or nothing more is taken: as with a socket, a short write
+    /// means that.
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let mut written = 0;
+        while written < bytes.len() {
+            match self.write_some(&bytes[written..]) {
+                Ok(0) => break,
+                Ok(n) => written += n,
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock && written > 0 => break,
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                Err(e) => return Err(e),
+            }
+        }
+        Ok(written)
+    }
+
+    fn write_vectored(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+        let mut written = 0;
+        for slice in slices {
+            match self.write(slice) {
+                Ok(n) if n < slice.len() => return Ok(written + n),
+                Ok(n) => written += n,
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock && written > 0 => break,
+                Err(e) => return Err(e),
+            }
+        }
+        Ok(written)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Stream for Pipe {
+    /// A terminal returns a line at a time, a file always something.
+    fn short_read_drains(&self) -> bool {
+        false
+    }
+
+    fn shutdown_write(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn is_one_way(&self) -> bool {
+        true
+    }
+}
+
+impl AsRawFd for Pipe {
+    fn as_raw_fd(&self) -> RawFd {
+        self.file.as_raw_fd()
+    }
+}
+
+impl Drop for Pipe {
+    fn drop(&mut self) {
+        let null = OpenOptions::new().read(true).write(true).open("/dev/null");
+        let _ = null.map(|null| match self.direction {
+            Direction::Input => stdio::dup2_stdin(null.as_fd()),
+            Direction::Output => stdio::dup2_stdout(null.as_fd()),
+        });
+    }
+}

@@ -1,0 +1,91 @@
+//! Reports: what the server has done so far and what it holds, in words.
+
+use log::info;
+
+use super::tick::{Client, Tick};
+use crate::close::{Stats, plural};
+use crate::net::Net;
+use crate::service::Service;
+
+impl<S: Service, N: Net> Tick<S, N> {
+    /// Writes a report to the log.
+    pub(super) fn report(&self) {
+        for line in self.statistics() {
+            info!("{line}");
+        }
+    }
+
+    /// What it has come to up to now, those who are still here included.
+    pub(super) fn stats(&self) -> Stats {
+        let mut stats = self.stats.clone();
+        for (_, client) in &self.clients {
+            let (received, sent) = client.connection.traffic();
+            stats.bytes_in += received;
+            stats.bytes_out += sent;
+        }
+        if let Some(traffic) = self.service.traffic() {
+            stats.messages = traffic.messages;
+            stats.missed = traffic.missed;
+            let owed = |client: &Client<_, _>| self.owed(client).0;
+            let owed: u64 = self.clients.iter().map(|(_, client)| owed(client)).sum();
+            stats.deliveries = traffic.promised - owed;
+        }
+        stats
+    }
+
+    /// Messages that a client was promised and not sent yet, and those that it missed.
+    pub(super) fn owed(&self, client: &Client<N::Stream, S::Session>) -> (u64, u64) {
+        let session = client.connection.session();
+        session.map_or((0, 0), |session| self.service.owed(session))
+    }
+
+    /// Bytes that wait for a client: its own, and those of the shared output.
+    pub(super) fn backlog(&self, client: &Client<N::Stream, S::Session>) -> u64 {
+        client.connection.waiting() as u64 + client.connection.lag(&self.service)
+    }
+
+    /// The report: clients, traffic, the log, who is furthest behind, why clients were closed.
+    pub(super) fn statistics(&self) -> Vec<String> {
+        let stats = self.stats();
+        let here = self.clients.len();
+        let mut lines = vec![format!("clients: {here} now, {} in all", stats.clients)];
+        let (input, output) = (
+            plural(stats.bytes_in, "byte"),
+            plural(stats.bytes_out, "byte"),
+        );
+        if let Some(traffic) = self.service.traffic() {
+            let messages = plural(stats.messages, "message");
+            lines.push(format!("in: {messages}, {input}"));
+            let Stats {
+                deliveries, missed, ..
+            } = stats;
+            let unit = if deliveries == 1 {
+                "delivery"
+            } else {
+                "deliveries"
+            };
+            lines.push(format!(
+                "out: {deliveries} {unit}, {output}; {missed} missed"
+            ));
+            let held = plural(traffic.held, "byte");
+            lines.push(format!("log: position {}, {held} held", traffic.position));
+        } else {
+            lines.push(format!("in: {input}"));
+            lines.push(format!("out: {output}"));
+        }
+        let clients = self.clients.iter().map(|(_, client)| client);
+        let behind = clients.max_by_key(|client| self.backlog(client));
+        lines.push(match behind.filter(|client| self.backlog(client) > 0) {
+            Some(client) => {
+                let bytes = plural(self.backlog(client), "byte");
+                format!(
+                    "furthest behind: client {} ({}), {bytes}",
+                    client.id, client.address
+                )
+            }
+            None => "furthest behind: nobody".to_owned(),
+        });
+        lines.push(format!("closed: {}", stats.reasons()));
+        lines
+    }
+}

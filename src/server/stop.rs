@@ -1,0 +1,107 @@
+//! Stopping: no more clients, a last turn for each, what is pending goes out.
+
+use log::{info, warn};
+use std::time::Instant;
+
+use super::tick::Tick;
+use crate::close::{CloseReason, plural};
+use crate::net::Net;
+use crate::service::Service;
+
+/// Whether the server is stopping, and how far that has come.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Stop {
+    No,
+    /// This many turns are left until everybody has had the last one.
+    LastTurns(usize),
+    /// Nobody is served any more; what is pending goes out.
+    Draining,
+}
+
+impl<S: Service, N: Net> Tick<S, N> {
+    /// The first time: no more clients, and a last turn for each, so that what had arrived
+    /// is answered. The second time: the end.
+    pub(super) fn begin_stop(&mut self) {
+        if !matches!(self.stop, Stop::No) {
+            return self.abort_all();
+        }
+        info!("stopping");
+        self.net.close_listeners();
+        self.acceptor.close();
+        for (key, client) in &mut self.clients {
+            client.connection.expect_input();
+            if !client.queued {
+                client.queued = true;
+                self.turns.push_back(key);
+            }
+        }
+        self.grace = self.net.now().checked_add(self.limits.grace);
+        self.stop = Stop::LastTurns(self.turns.len());
+        if self.turns.is_empty() {
+            self.drain_all();
+        }
+    }
+
+    /// One client has had its turn; after everybody's last one nobody is served any more.
+    pub(super) fn count_last_turn(&mut self) {
+        if let Stop::LastTurns(left) = self.stop {
+            self.stop = Stop::LastTurns(left - 1);
+            if left == 1 {
+                self.drain_all();
+            }
+        }
+    }
+
+    /// Takes no more input from anybody. There is nothing left to hold up, and only the grace
+    /// limits how long the slow ones take.
+    pub(super) fn drain_all(&mut self) {
+        self.stop = Stop::Draining;
+        for holding in self.holding.drain(..) {
+            self.clients[holding.key].holding = false;
+        }
+        let keys: Vec<usize> = self.clients.iter().map(|(key, _)| key).collect();
+        for key in keys {
+            let connection = &mut self.clients[key].connection;
+            connection.drain(&mut self.service, CloseReason::Shutdown);
+            self.after(key);
+        }
+    }
+
+    /// Closes every client at once.
+    fn abort_all(&mut self) {
+        for (key, client) in &mut self.clients {
+            client.connection.abort(CloseReason::Shutdown);
+            self.gone.push(key);
+        }
+    }
+
+    /// Ends the drain when its time is over.
+    pub(super) fn expire_grace(&mut self, now: Instant) {
+        let over = self.grace.is_some_and(|grace| now >= grace);
+        if over && !self.clients.is_empty() {
+            let left = plural(self.clients.len() as u64, "client");
+            warn!("the grace is over: closing {left} with something pending");
+            self.abort_all();
+        }
+    }
+
+    /// Whether the server was stopped and has nobody left.
+    pub(super) fn is_done(&self) -> bool {
+        !matches!(self.stop, Stop::No) && self.clients.is_empty()
+    }
+
+    /// Whether nothing is remembered of any client.
+    #[cfg(test)]
+    pub(super) fn is_idle(&self) -> bool {
+        self.clients.is_empty()
+            && self.turns.is_empty()
+            && self.writable.is_empty()
+            && self.gone.is_empty()
+            && self.holding.is_empty()
+            && self.lingering.is_empty()
+    }
+
+    pub(super) fn is_stopping(&self) -> bool {
+        !matches!(self.stop, Stop::No)
+    }
+}

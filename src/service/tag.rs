@@ -1,0 +1,251 @@
+//! Tags: what goes in front of each message to say when it came and from whom.
+
+use std::fmt::{self, Write};
+use std::str::FromStr;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
+
+/// How a tag looks: a text with places in braces, `{{` and `}}` for a brace.
+///
+/// `{date}` is the local date as `MMDD`, `{time}` the local time as `HH:MM:SS`, `{iso}` both with
+/// year and offset (RFC 3339), `{peer}` the sender's address, `{id}` its number.
+///
+/// ```
+/// use resound::TagFormat;
+/// assert!("[{iso} #{id}] ".parse::<TagFormat>().is_ok());
+/// let error = "{day}".parse::<TagFormat>().unwrap_err();
+/// assert_eq!(error.to_string(), "{day} is not one of {date} {time} {iso} {peer} {id}");
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TagFormat(Vec<Part>);
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Part {
+    Text(String),
+    /// A text that a second has, in the terms of strftime, and its length.
+    Time(&'static str, usize),
+    Peer,
+    Id,
+}
+
+/// The places of a tag, and what stands in them.
+const PLACES: [(&str, Part); 5] = [
+    ("date", Part::Time("%m%d", 4)),
+    ("time", Part::Time("%H:%M:%S", 8)),
+    ("iso", Part::Time("%Y-%m-%dT%H:%M:%S%:z", 25)),
+    ("peer", Part::Peer),
+    ("id", Part::Id),
+];
+
+/// Why a text is not a [`TagFormat`]: one line.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TagError(String);
+
+impl Default for TagFormat {
+    /// `MMDD HH:MM:SS From IP:PORT. msg=`
+    fn default() -> Self {
+        "{date} {time} From {peer}. msg="
+            .parse()
+            .expect("it is well-formed")
+    }
+}
+
+impl FromStr for TagFormat {
+    type Err = TagError;
+
+    fn from_str(text: &str) -> Result<Self, TagError> {
+        if text.contains(['\n', '\r']) {
+            return Err(TagError("a tag has no line ends".to_owned()));
+        }
+        let mut parts = Vec::new();
+        let mut rest = text;
+        while let Some(first) = rest.chars().next() {
+            let doubled = rest.starts_with("{{") || rest.starts_with("}}");
+            if first == '}' && !doubled {
+                return Err(TagError(
+                    "a '}' without its '{' (a brace is '}}')".to_owned(),
+                ));
+            }
+            if first != '{' || doubled {
+                add_text(&mut parts, first);
+                rest = &rest[first.len_utf8() + usize::from(doubled)..];
+                continue;
+            }
+            let (place, after) = rest[1..]
+                .split_once('}')
+                .ok_or_else(|| TagError("a '{' without its '}' (a brace is '{{')".to_owned()))?;
+            parts.push(part(place)?);
+            rest = after;
+        }
+        Ok(Self(parts))
+    }
+}
+
+fn add_text(parts: &mut Vec<Part>, letter: char) {
+    if let Some(Part::Text(text)) = parts.last_mut() {
+        text.push(letter);
+    } else {
+        parts.push(Part::Text(letter.to_string()));
+    }
+}
+
+fn part(place: &str) -> Result<Part, TagError> {
+    let found = PLACES.iter().find(|(name, _)| *name == place);
+    found.map(|(_, part)| part.clone()).ok_or_else(|| {
+        let names = PLACES.map(|(name, _)| format!("{{{name}}}")).join(" ");
+        TagError(format!(
+            "{{{}}} is not one of {names}",
+            place.escape_debug()
+        ))
+    })
+}
+
+impl fmt::Display for TagError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for TagError {}
+
+/// Makes tags. The last one is kept: of messages that follow each other, most have the same.
+#[derive(Debug)]
+pub(super) struct Tagger {
+    format: TagFormat,
+    zone: TimeZone,
+    /// The time in seconds since 1970.
+    second: i64,
+    tag: String,
+    /// The second and the sender that `tag` is for.
+    made_for: Option<(i64, u64)>,
+}
+
+impl Tagger {
+    /// Makes tags for the local time zone.
+    pub(super) fn new(format: TagFormat) -> Self {
+        Self::in_zone(format, TimeZone::system())
+    }
+
+    fn in_zone(format: TagFormat, zone: TimeZone) -> Self {
+        Self {
+            format,
+            zone,
+            second: 0,
+            tag: String::new(),
+            made_for: None,
+        }
+    }
+
+    pub(super) fn set_time(&mut self, now: SystemTime) {
+        let since = now.duration_since(UNIX_EPOCH).unwrap_or_default();
+        self.second = i64::try_from(since.as_secs()).unwrap_or(i64::MAX);
+    }
+
+    /// The tag of a message that the client `id` sends now.
+    pub(super) fn tag(&mut self, id: u64, peer: &impl fmt::Display) -> &str {
+        if self.made_for != Some((self.second, id)) {
+            self.made_for = Some((self.second, id));
+            self.tag.clear();
+            let now = Timestamp::from_second(self.second).unwrap_or(Timestamp::MAX);
+            let now = now.to_zoned(self.zone.clone());
+            for part in &self.format.0 {
+                // Writing to a string doesn't fail, and the formats of time are sound.
+                let _ = match part {
+                    Part::Text(text) => self.tag.write_str(text),
+                    Part::Time(format, _) => write!(self.tag, "{}", now.strftime(format)),
+                    Part::Peer => write!(self.tag, "{peer}"),
+                    Part::Id => write!(self.tag, "{id}"),
+                };
+            }
+        }
+        &self.tag
+    }
+
+    /// At most how long a tag is, for senders whose addresses have at most `peer` bytes.
+    pub(super) fn longest(&self, peer: usize) -> usize {
+        let length = |part: &Part| match part {
+            Part::Text(text) => text.len(),
+            Part::Time(_, length) => *length,
+            Part::Peer => peer,
+            Part::Id => 20,
+        };
+        self.format.0.iter().map(length).sum()
+    }
+}
+
+/// The longest address of a peer: `unix:` and a path (unix(7)).
+pub(super) const LONGEST_PEER: usize = 5 + 108;
+
+/// The sender of what the operator says.
+pub(super) const OPERATOR: (u64, &str) = (0, "console");
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::address::Address;
+    use proptest::prelude::*;
+    use std::time::Duration;
+
+    fn tagger(format: &str) -> Tagger {
+        let zone = TimeZone::fixed(jiff::tz::offset(1));
+        let mut tagger = Tagger::in_zone(format.parse().unwrap(), zone);
+        tagger.set_time(UNIX_EPOCH + Duration::from_secs(1_700_000_000));
+        tagger
+    }
+
+    #[test]
+    fn the_default_is_date_time_and_sender() {
+        let peer = Address::Tcp(([127, 0, 0, 1], 5000).into());
+        let mut tagger = tagger("{date} {time} From {peer}. msg=");
+        assert_eq!(tagger.format, TagFormat::default());
+        assert_eq!(
+            tagger.tag(1, &peer),
+            "1114 23:13:20 From 127.0.0.1:5000. msg="
+        );
+    }
+
+    #[test]
+    fn every_place_and_every_brace() {
+        let mut tagger = tagger("{{{iso}}} #{id} 你好 ");
+        let expected = "{2023-11-14T23:13:20+01:00} #7 你好 ";
+        assert_eq!(tagger.tag(7, &"x"), expected);
+    }
+
+    #[test]
+    fn a_tag_is_made_again_when_the_second_or_the_sender_changes() {
+        let mut tagger = tagger("{time} {id} {peer} ");
+        assert_eq!(tagger.tag(1, &"a"), "23:13:20 1 a ");
+        assert_eq!(tagger.tag(1, &"not asked"), "23:13:20 1 a ");
+        assert_eq!(tagger.tag(2, &"b"), "23:13:20 2 b ");
+        tagger.set_time(UNIX_EPOCH + Duration::from_millis(1_700_000_001_999));
+        assert_eq!(tagger.tag(2, &"b"), "23:13:21 2 b ");
+    }
+
+    #[test]
+    fn bad_formats_are_refused_with_a_reason() {
+        for (text, cause) in [
+            ("{date", "without its '}'"),
+            ("date}", "without its '{'"),
+            ("{}", "{} is not one of"),
+            ("{ date }", "is not one of"),
+            ("a\nb", "no line ends"),
+        ] {
+            let error = text.parse::<TagFormat>().unwrap_err().to_string();
+            assert!(error.contains(cause), "{text}: {error}");
+        }
+    }
+
+    proptest! {
+        /// Any text is a format or an error, and no tag is longer than said.
+        #[test]
+        fn no_text_is_too_much(text in "[{}a-z\n]{0,20}|(\\{(date|time|iso|peer|id)\\}|[ -~]){0,9}", id: u32) {
+            let Ok(format) = text.parse::<TagFormat>() else { return Ok(()) };
+            let mut tagger = Tagger::in_zone(format, TimeZone::UTC);
+            tagger.set_time(UNIX_EPOCH + Duration::from_secs(id.into()));
+            let longest = tagger.longest(3);
+            prop_assert!(tagger.tag(id.into(), &"abc").len() <= longest);
+        }
+    }
+}
