@@ -9,14 +9,15 @@ use bytesize::ByteSize;
 use clap::error::ErrorKind;
 use clap::{Args, CommandFactory, Parser, Subcommand};
 use resound::{
-    AtEnd, Config, Framing, Heartbeat, Listen, Replay, Role, Room, SlowConsumer, TagFormat,
+    AtEnd, Config, Framing, Heartbeat, Listen, Replay, Role, Room, RoomError, SlowConsumer,
+    TagFormat,
 };
 
 /// How values are written.
 const UNITS: &str = "\
 SIZE is a number of bytes such as 65536, 64KiB or 1MiB, DURATION a time such as 10s, 250ms or 1m30s.
 RUST_LOG, such as RUST_LOG=resound=debug, overrides -v and -q.
-Exit code: 0 after a stop by signal, 1 if it can't start or go on, 2 after bad usage.";
+Exit code: 0 after a stop by signal or operator, 1 if it can't start or go on, 2 after bad usage.";
 
 /// A plain echo or broadcast service over TCP and Unix sockets: one thread, bounded memory,
 /// no byte lost.
@@ -256,6 +257,23 @@ impl BroadcastArgs {
         }
     }
 
+    /// What is wrong with the settings of the room, in the terms of the command line.
+    fn why_not(&self, error: RoomError) -> String {
+        let (log, message) = (in_units(self.log_size), in_units(self.max_message));
+        match error {
+            RoomError::LogSize(least) => format!(
+                "--log-size {log} is too small: a quarter of it has to hold what a client may \
+                 bring at once, which with --max-message {message} takes at least {}",
+                in_units(least)
+            ),
+            RoomError::Replay(most) => format!(
+                "--replay is too much: with --log-size {log} it may be a quarter of that, {}",
+                in_units(most)
+            ),
+            other => other.to_string(),
+        }
+    }
+
     /// Whether standard input is published, and what then.
     pub(crate) fn stdin(&self) -> Option<AtEnd> {
         self.stdin
@@ -280,10 +298,9 @@ impl Command {
     fn check(&self) -> Result<(), clap::Error> {
         let refuse = |text: String| Err(Cli::command().error(ErrorKind::ValueValidation, text));
         if let Self::Broadcast(args) = self {
-            return match resound::Broadcast::new(args.room()) {
-                Ok(_) => Ok(()),
-                Err(e) => refuse(e.to_string()),
-            };
+            return resound::Broadcast::new(args.room())
+                .map(drop)
+                .or_else(|e| refuse(args.why_not(e)));
         }
         let listens = &self.server().listen;
         match listens.iter().find(|listen| listen.role != Role::Both) {
@@ -379,6 +396,15 @@ fn size(text: &str) -> Result<u64, String> {
     match text.parse::<ByteSize>() {
         Ok(size) => Ok(size.as_u64()),
         Err(_) => Err("expected a size such as 65536, 64KiB or 1MiB".to_owned()),
+    }
+}
+
+/// A number of bytes as it can be written on the command line.
+fn in_units(bytes: u64) -> String {
+    match bytes {
+        n if n > 0 && n % (1 << 20) == 0 => format!("{}MiB", n >> 20),
+        n if n > 0 && n % (1 << 10) == 0 => format!("{}KiB", n >> 10),
+        n => n.to_string(),
     }
 }
 
@@ -542,15 +568,9 @@ mod tests {
     #[test]
     fn settings_that_do_not_go_together_are_refused_with_a_reason() {
         for (args, cause) in [
-            (
-                &["broadcast", "--log-size=1MiB"][..],
-                "1310720 bytes the least",
-            ),
-            (
-                &["broadcast", "--max-message=1MiB"],
-                "5242880 bytes the least",
-            ),
-            (&["broadcast", "--replay=2MiB"], "at most a quarter"),
+            (&["broadcast", "--log-size=1MiB"][..], "at least 1280KiB"),
+            (&["broadcast", "--max-message=1MiB"], "at least 5MiB"),
+            (&["broadcast", "--replay=2MiB"], "a quarter of that, 1MiB"),
             (&["echo", "-l7?role=publish"], "only broadcast has roles"),
             (
                 &["discard", "-l7?role=subscribe"],

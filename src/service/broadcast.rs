@@ -18,6 +18,8 @@ use crate::close::{CloseReason, plural};
 const SEGMENT: usize = 512 * 1024;
 /// How many bytes the tags of one piece of input may come to.
 const MOST_TAGS: usize = 512 * 1024;
+/// The largest message that may be allowed, in bytes.
+const MOST_MESSAGE: usize = 1 << 30;
 /// How many of those who are there a newcomer is told.
 const MOST_NAMES: usize = 100;
 
@@ -27,7 +29,7 @@ pub struct Room {
     /// How messages are found.
     pub framing: Framing,
     /// At most how many bytes a message has, its frame (or newline) not counted; who sends a
-    /// longer one is closed ([`CloseReason::MessageTooLong`]). At most 1 GiB.
+    /// longer one is closed ([`CloseReason::MessageTooLong`]). 1 to 1 GiB.
     pub max_message: usize,
     /// Senders get their own messages, too.
     pub include_sender: bool,
@@ -55,9 +57,18 @@ pub enum Replay {
     Bytes(u64),
 }
 
-/// Why there is no such [`Broadcast`]: one line that names the settings.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct RoomError(String);
+/// Why there is no such [`Broadcast`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum RoomError {
+    /// [`Room::max_message`] is 0 or larger than 1 GiB.
+    MaxMessage,
+    /// [`Room::log_size`] has to be so many bytes, at least: four times what a client may bring
+    /// in one turn ([`MOST_INPUT`], a message, and with tags another 512 KiB).
+    LogSize(u64),
+    /// [`Room::replay`] may have so many bytes, at most: a quarter of the log.
+    Replay(u64),
+}
 
 impl Default for Room {
     fn default() -> Self {
@@ -91,27 +102,15 @@ impl Room {
 
     /// How the limits relate.
     fn check(&self) -> Result<(), RoomError> {
-        if self.max_message == 0 || self.max_message > 1 << 30 {
-            return Err(RoomError(
-                "a message has at least a byte and at most 1 GiB".to_owned(),
-            ));
+        if self.max_message == 0 || self.max_message > MOST_MESSAGE {
+            return Err(RoomError::MaxMessage);
         }
         let tags = if self.tag.is_some() { MOST_TAGS } else { 0 };
         let least = 4 * (MOST_INPUT + self.max_message + tags) as u64;
-        if self.log_size < least {
-            return Err(RoomError(format!(
-                "a log of {} is too small: a quarter of it has to hold what a client may bring \
-                 in one turn, which makes {least} bytes the least with messages of up to {} bytes",
-                plural(self.log_size, "byte"),
-                self.max_message
-            )));
-        }
+        let most = self.log_size / 4;
         match self.replay {
-            Replay::Bytes(bytes) if bytes > self.log_size / 4 => Err(RoomError(format!(
-                "a replay of {} is too much: a log of {} bytes keeps at most a quarter of its size",
-                plural(bytes, "byte"),
-                self.log_size
-            ))),
+            _ if self.log_size < least => Err(RoomError::LogSize(least)),
+            Replay::Bytes(bytes) if bytes > most => Err(RoomError::Replay(most)),
             _ => Ok(()),
         }
     }
@@ -119,7 +118,11 @@ impl Room {
 
 impl fmt::Display for RoomError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
+        match self {
+            Self::MaxMessage => f.write_str("a message has at least a byte and at most 1 GiB"),
+            Self::LogSize(least) => write!(f, "the log needs at least {least} bytes"),
+            Self::Replay(most) => write!(f, "a replay has at most {most} bytes"),
+        }
     }
 }
 
@@ -690,6 +693,39 @@ mod tests {
             room.advance(session, next.len());
             all.extend(next);
         }
+    }
+
+    #[test]
+    fn limits_that_do_not_go_together_are_refused() {
+        let check = |change: fn(&mut Room)| {
+            let mut room = Room::default();
+            change(&mut room);
+            Broadcast::new(room).map(drop)
+        };
+        assert_eq!(check(|_| {}), Ok(()));
+        assert_eq!(check(|r| r.max_message = 0), Err(RoomError::MaxMessage));
+        let least = 4 * (256 + 64) * 1024;
+        assert_eq!(check(|r| r.log_size = 1), Err(RoomError::LogSize(least)));
+        assert_eq!(check(|r| r.log_size = 4 * (256 + 64) * 1024), Ok(()));
+        assert_eq!(check(|r| r.replay = Replay::Bytes(1 << 20)), Ok(()));
+        let replay = check(|r| r.replay = Replay::Bytes((1 << 20) + 1));
+        assert_eq!(replay, Err(RoomError::Replay(1 << 20)));
+    }
+
+    /// What tags make of the shortest messages stays within what the log has room for.
+    #[test]
+    fn a_piece_of_input_never_becomes_more_than_is_allowed_for() {
+        let mut room = Broadcast::new(Room {
+            tag: Some(TagFormat::default()),
+            ..Room::default()
+        })
+        .unwrap();
+        let mut session = join(&mut room);
+        let before = room.published();
+        let input = vec![b'\n'; room.most_input()];
+        room.receive(&mut session, &input);
+        let made = usize::try_from(room.published() - before).unwrap();
+        assert!(input.len() * 20 < made && made <= MOST_TAGS + input.len());
     }
 
     #[test]
