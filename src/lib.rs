@@ -56,18 +56,22 @@
 //! | `main.rs`, `cli.rs` | the binary: arguments to a checked [`Config`], the logger, the exit code |
 //! | `config.rs`, `address.rs`, `close.rs` | plain values: settings, addresses, reasons and counters |
 //! | `server/mod.rs` | [`Server`] and [`Handle`]: bind, run, stop |
-//! | `server/tick.rs` | the loop: wait, accept, flush, read, publish, expire, reap; stopping |
-//! | `server/accept.rs`, `server/deadline.rs` | two of its phases, with what they remember |
-//! | `connection.rs` | one client: stream, latched readiness, outbox, session; its endings |
+//! | `server/tick.rs` | the loop: wait, accept, flush, read, publish, expire, beat, reap, converse |
+//! | `server/accept.rs`, `server/deadline.rs`, `server/heartbeat.rs`, `server/console.rs` | phases of it, with what they remember |
+//! | `server/stop.rs`, `server/report.rs` | how it stops, and what it says of itself |
+//! | `connection.rs` | one client: link, session; its endings |
+//! | `link.rs`, `slices.rs` | a stream, its latched readiness, the outbox; two slices as one text |
 //! | `net.rs` | the kernel as the tick sees it; its production form over `mio::Poll` |
-//! | `listener.rs` | bind, options, stale Unix sockets; errors of accepting, sorted |
+//! | `listener.rs`, `pipe.rs` | listening sockets and the errors of accepting; standard input and output |
 //! | `service/mod.rs` | the [`Service`] trait |
-//! | `service/echo.rs`, `service/broadcast.rs` | a service each |
-//! | `service/log.rs` | the shared byte log of broadcast |
+//! | `service/echo.rs`, `service/discard.rs`, `service/broadcast.rs` | a service each |
+//! | `service/log.rs` | the shared byte log of broadcast, which knows where messages end |
+//! | `service/framing.rs`, `service/tag.rs` | how messages are found; what goes in front of them |
 //! | `aligned.rs` | the memory that bulk is read into and written from |
 //! | `server/simulation/` | tests: a kernel made up from a seed, and clients that misbehave |
 //!
-//! Who knows whom: `main → cli`; `server → connection → service → log`; `server → net → listener`.
+//! Who knows whom: `main → cli`; `server → connection → service → log`; `connection → link`;
+//! `server → net → listener, pipe`.
 //!
 //! # What always holds
 //!
@@ -81,10 +85,13 @@
 //! - An idle connection owns no buffer. One that isn't idle owns at most `high_water` and a
 //!   turn's answers, and what its service keeps for it; on the way out also the rest of a message.
 //! - An error of writing ends the output; what had arrived before is still read.
-//! - A published byte is stored once. It is freed when the last cursor has passed it, and no
-//!   cursor is further behind than the backlog, a tick's publications and a message for longer
-//!   than the patience.
-//! - Shared output is only interrupted between messages.
+//! - A published byte is stored once. It is freed when the last cursor has passed it and no
+//!   replay wants it, and no cursor is further behind than the backlog, a tick's publications
+//!   and a message for longer than the patience.
+//! - While somebody holds up the room nobody is read or let in, so that nothing is published.
+//! - Shared output is only interrupted, left or taken up between messages.
+//! - Standard input and output are clients: nothing is true of them alone but how they are read
+//!   and written.
 //! - Every connection ends with exactly one [`CloseReason`], and every session is given back
 //!   to its service.
 //!
