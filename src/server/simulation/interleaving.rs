@@ -160,7 +160,12 @@ impl House {
                 connection.latch(WRITABLE);
                 connection.flush(service);
             }
-            Event::Tell => connection.tell(service, &service.message(HEARTBEAT)),
+            Event::Tell => {
+                line.0.borrow_mut().room += 3;
+                connection.latch(WRITABLE);
+                connection.tell(service, &service.message(HEARTBEAT));
+                connection.flush(service);
+            }
             Event::Skip if connection.lag(service) > 0 => connection.skip(service),
             Event::Leave => connection.abort(CloseReason::Reset),
             _ => {}
