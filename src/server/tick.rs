@@ -210,7 +210,7 @@ impl<S: Service, N: Net> Tick<S, N> {
     }
 
     /// How long the next wait may sleep.
-    fn timeout(&self) -> Option<Duration> {
+    pub(super) fn timeout(&self) -> Option<Duration> {
         let held = !self.holding.is_empty();
         let turns = !self.turns.is_empty() && !held;
         let talks = self.console.as_ref().is_some_and(Console::wants_turn);

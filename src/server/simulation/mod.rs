@@ -112,6 +112,54 @@ fn every_ready_client_has_one_turn_a_tick() {
     }
 }
 
+/// A stopped reader costs the others the patience once; and once more only when it has caught up
+/// in between.
+#[test]
+fn who_was_made_to_skip_is_not_waited_for_again() {
+    let mut rng = Rng::with_seed(1);
+    let odds = Odds {
+        whole_state: true,
+        descriptors: 9,
+        buffer: 100,
+        ..Odds::default()
+    };
+    let mut world = World::new(rng.fork(), odds, Vec::new());
+    let publisher = world.connect().unwrap();
+    let reader = world.connect().unwrap();
+    let world = Rc::new(RefCell::new(world));
+    let limits = Limits {
+        backlog: 1000,
+        max_clients: 9,
+        patience: Some(Duration::from_millis(50)),
+        slow_consumer: SlowConsumer::Skip,
+        ..limits(&mut rng)
+    };
+    let service = Watched::new(
+        Broadcast::with_segments(Room::default(), 256),
+        Room::default(),
+    );
+    let net = SimNet(Rc::clone(&world));
+    let mut tick = Tick::new(net, vec![Role::Both], service, limits);
+    tick.tick().unwrap();
+    let mut holds = |ticks: usize| {
+        let mut holds = 0;
+        for _ in 0..ticks {
+            let room = world.borrow().room(publisher);
+            world.borrow_mut().send(publisher, &vec![b'\n'; room]);
+            let held = !tick.holding.is_empty();
+            tick.tick().unwrap();
+            holds += usize::from(!held && !tick.holding.is_empty());
+        }
+        holds
+    };
+    assert_eq!(holds(2000), 1);
+    for _ in 0..1000 {
+        world.borrow_mut().receive(reader, usize::MAX);
+        assert_eq!(holds(1), 0);
+    }
+    assert_eq!(holds(2000), 1);
+}
+
 /// A room of some kind.
 fn room(rng: &mut Rng) -> Room {
     let framing = [Framing::Lines, Framing::Raw, Framing::U32];
@@ -246,7 +294,10 @@ impl<S: Subject> Run<S> {
     fn go(mut self) {
         for tick in 0..TICKS {
             self.maybe_stop(tick);
+            let (held, clients) = (!self.tick.holding.is_empty(), self.tick.stats.clients);
             self.tick.tick().unwrap();
+            let came = self.tick.stats.clients - clients;
+            assert!(!held || came == 0, "let in while the room is held up");
             self.check_bounds();
             self.check_wakes();
             if self.tick.is_done() {
@@ -336,6 +387,8 @@ impl<S: Subject> Run<S> {
                 "output is forgotten"
             );
         }
+        let awake = self.tick.timeout() == Some(Duration::ZERO);
+        assert!(awake || !self.tick.has_news(), "news is forgotten");
         let accepts = self.tick.acceptor.is_latched() || self.tick.is_stopping();
         assert!(accepts || !world.has_waiting(), "newcomers are forgotten");
     }
