@@ -128,7 +128,7 @@ fn who_was_made_to_skip_is_not_waited_for_again() {
     let reader = world.connect().unwrap();
     let world = Rc::new(RefCell::new(world));
     let limits = Limits {
-        backlog: 1000,
+        backlog: 50,
         max_clients: 9,
         patience: Some(Duration::from_millis(50)),
         slow_consumer: SlowConsumer::Skip,
