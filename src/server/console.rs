@@ -23,6 +23,8 @@ const OUTPUT: usize = INPUT + 1;
 const LONGEST: usize = 64 * 1024;
 /// Bytes that may wait to be shown.
 const UNSHOWN: usize = 1024 * 1024;
+/// Bytes that may wait to be shown before answers to the operator are dropped, too.
+const UNANSWERED: usize = 4 * UNSHOWN;
 /// A line that goes on is shown in parts of so many bytes.
 const PART: usize = 4096;
 /// What has come of a line is shown after so long without its end.
@@ -47,12 +49,21 @@ pub(super) struct Console<T> {
     ended: bool,
     /// A line that the operator hasn't finished.
     typed: Vec<u8>,
+    /// The rest of a line that is too long is left out.
+    skipping: bool,
     /// Lines that clients haven't finished.
-    heard: BTreeMap<u64, Vec<u8>>,
-    /// When these are shown as they are, at last.
+    heard: BTreeMap<u64, Part>,
+    /// When one of these may have to be shown as it is.
     due: Option<Instant>,
     /// Lines that were not shown.
     lost: u64,
+}
+
+/// The beginning of a line, and when the last of it came.
+#[derive(Debug)]
+struct Part {
+    line: Vec<u8>,
+    since: Instant,
 }
 
 /// What an operator wants.
@@ -148,6 +159,7 @@ impl<T: Stream> Console<T> {
             output: Link::new(output),
             ended: false,
             typed: Vec::new(),
+            skipping: false,
             heard: BTreeMap::new(),
             due: None,
             lost: 0,
@@ -176,25 +188,36 @@ impl<T: Stream> Console<T> {
     }
 
     /// A client has sent something.
-    pub(super) fn hear(&mut self, id: u64, peer: &Address, input: &[u8]) {
-        let mut line = self.heard.remove(&id).unwrap_or_default();
-        for part in input.split_inclusive(|&byte| byte == b'\n') {
-            line.extend(part);
+    pub(super) fn hear(&mut self, id: u64, peer: &Address, input: &[u8], now: Instant) {
+        let part = self.heard.remove(&id);
+        let mut line = part.map_or_else(Vec::new, |part| part.line);
+        for piece in input.split_inclusive(|&byte| byte == b'\n') {
+            line.extend(piece);
             if line.ends_with(b"\n") || line.len() >= PART {
                 self.show_line(id, peer, &line);
                 line.clear();
             }
         }
         if !line.is_empty() {
-            self.heard.insert(id, line);
+            self.due.get_or_insert(now + PAUSE);
+            self.heard.insert(id, Part { line, since: now });
         }
     }
 
     /// A client has gone: what it has said is shown to its end.
     pub(super) fn forget(&mut self, id: u64, peer: &Address) {
-        if let Some(line) = self.heard.remove(&id) {
-            self.show_line(id, peer, &line);
+        if let Some(part) = self.heard.remove(&id) {
+            self.show_line(id, peer, &part.line);
         }
+    }
+
+    /// The clients that have left a line without its end for a while.
+    fn pausing(&mut self, now: Instant) -> Vec<u64> {
+        let paused = |part: &Part| now >= part.since + PAUSE;
+        let waiting = self.heard.values().filter(|part| !paused(part));
+        self.due = waiting.map(|part| part.since + PAUSE).min();
+        let ids = self.heard.iter().filter(|(_, part)| paused(part));
+        ids.map(|(id, _)| *id).collect()
     }
 
     fn show_line(&mut self, id: u64, peer: &Address, line: &[u8]) {
@@ -205,8 +228,12 @@ impl<T: Stream> Console<T> {
 
     /// Shows a text, a line or several, unless too much waits already.
     fn show(&mut self, text: &str) {
-        if self.output.outbox.len() > UNSHOWN {
-            self.lost += 1;
+        self.show_within(text, UNSHOWN);
+    }
+
+    fn show_within(&mut self, text: &str, most: usize) {
+        if self.output.outbox.len() > most {
+            self.lost += text.lines().count().max(1) as u64;
             return;
         }
         self.output.outbox.extend(text.as_bytes());
@@ -239,11 +266,20 @@ impl<T: Stream> Console<T> {
                 }
             }
         }
+        if self.skipping {
+            let Some(end) = memchr::memchr(b'\n', &self.typed) else {
+                self.typed.clear();
+                return Vec::new();
+            };
+            self.skipping = false;
+            self.typed.drain(..=end);
+        }
         let whole = memchr::memrchr(b'\n', &self.typed).map_or(0, |at| at + 1);
         let rest = self.typed.split_off(whole);
         let typed = std::mem::replace(&mut self.typed, rest);
         if self.typed.len() > LONGEST {
             self.typed = Vec::new();
+            self.skipping = true;
             self.show(&format!("a line has at most {LONGEST} bytes: left out"));
         }
         let lines = typed.split_inclusive(|&byte| byte == b'\n');
@@ -263,7 +299,7 @@ impl<S: Service, N: Net> Tick<S, N> {
         if console.wants_turn() {
             for line in console.read() {
                 if let Some(answer) = self.obey(&line) {
-                    console.show(&answer);
+                    console.show_within(&answer, UNANSWERED);
                 }
             }
         }
@@ -274,17 +310,17 @@ impl<S: Service, N: Net> Tick<S, N> {
 
     /// Shows lines that have no end for a while.
     fn show_parts(&mut self, console: &mut Console<N::Stream>) {
-        if console.heard.is_empty() {
-            console.due = None;
+        let Some(due) = console.due else {
             return;
-        }
+        };
         let now = self.net.now();
-        if now < *console.due.get_or_insert(now + PAUSE) {
+        if now < due {
             return;
         }
-        console.due = None;
-        for (_, client) in &self.clients {
-            console.forget(client.id, &client.address);
+        for id in console.pausing(now) {
+            if let Some(key) = self.find(id) {
+                console.forget(id, &self.clients[key].address);
+            }
         }
     }
 

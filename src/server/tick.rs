@@ -309,7 +309,7 @@ impl<S: Service, N: Net> Tick<S, N> {
                 self.limits.high_water,
                 |input| {
                     if let Some(console) = &mut self.console {
-                        console.hear(client.id, &client.address, input);
+                        console.hear(client.id, &client.address, input, self.net.now());
                     }
                 },
             );
@@ -412,6 +412,9 @@ impl<S: Service, N: Net> Tick<S, N> {
         self.acceptor.wake();
         if last && !self.is_stopping() {
             self.begin_stop();
+            if self.limits.patience.is_none() {
+                self.grace = None; // nothing is to be lost, however long it takes
+            }
         }
     }
 }

@@ -7,8 +7,12 @@
 
 pub(crate) mod client;
 pub(crate) mod flood;
+pub(crate) mod operator;
 pub(crate) mod program;
+pub(crate) mod pty;
 pub(crate) mod running;
+pub(crate) mod stdio;
+pub(crate) mod tagged;
 pub(crate) mod trouble;
 pub(crate) mod watched;
 

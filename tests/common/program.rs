@@ -28,6 +28,7 @@ pub(crate) struct Program {
 #[derive(Debug)]
 pub(crate) struct Ended {
     pub(crate) code: Option<i32>,
+    /// Empty if it was a stream of the test's own.
     pub(crate) stdout: String,
     pub(crate) log: Vec<String>,
 }
@@ -85,6 +86,20 @@ impl Program {
         Self::spawn(in_shell(script, args))
     }
 
+    /// Starts it on standard streams of the test's own; it is ready.
+    #[track_caller]
+    pub(crate) fn start_on(args: &[&str], stdin: impl Into<Stdio>, out: impl Into<Stdio>) -> Self {
+        Self::spawn_on(args, stdin, out).ready()
+    }
+
+    /// The same for arguments with which it may end by itself.
+    #[track_caller]
+    pub(crate) fn spawn_on(args: &[&str], stdin: impl Into<Stdio>, out: impl Into<Stdio>) -> Self {
+        let mut command = command(args);
+        command.stdin(stdin).stdout(out);
+        Self::spawn(command)
+    }
+
     /// Starts it with a standard error whose reader goes once it is ready.
     #[track_caller]
     pub(crate) fn start_with_deaf_stderr(args: &[&str]) -> Self {
@@ -137,6 +152,12 @@ impl Program {
         self.log().iter().any(|line| line.contains(text))
     }
 
+    /// Waits until it has logged this, which may be read a little after what follows from it.
+    #[track_caller]
+    pub(crate) fn will_have_logged(&self, text: &str) {
+        eventually(&format!("\"{text}\" in the log"), || self.has_logged(text));
+    }
+
     /// The addresses that it says it listens on.
     pub(crate) fn addresses(&self) -> Vec<Address> {
         let log = self.log();
@@ -158,6 +179,28 @@ impl Program {
     #[track_caller]
     pub(crate) fn connect(&self) -> Client {
         Client::connect(&self.address())
+    }
+
+    /// Connects a client and returns when it is served: what is published from now on is for it.
+    /// The program has to log who comes (`-v`).
+    #[track_caller]
+    pub(crate) fn admit(&self, client: fn(&Address) -> Client) -> Client {
+        let client = client(&self.address());
+        let connected = format!("({}) connected", client.name());
+        self.will_have_logged(&connected);
+        client
+    }
+
+    /// Asks for the statistics by signal; returns those lines of the log that are about them.
+    /// It may be asked for only once.
+    #[track_caller]
+    pub(crate) fn report(&self) -> Vec<String> {
+        self.signal(Signal::USR1);
+        self.will_have_logged("] closed: ");
+        let text = |line: &String| Some(line.split_once("] ")?.1.to_owned());
+        let lines: Vec<String> = self.log().iter().filter_map(text).collect();
+        let start = lines.iter().rposition(|l| l.starts_with("clients: "));
+        lines[start.expect("it starts with them")..].to_vec()
     }
 
     #[track_caller]
@@ -184,8 +227,9 @@ impl Program {
             logger.join().expect("it only collects");
         }
         let mut stdout = String::new();
-        let pipe = self.child.stdout.as_mut().expect("it is piped");
-        pipe.read_to_string(&mut stdout).expect("it is text");
+        if let Some(pipe) = &mut self.child.stdout {
+            pipe.read_to_string(&mut stdout).expect("it is text");
+        }
         Ended {
             code: status.and_then(|s| s.code()),
             stdout,
