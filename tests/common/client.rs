@@ -4,7 +4,7 @@ use std::io::{self, BufReader, Read, Write};
 use std::mem::MaybeUninit;
 use std::net::Shutdown;
 use std::os::fd::AsFd;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use resound::Address;
 use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
@@ -132,6 +132,44 @@ impl Client {
         assert_same(&got[..filled], expected);
     }
 
+    /// Reads so many bytes.
+    #[track_caller]
+    pub(crate) fn next(&self, length: usize) -> Vec<u8> {
+        let mut got = vec![0; length];
+        let read = (&self.socket).read_exact(&mut got);
+        read.unwrap_or_else(|e| panic!("{e} within {length} bytes"));
+        got
+    }
+
+    /// Reads on until `got` has `words` in it, behind which there may be more.
+    #[track_caller]
+    pub(crate) fn hears_until(&self, got: &mut Vec<u8>, words: &[u8]) {
+        let deadline = Instant::now() + DEADLINE;
+        let (mut buffer, mut from) = (vec![0; 64 * 1024], 0);
+        while memchr::memmem::find(&got[from..], words).is_none() {
+            from = got.len().saturating_sub(words.len());
+            let read = (&self.socket).read(&mut buffer);
+            let n = read.unwrap_or_else(|e| panic!("{e} after {} bytes", got.len()));
+            assert!(n > 0, "the end after {} bytes", got.len());
+            assert!(Instant::now() < deadline, "{} bytes of others", got.len());
+            got.extend_from_slice(&buffer[..n]);
+        }
+    }
+
+    /// Reads what lies there, at most so many bytes.
+    #[track_caller]
+    pub(crate) fn what_has_come(&self, most: usize) -> Vec<u8> {
+        let set = |on| self.socket.set_nonblocking(on);
+        set(true).expect("it can be set");
+        let mut got = Vec::new();
+        let read = (&self.socket).take(most as u64).read_to_end(&mut got);
+        set(false).expect("it can be set");
+        match read {
+            Err(e) if e.kind() != io::ErrorKind::WouldBlock => panic!("{e}"),
+            _ => got,
+        }
+    }
+
     /// Reads to the end of the server's output.
     #[track_caller]
     pub(crate) fn rest(&self) -> Vec<u8> {
@@ -193,9 +231,15 @@ pub(crate) fn join(address: &Address, count: usize) -> Vec<Client> {
 /// are accepted in that order, so when the last one is heard all are.
 #[track_caller]
 pub(crate) fn all_are_in(clients: &[Client]) {
+    gather(clients, b"all here\n");
+}
+
+/// The same by a message of another kind.
+#[track_caller]
+pub(crate) fn gather(clients: &[Client], message: &[u8]) {
     let (last, others) = clients.split_last().expect("there is somebody");
-    last.say("all here\n");
+    last.say(message);
     for client in others {
-        client.hears("all here\n");
+        client.hears(message);
     }
 }

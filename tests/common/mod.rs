@@ -8,6 +8,7 @@
 pub(crate) mod client;
 pub(crate) mod flood;
 pub(crate) mod operator;
+pub(crate) mod place;
 pub(crate) mod program;
 pub(crate) mod pty;
 pub(crate) mod running;
@@ -71,6 +72,13 @@ pub(crate) fn bytes(rng: &mut fastrand::Rng, length: usize) -> Vec<u8> {
 pub(crate) fn some_bytes(rng: &mut fastrand::Rng, lengths: Range<usize>) -> Vec<u8> {
     let length = rng.usize(lengths);
     bytes(rng, length)
+}
+
+/// A message with its length in front, 32 bits, big-endian.
+pub(crate) fn frame(message: impl AsRef<[u8]>) -> Vec<u8> {
+    let message = message.as_ref();
+    let length = u32::try_from(message.len()).expect("it is short");
+    [&length.to_be_bytes()[..], message].concat()
 }
 
 /// Compares without printing megabytes.

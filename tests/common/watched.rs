@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
+use std::time::SystemTime;
 
 use resound::{CloseReason, Outcome, Peer, Service, Traffic};
 
@@ -21,6 +22,7 @@ pub(crate) struct Watch {
 
 #[derive(Debug, Default)]
 struct Counts {
+    opened: AtomicU64,
     received: AtomicU64,
     closed: AtomicU64,
     waiting: AtomicBool,
@@ -43,6 +45,11 @@ pub(crate) fn watched<S: Service>(service: S) -> (Watched<S>, Watch) {
 }
 
 impl Watch {
+    /// Clients that were let in so far.
+    pub(crate) fn opened(&self) -> u64 {
+        self.counts.opened.load(Ordering::SeqCst)
+    }
+
     /// Bytes that the service was given so far.
     pub(crate) fn received(&self) -> u64 {
         self.counts.received.load(Ordering::SeqCst)
@@ -77,6 +84,7 @@ impl<S: Service> Service for Watched<S> {
     type Session = S::Session;
 
     fn open(&mut self, peer: &Peer<'_>) -> (Self::Session, Outcome<'_>) {
+        self.counts.opened.fetch_add(1, Ordering::SeqCst);
         self.service.open(peer)
     }
 
@@ -125,12 +133,28 @@ impl<S: Service> Service for Watched<S> {
         self.service.skip(session);
     }
 
+    fn say(&mut self, text: &[u8]) -> bool {
+        self.service.say(text)
+    }
+
+    fn message(&self, text: &[u8]) -> Vec<u8> {
+        self.service.message(text)
+    }
+
     fn most_input(&self) -> usize {
         self.service.most_input()
     }
 
     fn capacity(&self) -> u64 {
         self.service.capacity()
+    }
+
+    fn wants_time(&self) -> bool {
+        self.service.wants_time()
+    }
+
+    fn set_time(&mut self, now: SystemTime) {
+        self.service.set_time(now);
     }
 
     fn traffic(&self) -> Option<Traffic> {

@@ -1,0 +1,112 @@
+//! A room under watch, and what its clients do.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use super::client::Client;
+use super::running::{Running, config, listening_on, room};
+use super::watched::{Watch, watched};
+use super::{eventually, frame};
+use resound::{Config, Framing, Room, Stats};
+
+pub(crate) const FRAMINGS: [Framing; 3] = [Framing::Lines, Framing::Raw, Framing::U32];
+
+/// A server whose service is watched, so that one can wait for what no client hears of.
+pub(crate) struct Place {
+    pub(crate) server: Running,
+    pub(crate) watch: Watch,
+}
+
+impl Place {
+    #[track_caller]
+    pub(crate) fn of(settings: &Room) -> Self {
+        Self::with(&config(), settings)
+    }
+
+    #[track_caller]
+    pub(crate) fn with(config: &Config, settings: &Room) -> Self {
+        let (service, watch) = watched(room(settings));
+        let server = Running::start(config, service);
+        Self { server, watch }
+    }
+
+    /// A client that is in the room.
+    #[track_caller]
+    pub(crate) fn join(&self) -> Client {
+        self.join_at(0)
+    }
+
+    /// The same through the listener of this index.
+    #[track_caller]
+    pub(crate) fn join_at(&self, listener: usize) -> Client {
+        let before = self.watch.opened();
+        let client = Client::connect(&self.server.addresses[listener]);
+        eventually("the client being let in", || self.watch.opened() > before);
+        client
+    }
+
+    /// Says it, and waits until the room has been given it.
+    #[track_caller]
+    pub(crate) fn hand_in(&self, client: &Client, bytes: impl AsRef<[u8]>) {
+        let bytes = bytes.as_ref();
+        let all = self.watch.received() + bytes.len() as u64;
+        client.say(bytes);
+        eventually("the bytes being read", || self.watch.received() == all);
+    }
+
+    /// Waits until so many clients in all have gone.
+    #[track_caller]
+    pub(crate) fn wait_for_closes(&self, count: u64) {
+        eventually("clients being gone", || self.watch.closed() == count);
+    }
+
+    #[track_caller]
+    pub(crate) fn stop(self) -> Stats {
+        self.server.stop()
+    }
+}
+
+/// The default settings with another framing.
+pub(crate) fn framed(framing: Framing) -> Room {
+    Room {
+        framing,
+        ..Room::default()
+    }
+}
+
+/// A message as it is on the wire, for a text of one line.
+pub(crate) fn wire(framing: Framing, text: &str) -> Vec<u8> {
+    match framing {
+        Framing::Lines | Framing::Raw => format!("{text}\n").into_bytes(),
+        Framing::U32 => frame(text),
+    }
+}
+
+/// A listener for everybody, and one for those who only publish: who speaks there needn't read.
+pub(crate) fn with_publishers() -> Config {
+    listening_on(&["127.0.0.1:0", "127.0.0.1:0?role=publish"])
+}
+
+/// Raised when it is dropped: also by a test that fails, so that it doesn't hang.
+pub(crate) struct Flag<'a>(pub(crate) &'a AtomicBool);
+
+impl Drop for Flag<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::SeqCst);
+    }
+}
+
+/// Leaves in one of the ways that bring no whole message.
+pub(crate) fn leave(client: Client, abruptly: bool) {
+    if abruptly {
+        client.reset();
+    } else {
+        client.finish();
+        client.hears_the_end();
+    }
+}
+
+#[track_caller]
+pub(crate) fn number_of(line: &str) -> usize {
+    let number = line.split(' ').next().and_then(|word| word.parse().ok());
+    number.unwrap_or_else(|| panic!("a torn line: {line}"))
+}
