@@ -105,7 +105,8 @@ pub struct Stats {
     pub bytes_out: u64,
     /// Messages published, by services that have messages.
     pub messages: u64,
-    /// Messages that clients were sent: one that went to three counts three times.
+    /// Messages that clients were sent, or of which they were being sent the rest when they were
+    /// closed: one that went to three counts three times.
     pub deliveries: u64,
     /// Messages that clients were made to skip.
     pub missed: u64,

@@ -336,11 +336,19 @@ impl<T: Stream, S> Connection<T, S> {
         }
     }
 
-    /// Closes at once.
-    pub(crate) fn abort(&mut self, reason: CloseReason) {
-        if !self.is_closed() {
-            self.state = State::Closed(reason);
+    /// Closes at once. If that cuts what the client is owed, it is reset: it must not take the
+    /// end for that of a message.
+    pub(crate) fn abort<V>(&mut self, service: &V, reason: CloseReason)
+    where
+        V: Service<Session = S>,
+    {
+        if self.is_closed() {
+            return;
         }
+        if !self.link.outbox.is_empty() || self.lag(service) > 0 {
+            self.link.stream.reset_on_close();
+        }
+        self.state = State::Closed(reason);
     }
 
     /// An error ends the connection; on the way out, what it was closed for stays the reason.
@@ -449,6 +457,7 @@ mod tests {
         shut: bool,
         calls: usize,
         cuts_reads: bool,
+        reset: bool,
     }
 
     impl Read for Script {
@@ -499,6 +508,10 @@ mod tests {
         fn shutdown_write(&mut self) -> io::Result<()> {
             self.shut = true;
             Ok(())
+        }
+
+        fn reset_on_close(&mut self) {
+            self.reset = true;
         }
     }
 
@@ -732,16 +745,34 @@ mod tests {
     }
 
     #[test]
+    fn who_is_cut_off_is_reset_and_who_has_everything_is_not() {
+        for (writes, cut) in [(&[Take(2)][..], true), (&[], false)] {
+            let mut bench = echo(&[Give(b"hello")], writes);
+            bench.turn(READABLE);
+            let reason = CloseReason::Shutdown;
+            bench.connection.abort(&bench.service, reason);
+            assert_eq!(bench.connection.link.stream.reset, cut);
+        }
+        let mut bench = polite(b"<one>", &[], &[Take(3), Take(2)]);
+        bench.flush();
+        let reason = CloseReason::Shutdown;
+        bench.connection.abort(&bench.service, reason);
+        assert!(bench.connection.link.stream.reset);
+    }
+
+    #[test]
     fn who_is_closed_stays_closed() {
         let mut bench = polite(b"<one>", &[], &[]);
-        bench.connection.abort(CloseReason::Reset);
+        bench.connection.abort(&bench.service, CloseReason::Reset);
         bench
             .connection
             .part(&mut bench.service, CloseReason::SlowConsumer);
         bench
             .connection
             .drain(&mut bench.service, CloseReason::Shutdown);
-        bench.connection.abort(CloseReason::Shutdown);
+        bench
+            .connection
+            .abort(&bench.service, CloseReason::Shutdown);
         let reason = bench.connection.finish(&mut bench.service);
         assert_eq!(reason, Some(CloseReason::Reset));
     }

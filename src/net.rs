@@ -15,6 +15,7 @@ use mio::unix::SourceFd;
 use mio::{Interest, Token, Waker};
 use rustix::process::Signal;
 use signal_hook_mio::v1_0::Signals;
+use socket2::SockRef;
 
 use crate::address::Address;
 use crate::listener::Listener;
@@ -52,6 +53,10 @@ pub(crate) trait Stream: Read + Write {
 
     /// Ends our output; the peer reads its end after all that was written (shutdown(2)).
     fn shutdown_write(&mut self) -> io::Result<()>;
+
+    /// Makes closing reset the connection, so that the peer doesn't take what it was sent for
+    /// all that there was (socket(7), `SO_LINGER`).
+    fn reset_on_close(&mut self);
 
     /// Whether there is nobody at the other end to end the other direction, too.
     fn is_one_way(&self) -> bool {
@@ -296,6 +301,15 @@ impl Stream for Socket {
             Self::Unix(stream) => stream.shutdown(Shutdown::Write),
             Self::Pipe(pipe) => pipe.shutdown_write(),
         }
+    }
+
+    fn reset_on_close(&mut self) {
+        // Where it fails the peer only isn't told.
+        let _ = match self {
+            Self::Tcp(stream) => SockRef::from(&*stream).set_linger(Some(Duration::ZERO)),
+            // Neither is there one to reset.
+            Self::Unix(_) | Self::Pipe(_) => Ok(()),
+        };
     }
 
     fn is_one_way(&self) -> bool {

@@ -179,6 +179,8 @@ impl Stream for Pipe {
         Ok(())
     }
 
+    fn reset_on_close(&mut self) {}
+
     fn is_one_way(&self) -> bool {
         true
     }

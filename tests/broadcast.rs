@@ -323,3 +323,20 @@ fn chatters_that_come_and_go_at_random_spoil_nothing() {
     drop(steady);
     assert_eq!(server.stop().clients, 202);
 }
+
+/// What it was sent ends within a line, and it is told that this is no end.
+#[test]
+fn who_does_not_take_the_rest_of_a_line_is_reset() {
+    let server = with_patience(Some(Duration::ZERO));
+    let stopped = Client::with_small_buffers(server.address());
+    let publisher = server.connect();
+    all_are_in(&[stopped.twin(), publisher.twin()]);
+    let flood = Flood::of_megabytes(20);
+    let publisher = flood.send(publisher).join().expect("it is sent");
+    publisher.finish();
+    publisher.hears_the_end();
+    // It is gone once the server has nobody left, which would be so later if it read.
+    let stats = server.stop();
+    assert_eq!(stats.closes(CloseReason::SlowConsumer), 1);
+    flood.assert_is_start(&stopped.rest_before_the_reset());
+}

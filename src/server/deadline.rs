@@ -160,7 +160,7 @@ impl<S: Service, N: Net> Tick<S, N> {
             }
             let over = now >= l.deadline();
             if over && let Some(reason) = client.connection.is_parting() {
-                client.connection.abort(reason);
+                client.connection.abort(&self.service, reason);
                 self.after(l.key);
             }
             !over

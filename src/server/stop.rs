@@ -70,7 +70,9 @@ impl<S: Service, N: Net> Tick<S, N> {
     /// Closes every client at once.
     fn abort_all(&mut self) {
         for (key, client) in &mut self.clients {
-            client.connection.abort(CloseReason::Shutdown);
+            client
+                .connection
+                .abort(&self.service, CloseReason::Shutdown);
             self.gone.push(key);
         }
     }

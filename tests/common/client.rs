@@ -179,6 +179,15 @@ impl Client {
         rest
     }
 
+    /// Reads to where the server resets the connection.
+    #[track_caller]
+    pub(crate) fn rest_before_the_reset(&self) -> Vec<u8> {
+        let mut rest = Vec::new();
+        let error = (&self.socket).read_to_end(&mut rest).map_err(|e| e.kind());
+        assert_eq!(error, Err(io::ErrorKind::ConnectionReset));
+        rest
+    }
+
     #[track_caller]
     pub(crate) fn hears_the_end(&self) {
         assert_same(&self.rest(), b"");

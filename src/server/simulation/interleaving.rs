@@ -69,6 +69,8 @@ impl Stream for Line {
     fn shutdown_write(&mut self) -> io::Result<()> {
         Ok(())
     }
+
+    fn reset_on_close(&mut self) {}
 }
 
 const READABLE: Readiness = Readiness {
@@ -167,7 +169,7 @@ impl House {
                 connection.flush(service);
             }
             Event::Skip if connection.lag(service) > 0 => connection.skip(service),
-            Event::Leave => connection.abort(CloseReason::Reset),
+            Event::Leave => connection.abort(service, CloseReason::Reset),
             _ => {}
         }
         connection.latch(READABLE);

@@ -45,6 +45,8 @@ pub(super) struct Conn {
     /// The server has closed it, with input unread or before more came: what was on its way
     /// to the client is destroyed.
     pub(super) destroyed: bool,
+    /// The server wants closing to reset it.
+    pub(super) cut: bool,
     pub(super) dropped: bool,
     pub(super) dropped_at: Option<Instant>,
     /// When the server shut its output.
@@ -556,6 +558,10 @@ impl Stream for SimStream {
             Ok(())
         }
     }
+
+    fn reset_on_close(&mut self) {
+        self.world.borrow_mut().conns[self.id].cut = true;
+    }
 }
 
 impl Drop for SimStream {
@@ -568,7 +574,7 @@ impl Drop for SimStream {
         conn.dropped = true;
         conn.dropped_at = Some(now);
         conn.to_client.ended = true;
-        if !conn.to_server.data.is_empty() {
+        if conn.cut || !conn.to_server.data.is_empty() {
             conn.destroyed = true;
         }
     }

@@ -426,6 +426,8 @@ impl<S: Subject> Run<S> {
             None => Vec::new(),
         };
         let place = follow(&conn.taken, &seen.greeting, &heartbeat, owed);
+        let told = conn.reset || conn.cut || conn.destroyed;
+        assert!(place != Place::Within || told, "an end that is none");
         assert!(conn.taken.starts_with(&actor.received), "the kernel failed");
         let all = place == Place::Between(owed.len());
         match seen.reason.expect("every session is given back") {
