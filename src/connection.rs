@@ -199,6 +199,10 @@ impl<T: Stream, S> Connection<T, S> {
             let shared = limit(service.shared(session), most);
             if !shared[0].is_empty() {
                 let written = self.link.write(shared);
+                if self.link.broken.is_some() {
+                    service.deafen(session);
+                    return waiting;
+                }
                 service.advance(session, written);
                 return true;
             }
@@ -819,6 +823,10 @@ mod tests {
 
         fn advance(&mut self, taken: &mut usize, written: usize) {
             *taken += written;
+        }
+
+        fn deafen(&mut self, taken: &mut usize) {
+            *taken = self.published.len();
         }
 
         fn lag(&self, taken: &usize) -> u64 {

@@ -157,7 +157,7 @@ const NOWHERE: u64 = u64::MAX;
 /// What broadcast remembers about one client.
 ///
 /// Invariants: `cursor` never lies in one of the client's own messages, and is [`NOWHERE`] if it
-/// hears nothing; the log up to `until` ends with a whole message.
+/// hears nothing (any more); the log up to `until` ends with a whole message.
 #[derive(Debug)]
 pub struct Session {
     id: u64,
@@ -251,7 +251,8 @@ impl Broadcast {
         };
         let length = tag.len() + payload[0].len() + payload[1].len();
         let header = self.room.framing.header(length);
-        let parts = [&header[..], tag.as_bytes(), payload[0], payload[1]];
+        let header = header.as_ref().map_or(&[][..], |header| &header[..]);
+        let parts = [header, tag.as_bytes(), payload[0], payload[1]];
         let last = parts.iter().rposition(|part| !part.is_empty());
         for (i, part) in parts.into_iter().enumerate() {
             let ends = if last == Some(i) {
@@ -263,12 +264,16 @@ impl Broadcast {
         }
     }
 
-    /// Publishes a text of one line that no client has sent.
-    fn announce(&mut self, text: &[u8]) {
-        let line = self.room.framing.line(text);
-        let header = self.room.framing.header(line.len());
-        self.log.append(&header, Ends::None);
-        self.log.append(&line, Ends::Last);
+    /// Publishes a text of one line about a client, for all the others.
+    fn announce(&mut self, text: &str, about: Option<&mut Session>) {
+        let start = self.log.end();
+        let message = self.message(text.as_bytes());
+        self.log.append(&message, Ends::Last);
+        let about = about.filter(|session| session.hears());
+        self.promised += self.listeners - u64::from(about.is_some());
+        if let Some(session) = about {
+            self.pass(session, start);
+        }
     }
 
     /// Promises what was published from `start` on, and after `before` messages, to everybody
@@ -356,7 +361,7 @@ impl Broadcast {
 
     /// The client gets nothing more of what it is owed.
     fn let_go(&mut self, session: &mut Session) {
-        if session.cursor == NOWHERE {
+        if !session.hears() {
             return;
         }
         self.promised -= self.count(session, session.cursor, self.end_for(session));
@@ -378,31 +383,22 @@ impl Broadcast {
         }
     }
 
-    /// Tells who comes who is there, and the others that it comes.
-    fn introduce(&mut self, session: &mut Session, address: &Address) {
-        let others = self.members.iter();
-        let others = others.filter(|(id, peer)| **id != session.id && !peer.is_stdio());
-        let mut here: Vec<String> = others
+    /// What the client `id`, which comes, is told of who is there.
+    fn greet(&mut self, id: u64) {
+        let others = || {
+            let others = self.members.iter();
+            others.filter(|(other, peer)| **other != id && !peer.is_stdio())
+        };
+        let named: Vec<String> = others()
+            .take(MOST_NAMES)
             .map(|(id, peer)| format!("client {id} ({peer})"))
             .collect();
-        let more = here.len().saturating_sub(MOST_NAMES);
-        here.truncate(MOST_NAMES);
-        let here = match (here.len(), more) {
+        let here = match (named.len(), others().skip(MOST_NAMES).count()) {
             (0, _) => "nobody else is here".to_owned(),
-            (_, 0) => format!("here: {}", here.join(", ")),
-            (_, n) => format!("here: {} and {n} more", here.join(", ")),
+            (_, 0) => format!("here: {}", named.join(", ")),
+            (_, n) => format!("here: {} and {n} more", named.join(", ")),
         };
-        let id = session.id;
-        if session.hears() {
-            self.greeting = self.message(format!("* you are client {id}; {here}").as_bytes());
-        }
-        let (start, before) = (self.log.end(), self.log.messages());
-        self.announce(format!("* client {id} ({address}) came").as_bytes());
-        self.promised +=
-            (self.log.messages() - before) * (self.listeners - u64::from(session.hears()));
-        if session.hears() {
-            self.pass(session, start);
-        }
+        self.greeting = self.message(format!("* you are client {id}; {here}").as_bytes());
     }
 
     /// Whether the room is told of this client.
@@ -414,7 +410,7 @@ impl Broadcast {
 impl Session {
     /// Whether it gets what is published.
     fn hears(&self) -> bool {
-        self.role != Role::Publish
+        self.cursor != NOWHERE
     }
 
     /// How messages are found in what it sends.
@@ -444,7 +440,7 @@ impl Service for Broadcast {
             torn: false,
         };
         self.greeting.clear();
-        if session.hears() {
+        if peer.role != Role::Publish {
             session.cursor = self.log.join();
             self.listeners += 1;
             self.promised += self.count(&session, session.cursor, self.log.end());
@@ -453,7 +449,14 @@ impl Service for Broadcast {
             self.members.insert(peer.id, peer.address.clone());
         }
         if self.is_announced(peer.address) {
-            self.introduce(&mut session, peer.address);
+            let Peer { id, address, .. } = peer;
+            if session.hears() {
+                self.greet(*id);
+            }
+            self.announce(
+                &format!("* client {id} ({address}) came"),
+                Some(&mut session),
+            );
         }
         (session, Outcome::reply(&self.greeting))
     }
@@ -515,8 +518,7 @@ impl Service for Broadcast {
             return;
         };
         if self.is_announced(&address) && reason != CloseReason::Shutdown {
-            self.announce(format!("* client {id} ({address}) left: {reason}").as_bytes());
-            self.promised += self.listeners;
+            self.announce(&format!("* client {id} ({address}) left: {reason}"), None);
         }
     }
 
@@ -573,6 +575,11 @@ impl Service for Broadcast {
         usize::try_from(rest).expect("a message fits in memory")
     }
 
+    fn deafen(&mut self, session: &mut Session) {
+        self.let_go(session);
+        session.torn = false;
+    }
+
     fn skip(&mut self, session: &mut Session) {
         assert!(!session.torn, "the rest of a message goes first");
         let mut to = self.log.newest().min(self.end_for(session));
@@ -600,8 +607,7 @@ impl Service for Broadcast {
     }
 
     fn message(&self, text: &[u8]) -> Vec<u8> {
-        let line = self.room.framing.line(text);
-        [self.room.framing.header(line.len()), line].concat()
+        self.room.framing.message(text)
     }
 
     fn most_input(&self) -> usize {

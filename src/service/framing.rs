@@ -68,13 +68,13 @@ impl Framing {
         }
     }
 
-    /// What goes in front of a payload of so many bytes.
-    pub(super) fn header(self, length: usize) -> Vec<u8> {
+    /// What goes in front of a payload of so many bytes, if anything does.
+    pub(super) fn header(self, length: usize) -> Option<[u8; HEADER]> {
         match self {
-            Self::Lines | Self::Raw => Vec::new(),
+            Self::Lines | Self::Raw => None,
             Self::U32 => {
                 let length = u32::try_from(length).expect("messages are limited");
-                length.to_be_bytes().to_vec()
+                Some(length.to_be_bytes())
             }
         }
     }
@@ -94,6 +94,14 @@ impl Framing {
             line.push(b'\n');
         }
         line
+    }
+
+    /// A text of one line as a message.
+    pub(super) fn message(self, text: &[u8]) -> Vec<u8> {
+        let (line, mut message) = (self.line(text), Vec::new());
+        message.extend(self.header(line.len()).into_iter().flatten());
+        message.extend(line);
+        message
     }
 }
 
@@ -242,7 +250,7 @@ mod tests {
             cuts in prop::collection::vec(1..20usize, 1..20),
             most in 20..40usize,
         ) {
-            let message = |n: &usize| [&Framing::U32.header(*n)[..], &vec![7; *n]].concat();
+            let message = |n: &usize| Framing::U32.message(&vec![7; *n]);
             let text: Vec<u8> = lengths.iter().flat_map(message).collect();
             let (all, fits) = feed(Framing::U32, &text, &cuts, most);
             let short = lengths.iter().take_while(|&&n| n <= most);
@@ -256,7 +264,9 @@ mod tests {
         assert_eq!(Framing::Lines.line(b"x"), b"x\n");
         assert_eq!(Framing::Raw.line(b"x"), b"x\n");
         assert_eq!(Framing::U32.line(b"x"), b"x");
-        assert_eq!(Framing::U32.header(258), b"\0\0\x01\x02");
+        assert_eq!(Framing::U32.header(258), Some([0, 0, 1, 2]));
+        assert_eq!(Framing::U32.message(b"x"), b"\0\0\0\x01x");
+        assert_eq!(Framing::Lines.message(b"x"), b"x\n");
         let message: Pieces<'_> = [b"\0\0", b"\0\x01x"];
         assert_eq!(Framing::U32.payload(message).concat(), b"x");
     }

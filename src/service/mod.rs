@@ -117,6 +117,12 @@ pub trait Service {
         0
     }
 
+    /// Nothing can be sent to this client any more: from now on it is owed no shared output. What
+    /// it had sent may still come.
+    fn deafen(&mut self, session: &mut Self::Session) {
+        let _ = session;
+    }
+
     /// This client, which lies between messages, is too slow: it is made to skip to the newest.
     fn skip(&mut self, session: &mut Self::Session) {
         let _ = session;

@@ -129,6 +129,10 @@ impl<S: Service> Service for Watched<S> {
         self.service.unfinished(session)
     }
 
+    fn deafen(&mut self, session: &mut S::Session) {
+        self.service.deafen(session);
+    }
+
     fn skip(&mut self, session: &mut S::Session) {
         self.service.skip(session);
     }

@@ -35,6 +35,9 @@ pub(super) struct Seen {
     missed: u64,
     /// It has ended its input, and is owed nothing new.
     ended: bool,
+    /// Nothing can be sent to it, and what it was owed when that became known.
+    deaf: bool,
+    lost: VecDeque<Message>,
     pub(super) reason: Option<CloseReason>,
 }
 
@@ -143,7 +146,8 @@ impl Model {
     fn publish(&mut self, message: Vec<u8>, hears: impl Fn(usize) -> bool) {
         let at = self.messages.len();
         for (id, seen) in &mut self.seen {
-            let here = !seen.ended && seen.reason.is_none() && seen.role != Role::Publish;
+            let here =
+                !seen.ended && !seen.deaf && seen.reason.is_none() && seen.role != Role::Publish;
             if here && hears(*id) {
                 seen.queue.push_back((at, message.clone()));
             }
@@ -212,6 +216,14 @@ impl Model {
             0 => 0,
             begun => seen.queue[0].1.len() - begun,
         }
+    }
+
+    /// Its messages are lost with the connection.
+    fn deafen(&mut self, id: usize) {
+        let seen = self.seen(id);
+        seen.lost.extend(seen.queue.drain(..));
+        seen.begun = 0;
+        seen.deaf = true;
     }
 
     fn skip(&mut self, id: usize) {
@@ -341,6 +353,11 @@ impl<S: Service> Service for Watched<S> {
         unfinished
     }
 
+    fn deafen(&mut self, session: &mut Self::Session) {
+        self.model.borrow_mut().deafen(session.0);
+        self.inner.deafen(&mut session.1);
+    }
+
     fn skip(&mut self, session: &mut Self::Session) {
         assert!(self.inner.lag(&session.1) > 0 || self.unfinished.get() > 0);
         self.model.borrow_mut().skip(session.0);
@@ -408,7 +425,8 @@ impl Subject for Watched<Broadcast> {
     fn expected(&self, id: usize) -> Vec<Vec<u8>> {
         let model = self.model.borrow();
         let seen = &model.seen[&id];
-        let rest = seen.queue.iter().map(|(_, message)| message);
+        let rest = seen.lost.iter().chain(&seen.queue);
+        let rest = rest.map(|(_, message)| message);
         seen.got.iter().chain(rest).cloned().collect()
     }
 
