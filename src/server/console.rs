@@ -1,16 +1,16 @@
-//! The console: an operator sees what clients send, talks to them, and gives commands.
+//! The console: an operator sees what clients send, and types lines.
 //!
 //! What is shown waits in memory for a slow reader only up to a limit; what is beyond it is
 //! counted. Nothing that a client sends reaches the operator's terminal as more than text.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::fmt::Write;
 use std::io;
 use std::time::{Duration, Instant};
 
-use super::tick::{Client, Tick};
-use crate::address::{Address, Role};
-use crate::close::{CloseReason, plural};
+use super::tick::Tick;
+use crate::address::Address;
+use crate::close::plural;
 use crate::link::Link;
 use crate::net::{Net, Readiness, Stream};
 use crate::service::Service;
@@ -19,7 +19,7 @@ use crate::service::Service;
 const INPUT: usize = usize::MAX / 2;
 const OUTPUT: usize = INPUT + 1;
 
-/// The longest line an operator may type, in bytes.
+/// The longest line an operator may type, in bytes, and how many may wait to be said.
 const LONGEST: usize = 64 * 1024;
 /// Bytes that may wait to be shown.
 const UNSHOWN: usize = 1024 * 1024;
@@ -29,17 +29,6 @@ const UNANSWERED: usize = 4 * UNSHOWN;
 const PART: usize = 4096;
 /// What has come of a line is shown after so long without its end.
 const PAUSE: Duration = Duration::from_millis(200);
-
-/// What `/help` says.
-const HELP: &str = "\
-TEXT          say it to all clients
-@ID TEXT      say it to one client
-/list         who is here: id, peer, age, bytes in and out, bytes waiting, messages missed
-/kick ID      close a client
-/stats        what the server has done so far
-/help         this
-/quit, quit   stop the server
-A TEXT that begins with / or @ is written with two of them.";
 
 /// The console of a server.
 #[derive(Debug)]
@@ -51,82 +40,28 @@ pub(super) struct Console<T> {
     typed: Vec<u8>,
     /// The rest of a line that is too long is left out.
     skipping: bool,
-    /// Lines that clients haven't finished.
-    heard: BTreeMap<u64, Part>,
+    /// Texts for everybody, which wait until nobody holds up the room, and their bytes.
+    unsaid: VecDeque<Vec<u8>>,
+    unsaid_bytes: usize,
+    /// Lines that clients, by their keys, haven't finished.
+    heard: BTreeMap<usize, Part>,
     /// When one of these may have to be shown as it is.
     due: Option<Instant>,
     /// Lines that were not shown.
     lost: u64,
 }
 
-/// The beginning of a line, and when the last of it came.
+/// The beginning of a line, whose it is, and when the last of it came.
 #[derive(Debug)]
 struct Part {
+    whose: String,
     line: Vec<u8>,
     since: Instant,
 }
 
-/// What an operator wants.
-#[derive(Clone, Debug, PartialEq, Eq)]
-enum Wish {
-    Nothing,
-    Say(Vec<u8>),
-    Tell(u64, Vec<u8>),
-    List,
-    Kick(u64),
-    Stats,
-    Help,
-    Quit,
-    /// It can't be made out, for this reason.
-    Unclear(String),
-}
-
-impl Wish {
-    /// Reads a line, without its end.
-    fn of(line: &[u8]) -> Self {
-        if line.starts_with(b"//") || line.starts_with(b"@@") {
-            return Self::Say(line[1..].to_vec());
-        }
-        if let Some(rest) = line.strip_prefix(b"@") {
-            return match rest.iter().position(|&byte| byte == b' ') {
-                Some(at) => match number(&rest[..at]) {
-                    Some(id) => Self::Tell(id, rest[at + 1..].to_vec()),
-                    None => Self::Unclear("expected a client's id after '@'".to_owned()),
-                },
-                None => Self::Unclear("expected @ID TEXT".to_owned()),
-            };
-        }
-        let words: Vec<&[u8]> = line
-            .split(u8::is_ascii_whitespace)
-            .filter(|word| !word.is_empty())
-            .collect();
-        match words[..] {
-            [] => Self::Nothing,
-            [b"/list"] => Self::List,
-            [b"/kick", id] => number(id).map_or_else(
-                || Self::Unclear(format!("'{}' is not a client's id", escape(id))),
-                Self::Kick,
-            ),
-            [b"/kick", ..] => Self::Unclear("expected /kick ID".to_owned()),
-            [b"/stats"] => Self::Stats,
-            [b"/help"] => Self::Help,
-            [b"/quit" | b"quit"] => Self::Quit,
-            [word, ..] if word.starts_with(b"/") => Self::Unclear(format!(
-                "'{}' is not a command; /help lists them",
-                escape(line)
-            )),
-            _ => Self::Say(line.to_vec()),
-        }
-    }
-}
-
-fn number(text: &[u8]) -> Option<u64> {
-    std::str::from_utf8(text).ok()?.parse().ok()
-}
-
 /// A text as it can be shown on any terminal: what is not UTF-8, control characters and those that
 /// turn the direction of writing appear as what they are in Rust.
-fn escape(text: &[u8]) -> String {
+pub(super) fn escape(text: &[u8]) -> String {
     let mut shown = String::new();
     for chunk in text.utf8_chunks() {
         for letter in chunk.valid().chars() {
@@ -160,6 +95,8 @@ impl<T: Stream> Console<T> {
             ended: false,
             typed: Vec::new(),
             skipping: false,
+            unsaid: VecDeque::new(),
+            unsaid_bytes: 0,
             heard: BTreeMap::new(),
             due: None,
             lost: 0,
@@ -177,9 +114,9 @@ impl<T: Stream> Console<T> {
         }
     }
 
-    /// Whether there may be something to read.
+    /// Whether there may be something to read, and room for it.
     pub(super) fn wants_turn(&self) -> bool {
-        self.input.ready.readable && !self.ended
+        self.input.ready.readable && !self.ended && self.unsaid_bytes <= LONGEST
     }
 
     /// When lines without an end are to be shown.
@@ -188,52 +125,73 @@ impl<T: Stream> Console<T> {
     }
 
     /// A client has sent something.
-    pub(super) fn hear(&mut self, id: u64, peer: &Address, input: &[u8], now: Instant) {
-        let part = self.heard.remove(&id);
+    pub(super) fn hear(
+        &mut self,
+        key: usize,
+        (id, peer): (u64, &Address),
+        input: &[u8],
+        now: Instant,
+    ) {
+        let whose = || format!("{id} {peer}");
+        let part = self.heard.remove(&key);
         let mut line = part.map_or_else(Vec::new, |part| part.line);
         for piece in input.split_inclusive(|&byte| byte == b'\n') {
             line.extend(piece);
-            if line.ends_with(b"\n") || line.len() >= PART {
-                self.show_line(id, peer, &line);
+            if line.ends_with(b"\n") {
+                self.show_line(whose, &line);
                 line.clear();
+            } else if line.len() >= PART {
+                let rest = line.split_off(whole_letters(&line));
+                self.show_line(whose, &line);
+                line = rest;
             }
         }
         if !line.is_empty() {
+            let whose = whose();
             self.due.get_or_insert(now + PAUSE);
-            self.heard.insert(id, Part { line, since: now });
+            self.heard.insert(
+                key,
+                Part {
+                    whose,
+                    line,
+                    since: now,
+                },
+            );
         }
     }
 
-    /// A client has gone: what it has said is shown to its end.
-    pub(super) fn forget(&mut self, id: u64, peer: &Address) {
-        if let Some(part) = self.heard.remove(&id) {
-            self.show_line(id, peer, &part.line);
+    /// A client has gone, or pauses: what it has said is shown to its end.
+    pub(super) fn show_part(&mut self, key: usize) {
+        if let Some(Part { whose, line, .. }) = self.heard.remove(&key) {
+            self.show_line(|| whose, &line);
         }
     }
 
-    /// The clients that have left a line without its end for a while.
-    fn pausing(&mut self, now: Instant) -> Vec<u64> {
+    /// Shows lines that have had no end for a while.
+    fn show_parts(&mut self, now: Instant) {
         let paused = |part: &Part| now >= part.since + PAUSE;
         let waiting = self.heard.values().filter(|part| !paused(part));
         self.due = waiting.map(|part| part.since + PAUSE).min();
-        let ids = self.heard.iter().filter(|(_, part)| paused(part));
-        ids.map(|(id, _)| *id).collect()
+        let keys = self.heard.iter().filter(|(_, part)| paused(part));
+        for key in keys.map(|(key, _)| *key).collect::<Vec<_>>() {
+            self.show_part(key);
+        }
     }
 
-    fn show_line(&mut self, id: u64, peer: &Address, line: &[u8]) {
+    fn show_line(&mut self, whose: impl FnOnce() -> String, line: &[u8]) {
+        if self.output.outbox.len() > UNSHOWN {
+            self.lost += 1;
+            return;
+        }
         let line = line.strip_suffix(b"\n").unwrap_or(line);
         let line = line.strip_suffix(b"\r").unwrap_or(line);
-        self.show(&format!("{id} {peer}: {}", escape(line)));
+        self.show(&format!("{}: {}", whose(), escape(line)));
     }
 
-    /// Shows a text, a line or several, unless too much waits already.
+    /// Shows a text, a line or several.
     fn show(&mut self, text: &str) {
-        self.show_within(text, UNSHOWN);
-    }
-
-    fn show_within(&mut self, text: &str, most: usize) {
-        if self.output.outbox.len() > most {
-            self.lost += text.lines().count().max(1) as u64;
+        if self.output.outbox.len() > UNANSWERED {
+            self.lost += text.lines().count() as u64;
             return;
         }
         self.output.outbox.extend(text.as_bytes());
@@ -266,6 +224,11 @@ impl<T: Stream> Console<T> {
                 }
             }
         }
+        self.take_lines()
+    }
+
+    /// Takes the whole lines out of what was typed.
+    fn take_lines(&mut self) -> Vec<Vec<u8>> {
         if self.skipping {
             let Some(end) = memchr::memchr(b'\n', &self.typed) else {
                 self.typed.clear();
@@ -288,6 +251,25 @@ impl<T: Stream> Console<T> {
             .map(|line| line.strip_suffix(b"\r").unwrap_or(line).to_vec())
             .collect()
     }
+
+    /// A text for everybody has to wait.
+    pub(super) fn defer(&mut self, text: Vec<u8>) {
+        self.unsaid_bytes += text.len() + 1;
+        self.unsaid.push_back(text);
+    }
+
+    /// Whether texts wait already: another one has its place behind them.
+    pub(super) fn defers(&self) -> bool {
+        !self.unsaid.is_empty()
+    }
+}
+
+/// How many bytes of a line come before a letter that isn't complete, if it ends in one.
+fn whole_letters(line: &[u8]) -> usize {
+    match std::str::from_utf8(line) {
+        Err(e) if e.error_len().is_none() && e.valid_up_to() > 0 => e.valid_up_to(),
+        _ => line.len(),
+    }
 }
 
 impl<S: Service, N: Net> Tick<S, N> {
@@ -296,130 +278,26 @@ impl<S: Service, N: Net> Tick<S, N> {
         let Some(mut console) = self.console.take() else {
             return;
         };
+        while self.holding.is_empty()
+            && let Some(text) = console.unsaid.pop_front()
+        {
+            console.unsaid_bytes -= text.len() + 1;
+            if let Some(answer) = self.say(&text) {
+                console.show(&answer);
+            }
+        }
         if console.wants_turn() {
             for line in console.read() {
-                if let Some(answer) = self.obey(&line) {
-                    console.show_within(&answer, UNANSWERED);
+                if let Some(answer) = self.obey(&line, &mut console) {
+                    console.show(&answer);
                 }
             }
         }
-        self.show_parts(&mut console);
+        if console.due.is_some_and(|due| due <= self.net.now()) {
+            console.show_parts(self.net.now());
+        }
         console.flush();
         self.console = Some(console);
-    }
-
-    /// Shows lines that have no end for a while.
-    fn show_parts(&mut self, console: &mut Console<N::Stream>) {
-        let Some(due) = console.due else {
-            return;
-        };
-        let now = self.net.now();
-        if now < due {
-            return;
-        }
-        for id in console.pausing(now) {
-            if let Some(key) = self.find(id) {
-                console.forget(id, &self.clients[key].address);
-            }
-        }
-    }
-
-    /// Does what the operator wants, and answers.
-    fn obey(&mut self, line: &[u8]) -> Option<String> {
-        match Wish::of(line) {
-            Wish::Nothing => None,
-            Wish::Say(text) => self.say(&text),
-            Wish::Tell(id, text) => self.tell(id, &text),
-            Wish::List => Some(self.list()),
-            Wish::Kick(id) => self.kick(id),
-            Wish::Stats => Some(self.statistics().join("\n")),
-            Wish::Help => Some(HELP.to_owned()),
-            Wish::Quit => {
-                self.begin_stop();
-                None
-            }
-            Wish::Unclear(why) => Some(why),
-        }
-    }
-
-    /// Says a text to everybody.
-    fn say(&mut self, text: &[u8]) -> Option<String> {
-        if let Some(holding) = self.holding.first() {
-            let id = self.clients[holding.key].id;
-            return Some(format!("not said: client {id} holds up the room"));
-        }
-        if self.service.say(text) {
-            return None;
-        }
-        let message = self.service.message(text);
-        let keys: Vec<usize> = self.clients.iter().map(|(key, _)| key).collect();
-        let sent = |key: &usize| self.tell_client(*key, &message);
-        let deaf = keys.iter().map(sent).filter(|sent| !sent).count();
-        (deaf > 0).then(|| format!("not said to {}, not reading", plural(deaf as u64, "client")))
-    }
-
-    /// Says a text to one client.
-    fn tell(&mut self, id: u64, text: &[u8]) -> Option<String> {
-        let Some(key) = self.find(id) else {
-            return Some(format!("there is no client {id}"));
-        };
-        if self.clients[key].role == Role::Publish {
-            return Some(format!("client {id} only publishes"));
-        }
-        let message = self.service.message(text);
-        let told = self.tell_client(key, &message);
-        (!told).then(|| format!("client {id} doesn't read: not said"))
-    }
-
-    /// Sends a message between those of the service, if not too much waits already.
-    fn tell_client(&mut self, key: usize, message: &[u8]) -> bool {
-        let connection = &mut self.clients[key].connection;
-        if connection.waiting() as u64 > self.limits.high_water || !connection.is_serving() {
-            return false;
-        }
-        connection.tell(&self.service, message);
-        self.after(key);
-        true
-    }
-
-    fn kick(&mut self, id: u64) -> Option<String> {
-        let Some(key) = self.find(id) else {
-            return Some(format!("there is no client {id}"));
-        };
-        let connection = &mut self.clients[key].connection;
-        connection.part(&mut self.service, CloseReason::Kicked);
-        self.after(key);
-        None
-    }
-
-    fn find(&self, id: u64) -> Option<usize> {
-        let mut clients = self.clients.iter();
-        clients
-            .find(|(_, client)| client.id == id)
-            .map(|(key, _)| key)
-    }
-
-    /// A table of the clients.
-    fn list(&self) -> String {
-        let mut lines = vec![format!(
-            "{:>6}  {:<24} {:>8} {:>12} {:>12} {:>10} {:>8}",
-            "id", "peer", "age", "in", "out", "waiting", "missed"
-        )];
-        let mut clients: Vec<&Client<_, _>> = self.clients.iter().map(|(_, c)| c).collect();
-        clients.sort_by_key(|client| client.id);
-        let now = self.net.now();
-        for client in clients {
-            let age = Duration::from_secs(now.duration_since(client.opened).as_secs());
-            let (received, sent) = client.connection.traffic();
-            let (waiting, missed) = (self.backlog(client), self.owed(client).1);
-            lines.push(format!(
-                "{:>6}  {:<24} {:>8} {received:>12} {sent:>12} {waiting:>10} {missed:>8}",
-                client.id,
-                client.address.to_string(),
-                humantime::format_duration(age).to_string(),
-            ));
-        }
-        lines.join("\n")
     }
 }
 
@@ -427,48 +305,6 @@ impl<S: Service, N: Net> Tick<S, N> {
 mod tests {
     use super::*;
     use proptest::prelude::*;
-
-    #[test]
-    fn every_command_is_understood() {
-        let say = |text: &str| Wish::Say(text.into());
-        for (line, wish) in [
-            ("", Wish::Nothing),
-            ("  ", Wish::Nothing),
-            ("hello all", say("hello all")),
-            ("  indented", say("  indented")),
-            ("//etc", say("/etc")),
-            ("@@home", say("@home")),
-            ("quit it", say("quit it")),
-            ("@7 hello you", Wish::Tell(7, "hello you".into())),
-            ("@7 ", Wish::Tell(7, "".into())),
-            ("/list", Wish::List),
-            ("/kick 3", Wish::Kick(3)),
-            (" /stats ", Wish::Stats),
-            ("/help", Wish::Help),
-            ("/quit", Wish::Quit),
-            ("quit", Wish::Quit),
-        ] {
-            assert_eq!(Wish::of(line.as_bytes()), wish, "{line:?}");
-        }
-    }
-
-    #[test]
-    fn what_is_unclear_is_said() {
-        for (line, why) in [
-            ("@7", "expected @ID TEXT"),
-            ("@x y", "expected a client's id"),
-            ("/kick", "expected /kick ID"),
-            ("/kick me", "'me' is not a client's id"),
-            ("/kick 1 2", "expected /kick ID"),
-            ("/list all", "'/list all' is not a command"),
-            ("/shout", "'/shout' is not a command"),
-        ] {
-            match Wish::of(line.as_bytes()) {
-                Wish::Unclear(text) => assert!(text.contains(why), "{line}: {text}"),
-                wish => panic!("{line}: {wish:?}"),
-            }
-        }
-    }
 
     #[test]
     fn no_client_drives_the_terminal() {
@@ -482,6 +318,14 @@ mod tests {
             escape("a\u{9b}b\u{202e}c".as_bytes()),
             "a\\u{9b}b\\u{202e}c"
         );
+    }
+
+    #[test]
+    fn no_letter_is_cut_where_a_line_is_shown_in_parts() {
+        assert_eq!(whole_letters("ab你".as_bytes()), 5);
+        assert_eq!(whole_letters(&"ab你".as_bytes()[..4]), 2);
+        assert_eq!(whole_letters(b"\xff\xe4"), 2);
+        assert_eq!(whole_letters(b"\xe4\xbd"), 2);
     }
 
     proptest! {

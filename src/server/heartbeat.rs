@@ -60,7 +60,9 @@ impl<S: Service, N: Net> Tick<S, N> {
 
     fn beat_for(&mut self, key: usize) {
         let client = &mut self.clients[key];
-        if !client.connection.was_silent(&self.service) || client.role == Role::Publish {
+        // To who only publishes nothing is sent, and a file or a pipe is no connection to keep.
+        let deaf = client.role == Role::Publish || client.address.is_stdio();
+        if !client.connection.was_silent(&self.service) || deaf {
             client.silence = 0;
             return;
         }

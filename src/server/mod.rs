@@ -4,6 +4,7 @@ mod accept;
 mod console;
 mod deadline;
 mod heartbeat;
+mod operator;
 mod report;
 mod stop;
 mod tick;
@@ -31,7 +32,8 @@ use tick::{Limits, Tick};
 pub enum AtEnd {
     /// It goes on.
     Stay,
-    /// It stops, as [`Handle::stop`] would have it.
+    /// It stops, as [`Handle::stop`] would have it; with unlimited patience ([`Config::patience`])
+    /// it takes as long as its clients do to deliver what is pending.
     Stop,
 }
 

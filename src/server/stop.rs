@@ -3,7 +3,7 @@
 use log::{info, warn};
 use std::time::Instant;
 
-use super::tick::Tick;
+use super::tick::{Client, Tick};
 use crate::close::{CloseReason, plural};
 use crate::net::Net;
 use crate::service::Service;
@@ -19,11 +19,32 @@ pub(super) enum Stop {
 }
 
 impl<S: Service, N: Net> Tick<S, N> {
-    /// The first time: no more clients, and a last turn for each, so that what had arrived
-    /// is answered. The second time: the end.
-    pub(super) fn begin_stop(&mut self) {
-        if !matches!(self.stop, Stop::No) {
+    /// Somebody asks for a stop: the first time it begins, the second time is the end.
+    pub(super) fn stop(&mut self) {
+        if self.asked {
             return self.abort_all();
+        }
+        self.asked = true;
+        self.begin_stop();
+        // It may have begun without a limit, or long ago: who asks may expect the whole grace.
+        self.grace = self.net.now().checked_add(self.limits.grace);
+    }
+
+    /// The work is done: the stop begins without anybody asking for it. Where nothing may be lost
+    /// it takes as long as it takes.
+    pub(super) fn stop_by_itself(&mut self) {
+        if matches!(self.stop, Stop::No) {
+            self.begin_stop();
+            if self.limits.patience.is_none() {
+                self.grace = None;
+            }
+        }
+    }
+
+    /// No more clients, and a last turn for each, so that what had arrived is answered.
+    fn begin_stop(&mut self) {
+        if !matches!(self.stop, Stop::No) {
+            return;
         }
         info!("stopping");
         self.net.close_listeners();
@@ -69,6 +90,13 @@ impl<S: Service, N: Net> Tick<S, N> {
 
     /// Closes every client at once.
     fn abort_all(&mut self) {
+        let pending = |client: &&Client<_, _>| self.backlog(client) > 0;
+        let clients = self.clients.iter().map(|(_, client)| client);
+        let pending = clients.filter(pending).count() as u64;
+        if pending > 0 {
+            let clients = plural(pending, "client");
+            warn!("closing {clients} with something pending");
+        }
         for (key, client) in &mut self.clients {
             client
                 .connection
@@ -81,8 +109,7 @@ impl<S: Service, N: Net> Tick<S, N> {
     pub(super) fn expire_grace(&mut self, now: Instant) {
         let over = self.grace.is_some_and(|grace| now >= grace);
         if over && !self.clients.is_empty() {
-            let left = plural(self.clients.len() as u64, "client");
-            warn!("the grace is over: closing {left} with something pending");
+            info!("the grace is over");
             self.abort_all();
         }
     }

@@ -122,6 +122,8 @@ pub(super) struct Tick<S: Service, N: Net> {
     /// Clients on their way out.
     pub(super) lingering: Vec<Lingering>,
     pub(super) stop: Stop,
+    /// Somebody has asked for the stop.
+    pub(super) asked: bool,
     /// When a stopping server ends, whatever is pending; never if none.
     pub(super) grace: Option<Instant>,
     pub(super) stats: Stats,
@@ -147,6 +149,7 @@ impl<S: Service, N: Net> Tick<S, N> {
             holding: Vec::new(),
             lingering: Vec::new(),
             stop: Stop::No,
+            asked: false,
             grace: None,
             stats: Stats::default(),
         }
@@ -201,7 +204,7 @@ impl<S: Service, N: Net> Tick<S, N> {
                     }
                 }
                 Event::Listener(listener) => self.acceptor.latch(listener),
-                Event::Stop => self.begin_stop(),
+                Event::Stop => self.stop(),
                 Event::Report => self.report(),
             }
         }
@@ -214,7 +217,9 @@ impl<S: Service, N: Net> Tick<S, N> {
         let held = !self.holding.is_empty();
         let turns = !self.turns.is_empty() && !held;
         let talks = self.console.as_ref().is_some_and(Console::wants_turn);
-        if turns || self.has_news() || talks || self.can_accept() {
+        // What a stop outside of the next wait has begun; a client that it has closed.
+        let ends = matches!(self.stop, Stop::LastTurns(_)) || !self.gone.is_empty();
+        if turns || ends || self.has_news() || talks || self.can_accept() {
             return Some(Duration::ZERO);
         }
         let next = [
@@ -309,7 +314,8 @@ impl<S: Service, N: Net> Tick<S, N> {
                 self.limits.high_water,
                 |input| {
                     if let Some(console) = &mut self.console {
-                        console.hear(client.id, &client.address, input, self.net.now());
+                        let peer = (client.id, &client.address);
+                        console.hear(key, peer, input, self.net.now());
                     }
                 },
             );
@@ -397,7 +403,7 @@ impl<S: Service, N: Net> Tick<S, N> {
             self.stats.count(reason, received, sent);
             last |= client.last;
             if let Some(console) = &mut self.console {
-                console.forget(client.id, &client.address);
+                console.show_part(key);
             }
             let Client { id, address, .. } = client;
             if log::log_enabled!(log::Level::Debug) {
@@ -410,11 +416,8 @@ impl<S: Service, N: Net> Tick<S, N> {
         }
         self.gone = gone;
         self.acceptor.wake();
-        if last && !self.is_stopping() {
-            self.begin_stop();
-            if self.limits.patience.is_none() {
-                self.grace = None; // nothing is to be lost, however long it takes
-            }
+        if last {
+            self.stop_by_itself();
         }
     }
 }

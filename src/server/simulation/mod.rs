@@ -19,6 +19,7 @@ use fastrand::Rng;
 
 use super::deadline::{LINGER, SILENCE};
 use super::heartbeat::Heart;
+use super::stop::Stop;
 use super::tick::{Limits, Tick};
 use crate::address::Role;
 use crate::close::CloseReason;
@@ -247,8 +248,13 @@ struct Run<S: Subject> {
     slack: u64,
     /// The tick at which the server is told to stop, whatever its clients do.
     stop_at: Option<usize>,
+    /// The tick at which one of its clients becomes the one with which it ends.
+    last_at: usize,
+    /// When it began to stop, and when the grace began, if it has one.
     stopped: Option<Instant>,
-    /// It was told twice.
+    grace: Option<Instant>,
+    /// It was told to stop, and told twice.
+    told: bool,
     cut: bool,
 }
 
@@ -288,7 +294,10 @@ impl<S: Subject> Run<S> {
             start,
             slack,
             stop_at: (rng.u8(..3) == 0).then(|| length(rng, 2000)),
+            last_at: length(rng, 2000) * rng.usize(1..20),
             stopped: None,
+            grace: None,
+            told: false,
             cut: false,
         }
     }
@@ -298,8 +307,19 @@ impl<S: Subject> Run<S> {
             self.maybe_stop(tick);
             let (held, clients) = (!self.tick.holding.is_empty(), self.tick.stats.clients);
             self.tick.tick().unwrap();
+            if tick == self.last_at
+                && let Some((_, client)) = self.tick.clients.iter_mut().next()
+            {
+                client.last = true;
+            }
             let came = self.tick.stats.clients - clients;
             assert!(!held || came == 0, "let in while the room is held up");
+            if self.tick.is_stopping() && self.stopped.is_none() {
+                // By itself: its last client has gone.
+                self.stopped = Some(self.world.borrow().now);
+                let limited = self.tick.limits.patience.is_some();
+                self.grace = self.stopped.filter(|_| limited);
+            }
             self.check_bounds();
             self.check_wakes();
             if self.tick.is_done() {
@@ -325,12 +345,13 @@ impl<S: Subject> Run<S> {
             );
         }
         let due = over || stuck || self.stop_at == Some(tick);
-        if due && self.stopped.is_none() {
+        let again = self.stopped.is_some() && !self.cut && world.rng.u16(..500) == 0;
+        if (due && self.stopped.is_none()) || again {
             world.stops = 1;
-            self.stopped = Some(world.now);
-        } else if self.stopped.is_some() && !self.cut && world.rng.u16(..500) == 0 {
-            world.stops = 1;
-            self.cut = true;
+            self.cut = self.told;
+            self.told = true;
+            self.stopped.get_or_insert(world.now);
+            self.grace = Some(world.now);
         }
         world.stuck = false;
     }
@@ -391,6 +412,8 @@ impl<S: Subject> Run<S> {
         }
         let awake = self.tick.timeout() == Some(Duration::ZERO);
         assert!(awake || !self.tick.has_news(), "news is forgotten");
+        let ends = matches!(self.tick.stop, Stop::LastTurns(_)) || !self.tick.gone.is_empty();
+        assert!(awake || !ends, "an end is forgotten");
         let accepts = self.tick.acceptor.is_latched() || self.tick.is_stopping();
         assert!(accepts || !world.has_waiting(), "newcomers are forgotten");
     }
@@ -458,9 +481,8 @@ impl<S: Subject> Run<S> {
                 self.check_parting(conn, place);
             }
             CloseReason::Shutdown => {
-                let stopped = self.stopped.expect("it was told to stop");
-                let over = conn.dropped_at.unwrap() >= stopped + self.tick.limits.grace;
-                if !self.cut && !over {
+                assert!(self.stopped.is_some(), "it is not stopping");
+                if !self.cut && !self.is_over(conn.dropped_at) {
                     assert!(all && !seen.too_long, "what was pending was not delivered");
                     self.check_parting(conn, place);
                 }
@@ -469,12 +491,17 @@ impl<S: Subject> Run<S> {
         }
     }
 
+    /// Whether the grace was over at a time.
+    fn is_over(&self, at: Option<Instant>) -> bool {
+        let end = self.grace.map(|grace| grace + self.tick.limits.grace);
+        end.is_some_and(|end| at >= Some(end))
+    }
+
     /// A client that we close gets no torn message, and time to hear of it.
     fn check_parting(&self, conn: &Conn, place: Place) {
         let dropped = conn.dropped_at.unwrap();
-        let grace = self.tick.limits.grace;
-        let stopped = self.stopped.is_some_and(|at| dropped >= at + grace);
-        let hurried = conn.to_server.ended || conn.reset || self.cut || stopped;
+        let over = self.is_over(conn.dropped_at);
+        let hurried = conn.to_server.ended || conn.reset || self.cut || over;
         let Some(shut) = conn.shut else {
             assert!(hurried || conn.is_full(), "dropped without a word");
             return;
