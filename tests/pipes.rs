@@ -500,7 +500,7 @@ fn a_terminal_that_hangs_up_is_noticed_and_dropped() {
 fn a_pipe_whose_reader_goes_in_the_middle_of_a_flood_is_dropped() {
     let (program, mut tap) = tapped(&["--patience=unlimited"]);
     let [publisher, reader] = two_clients(&program);
-    let flood = Flood::of_megabytes(16);
+    let flood = Flood::of_megabytes(40);
     let (sending, checking) = (flood.send(publisher), flood.check(reader));
     assert!(!flood.wait_until_stuck(), "all was taken");
     tap.line();
@@ -518,7 +518,7 @@ fn sockets_may_be_the_standard_streams() {
     let options = broadcast(&["--stdin=exit", "--stdout", "--patience=unlimited"]);
     let [input, output] = [input, output].map(OwnedFd::from);
     let program = Program::start_on(&options, input, output);
-    let flood = Flood::of_megabytes(16);
+    let flood = Flood::of_megabytes(40);
     let feeding = flood.feed(Feed::new(feed.into()));
     assert!(!flood.wait_until_stuck(), "all was taken");
     for twin in twins {
