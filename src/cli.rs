@@ -17,7 +17,8 @@ use resound::{
 const UNITS: &str = "\
 SIZE is a number of bytes such as 65536, 64KiB or 1MiB, DURATION a time such as 10s, 250ms or 1m30s.
 RUST_LOG, such as RUST_LOG=resound=debug, overrides -v and -q.
-Exit code: 0 after a stop by signal or operator, 1 if it can't start or go on, 2 after bad usage.";
+Exit code: 0 after a stop by signal, operator or --stdin=exit; 1 if it can't start or go on; 2 after
+bad usage.";
 
 /// A plain echo or broadcast service over TCP and Unix sockets: one thread, bounded memory,
 /// no byte lost.
@@ -152,8 +153,9 @@ pub(crate) struct BroadcastArgs {
 /// What every service takes.
 #[derive(Args, Debug)]
 pub(crate) struct ServerArgs {
-    /// Where to listen: HOST:PORT, [IPv6]:PORT, PORT (on 127.0.0.1) or unix:PATH. A name stands
-    /// for all its addresses; port 0 lets the system choose. May be given more than once
+    /// Where to listen: HOST:PORT, [IPv6]:PORT, PORT (on 127.0.0.1), each perhaps with tcp:// in
+    /// front, or unix:PATH. A name stands for all its addresses; port 0 lets the system choose.
+    /// May be given more than once
     /// [default: 127.0.0.1:9999]
     #[arg(short, long, value_name = "ADDR")]
     listen: Vec<Listen>,
@@ -176,7 +178,7 @@ pub(crate) struct ServerArgs {
     grace: Time,
 
     /// Show what clients send on standard output, and take texts for them and commands from
-    /// standard input: /help lists them
+    /// standard input: /help lists them. Not with --stdin or --stdout
     #[arg(long)]
     pub(crate) console: bool,
 }
@@ -260,10 +262,15 @@ impl BroadcastArgs {
     /// What is wrong with the settings of the room, in the terms of the command line.
     fn why_not(&self, error: RoomError) -> String {
         let (log, message) = (in_units(self.log_size), in_units(self.max_message));
+        let tags = if self.room().tag.is_some() {
+            " and tags"
+        } else {
+            ""
+        };
         match error {
             RoomError::LogSize(least) => format!(
                 "--log-size {log} is too small: a quarter of it has to hold what a client may \
-                 bring at once, which with --max-message {message} takes at least {}",
+                 bring at once, which with --max-message {message}{tags} takes at least {}",
                 in_units(least)
             ),
             RoomError::Replay(most) => format!(

@@ -58,7 +58,7 @@
 //! | `server/mod.rs` | [`Server`] and [`Handle`]: bind, run, stop |
 //! | `server/tick.rs` | the loop: wait, accept, flush, read, publish, expire, beat, reap, converse |
 //! | `server/accept.rs`, `server/deadline.rs`, `server/heartbeat.rs`, `server/console.rs` | phases of it, with what they remember |
-//! | `server/stop.rs`, `server/report.rs` | how it stops, and what it says of itself |
+//! | `server/operator.rs`, `server/stop.rs`, `server/report.rs` | the operator's commands; how it stops; what it says of itself |
 //! | `connection.rs` | one client: link, session; its endings |
 //! | `link.rs`, `slices.rs` | a stream, its latched readiness, the outbox; two slices as one text |
 //! | `net.rs` | the kernel as the tick sees it; its production form over `mio::Poll` |
@@ -88,7 +88,8 @@
 //! - A published byte is stored once. It is freed when the last cursor has passed it and no
 //!   replay wants it, and no cursor is further behind than the backlog, a tick's publications
 //!   and a message for longer than the patience.
-//! - While somebody holds up the room nobody is read or let in, so that nothing is published.
+//! - While somebody holds up the room nobody is read or let in: nothing is published but that
+//!   somebody has left.
 //! - Shared output is only interrupted, left or taken up between messages.
 //! - Standard input and output are clients: nothing is true of them alone but how they are read
 //!   and written.

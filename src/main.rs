@@ -97,7 +97,11 @@ fn serve<S: Service>(name: &str, config: &Config, service: S, stdio: Stdio) -> R
         .run()
         .map_err(|e| format!("cannot wait for events: {e}"))?;
     info!("stopped: {stats}");
-    Ok(())
+    match (stats.stdout_error, stdio.input) {
+        // A filter that has not written all has failed; a server has only lost one reader.
+        (Some(kind), Some(AtEnd::Stop)) => Err(format!("cannot write to standard output: {kind}")),
+        _ => Ok(()),
+    }
 }
 
 /// Gives the server the standard streams that it is to use.

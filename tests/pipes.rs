@@ -401,6 +401,31 @@ fn an_output_to_nowhere_holds_up_nobody() {
 }
 
 #[test]
+#[cfg(target_os = "linux")] // has /dev/full
+fn a_full_disk_behind_stdout_is_said_and_makes_a_filter_fail() {
+    let full = || std::fs::OpenOptions::new().write(true).open("/dev/full");
+    let full = || Stdio::from(full().expect("Linux has it"));
+    let args = broadcast(&["--stdin=exit", "--stdout"]);
+    let input = Folder::new();
+    let lines = input.path("lines");
+    std::fs::write(&lines, "one\n").expect("it can be written");
+    let lines = File::open(&lines).expect("it is there");
+    let ended = Program::spawn_on(&args, lines, full()).wait();
+    assert_eq!(ended.code, Some(1));
+    let last = ended.log.last().expect("it says why");
+    assert!(
+        last.starts_with("resound: cannot write to standard output: "),
+        "{last}"
+    );
+
+    let program = Program::start_on(&broadcast(&["--stdout"]), Stdio::null(), full());
+    let clients = two_clients(&program);
+    assert_chat_goes_on(&clients);
+    program.will_have_logged("stdout has failed");
+    assert_eq!(program.terminate().code, Some(0));
+}
+
+#[test]
 fn stdout_may_be_a_terminal() {
     let (theirs, _feed, mut tap) = terminal();
     let program = Program::start_on(&broadcast(&["--stdout"]), Stdio::null(), theirs);

@@ -89,6 +89,10 @@ impl<T, S> Client<T, S> {
                 warn!("client {id} ({address}) is a slow consumer: closing it");
             }
             CloseReason::Kicked => info!("client {id} ({address}) is kicked"),
+            CloseReason::Error(kind) if address.is_stdio() => {
+                warn!("{address} has failed ({kind}): it is used no more");
+            }
+            CloseReason::Reset if address.is_stdio() => info!("{address} is read no more"),
             CloseReason::MessageTooLong => {
                 warn!("client {id} ({address}) sent a message that is too long: closing it");
             }
@@ -402,6 +406,9 @@ impl<S: Service, N: Net> Tick<S, N> {
             let (received, sent) = client.connection.traffic();
             self.stats.count(reason, received, sent);
             last |= client.last;
+            if let (Address::Stdout, CloseReason::Error(kind)) = (&client.address, reason) {
+                self.stats.stdout_error = Some(kind);
+            }
             if let Some(console) = &mut self.console {
                 console.show_part(key);
             }
