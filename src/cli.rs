@@ -9,8 +9,8 @@ use bytesize::ByteSize;
 use clap::error::ErrorKind;
 use clap::{Args, CommandFactory, Parser, Subcommand};
 use resound::{
-    AtEnd, Config, Framing, Heartbeat, Listen, Replay, Role, Room, RoomError, SlowConsumer,
-    TagFormat,
+    AtEnd, Config, Connect, Framing, Heartbeat, Listen, ListenAddress, Replay, Role, Room,
+    RoomError, SlowConsumer, TagFormat,
 };
 
 /// How values are written.
@@ -58,6 +58,32 @@ pub(crate) enum Command {
     /// Send each message of a client, as a rule a line, to all the other clients
     #[command(after_help = UNITS)]
     Broadcast(Box<BroadcastArgs>),
+    /// Talk to a server: standard input goes there, what comes is printed
+    ///
+    /// Lines go both ways at once. After the end of input (Ctrl-D) the server is told so, and what
+    /// it still says is printed; quit or exit, typed on a terminal, leaves at once.
+    #[command(after_help = UNITS)]
+    Connect(ConnectArgs),
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct ConnectArgs {
+    /// Where the server listens: HOST:PORT, [IPv6]:PORT, PORT (on 127.0.0.1) or unix:PATH
+    #[arg(value_name = "ADDR")]
+    to: ListenAddress,
+
+    /// Let control characters from the server reach the terminal as they are
+    #[arg(long)]
+    raw: bool,
+}
+
+impl ConnectArgs {
+    pub(crate) fn connect(&self) -> Connect {
+        Connect {
+            to: self.to.clone(),
+            raw: self.raw,
+        }
+    }
 }
 
 /// For services without options of their own.
@@ -294,10 +320,11 @@ impl BroadcastArgs {
 
 impl Command {
     /// What all services take.
-    pub(crate) fn server(&self) -> &ServerArgs {
+    fn server(&self) -> Option<&ServerArgs> {
         match self {
-            Self::Echo(args) | Self::Discard(args) => &args.server,
-            Self::Broadcast(args) => &args.server,
+            Self::Echo(args) | Self::Discard(args) => Some(&args.server),
+            Self::Broadcast(args) => Some(&args.server),
+            Self::Connect(_) => None,
         }
     }
 
@@ -309,7 +336,7 @@ impl Command {
                 .map(drop)
                 .or_else(|e| refuse(args.why_not(e)));
         }
-        let listens = &self.server().listen;
+        let listens = self.server().map_or(&[][..], |server| &server.listen);
         match listens.iter().find(|listen| listen.role != Role::Both) {
             Some(listen) => refuse(format!("only broadcast has roles: --listen '{listen}'")),
             None => Ok(()),

@@ -67,11 +67,13 @@
 //! | `service/echo.rs`, `service/discard.rs`, `service/broadcast.rs` | a service each |
 //! | `service/log.rs` | the shared byte log of broadcast, which knows where messages end |
 //! | `service/framing.rs`, `service/tag.rs` | how messages are found; what goes in front of them |
+//! | `client.rs` | the client: standard streams at one end, a server at the other |
+//! | `text.rs` | text from outside on its way to a terminal |
 //! | `aligned.rs` | the memory that bulk is read into and written from |
 //! | `server/simulation/` | tests: a kernel made up from a seed, and clients that misbehave |
 //!
 //! Who knows whom: `main → cli`; `server → connection → service → log`; `connection → link`;
-//! `server → net → listener, pipe`.
+//! `server → net → listener, pipe`; `client → link, net`.
 //!
 //! # What always holds
 //!
@@ -103,6 +105,7 @@
 
 mod address;
 mod aligned;
+mod client;
 mod close;
 mod config;
 mod connection;
@@ -113,8 +116,10 @@ mod pipe;
 mod server;
 mod service;
 mod slices;
+mod text;
 
 pub use address::{Address, AddressError, Listen, ListenAddress, Role};
+pub use client::{Connect, ConnectError};
 pub use close::{CloseReason, Stats};
 pub use config::{Config, Heartbeat, SlowConsumer};
 pub use listener::BindError;

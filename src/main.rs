@@ -21,32 +21,46 @@ fn main() -> ExitCode {
         Err(code) => return code,
     };
     start_logger(&cli);
-    let places = raise_descriptor_limit().saturating_sub(RESERVED).max(1);
-    let config = match &cli.command {
-        Command::Broadcast(args) => args.config(places),
-        other => other.server().config(places),
-    };
-    if config.max_clients.is_some_and(|wanted| wanted > places) {
-        warn!("the limit of descriptors leaves room for about {places} clients only");
-    }
-    let console = cli.command.server().console;
     let result = match &cli.command {
-        Command::Echo(_) => serve("echo", &config, Echo::new(), plain(console)),
-        Command::Discard(_) => serve("discard", &config, Discard::new(), plain(console)),
+        Command::Echo(args) => {
+            let config = checked(|places| args.server.config(places));
+            serve("echo", &config, Echo::new(), plain(args.server.console))
+        }
+        Command::Discard(args) => {
+            let config = checked(|places| args.server.config(places));
+            serve(
+                "discard",
+                &config,
+                Discard::new(),
+                plain(args.server.console),
+            )
+        }
         Command::Broadcast(args) => {
+            let config = checked(|places| args.config(places));
             let service = Broadcast::new(args.room()).map_err(|e| e.to_string());
             let stdio = Stdio {
-                console,
+                console: args.server.console,
                 input: args.stdin(),
                 output: args.stdout(),
             };
             service.and_then(|service| serve("broadcast", &config, service, stdio))
         }
+        Command::Connect(args) => args.connect().run().map_err(|e| e.to_string()),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(e) => fail(&e),
     }
+}
+
+/// The settings of a server for as many clients as there are descriptors for.
+fn checked(config: impl FnOnce(usize) -> Config) -> Config {
+    let places = raise_descriptor_limit().saturating_sub(RESERVED).max(1);
+    let config = config(places);
+    if config.max_clients.is_some_and(|wanted| wanted > places) {
+        warn!("the limit of descriptors leaves room for about {places} clients only");
+    }
+    config
 }
 
 /// What the standard streams are used for.

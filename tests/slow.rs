@@ -138,11 +138,16 @@ fn is_closed(patience: &str) {
             eventually("the slow consumer being closed", || {
                 program.has_logged("is a slow consumer: closing it")
             });
-            slow.rest()
+            slow.rest_or_cut()
         });
         scene.publish(&flood, &scene.others(), || {});
         rest.join().expect("the server ends its output")
     });
+    let (mut got, ended) = got;
+    if !ended {
+        // On a machine too busy to read within a second: the last line may be cut.
+        got.truncate(Flood::whole_lines(got.len()));
+    }
     let numbers = flood.numbers_in(&got);
     assert!(numbers.iter().copied().eq(0..numbers.len()));
     assert!(numbers.len() < flood.numbers().len());

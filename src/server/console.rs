@@ -4,7 +4,6 @@
 //! counted. Nothing that a client sends reaches the operator's terminal as more than text.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::fmt::Write;
 use std::io;
 use std::time::{Duration, Instant};
 
@@ -14,6 +13,7 @@ use crate::close::plural;
 use crate::link::Link;
 use crate::net::{Net, Readiness, Stream};
 use crate::service::Service;
+use crate::text::{escape, whole_letters, without_end};
 
 /// The keys of its two streams, out of the clients' reach.
 const INPUT: usize = usize::MAX / 2;
@@ -57,27 +57,6 @@ struct Part {
     whose: String,
     line: Vec<u8>,
     since: Instant,
-}
-
-/// A text as it can be shown on any terminal: what is not UTF-8, control characters and those that
-/// turn the direction of writing appear as what they are in Rust.
-pub(super) fn escape(text: &[u8]) -> String {
-    let mut shown = String::new();
-    for chunk in text.utf8_chunks() {
-        for letter in chunk.valid().chars() {
-            let turns = matches!(letter, '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
-            if letter.is_control() || turns {
-                shown.extend(letter.escape_default());
-            } else {
-                shown.push(letter);
-            }
-        }
-        for byte in chunk.invalid() {
-            // Writing to a string doesn't fail.
-            let _ = write!(shown, "\\x{byte:02x}");
-        }
-    }
-    shown
 }
 
 impl<T: Stream> Console<T> {
@@ -183,9 +162,7 @@ impl<T: Stream> Console<T> {
             self.lost += 1;
             return;
         }
-        let line = line.strip_suffix(b"\n").unwrap_or(line);
-        let line = line.strip_suffix(b"\r").unwrap_or(line);
-        self.show(&format!("{}: {}", whose(), escape(line)));
+        self.show(&format!("{}: {}", whose(), escape(without_end(line))));
     }
 
     /// Shows a text, a line or several.
@@ -246,10 +223,7 @@ impl<T: Stream> Console<T> {
             self.show(&format!("a line has at most {LONGEST} bytes: left out"));
         }
         let lines = typed.split_inclusive(|&byte| byte == b'\n');
-        lines
-            .map(|line| line.strip_suffix(b"\n").unwrap_or(line))
-            .map(|line| line.strip_suffix(b"\r").unwrap_or(line).to_vec())
-            .collect()
+        lines.map(|line| without_end(line).to_vec()).collect()
     }
 
     /// A text for everybody has to wait.
@@ -261,14 +235,6 @@ impl<T: Stream> Console<T> {
     /// Whether texts wait already: another one has its place behind them.
     pub(super) fn defers(&self) -> bool {
         !self.unsaid.is_empty()
-    }
-}
-
-/// How many bytes of a line come before a letter that isn't complete, if it ends in one.
-fn whole_letters(line: &[u8]) -> usize {
-    match std::str::from_utf8(line) {
-        Err(e) if e.error_len().is_none() && e.valid_up_to() > 0 => e.valid_up_to(),
-        _ => line.len(),
     }
 }
 
@@ -298,40 +264,5 @@ impl<S: Service, N: Net> Tick<S, N> {
         }
         console.flush();
         self.console = Some(console);
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-
-    #[test]
-    fn no_client_drives_the_terminal() {
-        assert_eq!(escape("你好 é 👍🏽".as_bytes()), "你好 é 👍🏽");
-        assert_eq!(
-            escape(b"\x1b[2J\x07\r\0\x7f"),
-            "\\u{1b}[2J\\u{7}\\r\\u{0}\\u{7f}"
-        );
-        assert_eq!(escape(b"\xff\xc3"), "\\xff\\xc3");
-        assert_eq!(
-            escape("a\u{9b}b\u{202e}c".as_bytes()),
-            "a\\u{9b}b\\u{202e}c"
-        );
-    }
-
-    #[test]
-    fn no_letter_is_cut_where_a_line_is_shown_in_parts() {
-        assert_eq!(whole_letters("ab你".as_bytes()), 5);
-        assert_eq!(whole_letters(&"ab你".as_bytes()[..4]), 2);
-        assert_eq!(whole_letters(b"\xff\xe4"), 2);
-        assert_eq!(whole_letters(b"\xe4\xbd"), 2);
-    }
-
-    proptest! {
-        #[test]
-        fn whatever_is_shown_is_printable(text: Vec<u8>) {
-            prop_assert!(!escape(&text).chars().any(char::is_control));
-        }
     }
 }

@@ -2,12 +2,13 @@
 
 use std::time::Duration;
 
-use super::console::{Console, escape};
+use super::console::Console;
 use super::tick::{Client, Tick};
 use crate::address::Role;
 use crate::close::{CloseReason, plural};
 use crate::net::Net;
 use crate::service::Service;
+use crate::text::escape;
 
 /// What `/help` says.
 const HELP: &str = "\

@@ -179,6 +179,17 @@ impl Client {
         rest
     }
 
+    /// Reads to the end of the server's output, or to where the server cuts it: whether that was
+    /// its end.
+    #[track_caller]
+    pub(crate) fn rest_or_cut(&self) -> (Vec<u8>, bool) {
+        let mut rest = Vec::new();
+        let read = (&self.socket).read_to_end(&mut rest);
+        let error = read.err().map(|e| e.kind());
+        assert!(matches!(error, None | Some(io::ErrorKind::ConnectionReset)));
+        (rest, error.is_none())
+    }
+
     /// Reads to where the server resets the connection.
     #[track_caller]
     pub(crate) fn rest_before_the_reset(&self) -> Vec<u8> {

@@ -160,6 +160,11 @@ impl Flood {
         }
     }
 
+    /// How many of so many bytes are whole lines.
+    pub(crate) fn whole_lines(bytes: usize) -> usize {
+        bytes / LINE * LINE
+    }
+
     /// The numbers of the lines that somebody got, each of them whole.
     #[track_caller]
     pub(crate) fn numbers_in(&self, got: &[u8]) -> Vec<usize> {
