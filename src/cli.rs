@@ -16,12 +16,12 @@ use resound::{
 /// How values are written.
 const UNITS: &str = "\
 SIZE is a number of bytes such as 65536, 64KiB or 1MiB, DURATION a time such as 10s, 250ms or 1m30s.
-RUST_LOG, such as RUST_LOG=resound=debug, overrides -v and -q.
+RUST_LOG, such as RUST_LOG=resound=debug, overrides -v and -q. SIGUSR1 makes a server log statistics.
 Exit code: 0 after a stop by signal, operator or --stdin=exit; 1 if it can't start or go on; 2 after
 bad usage.";
 
 /// A plain echo or broadcast service over TCP and Unix sockets: one thread, bounded memory,
-/// no byte lost.
+/// no message torn or doubled.
 ///
 /// Logs go to standard error. Stop it with Ctrl-C or SIGTERM: it delivers what is pending and
 /// exits with 0; a second signal, once the log has said so, ends it at once.
@@ -204,7 +204,7 @@ pub(crate) struct ServerArgs {
     grace: Time,
 
     /// Show what clients send on standard output, and take texts for them and commands from
-    /// standard input: /help lists them. Not with --stdin or --stdout
+    /// standard input: /help lists them
     #[arg(long)]
     pub(crate) console: bool,
 }
@@ -332,6 +332,15 @@ impl Command {
     fn check(&self) -> Result<(), clap::Error> {
         let refuse = |text: String| Err(Cli::command().error(ErrorKind::ValueValidation, text));
         if let Self::Broadcast(args) = self {
+            let publishers = args
+                .publish_only
+                .iter()
+                .filter(|l| l.role == Role::Subscribe);
+            let subscribers = args.subscribe_only.iter();
+            let mut others = publishers.chain(subscribers.filter(|l| l.role == Role::Publish));
+            if let Some(listen) = others.next() {
+                return refuse(format!("'{listen}' has another role already"));
+            }
             return resound::Broadcast::new(args.room())
                 .map(drop)
                 .or_else(|e| refuse(args.why_not(e)));
@@ -360,8 +369,9 @@ pub(crate) fn parse() -> Result<Cli, ExitCode> {
         let _ = match e.kind() {
             ErrorKind::ValueValidation | ErrorKind::InvalidValue => {
                 let text = e.to_string();
-                let line = text.lines().next().unwrap_or_default();
-                let line = line.strip_prefix("error: ").unwrap_or(line);
+                let text = text.split("\n\nFor more information").next();
+                let line = text.unwrap_or_default().trim_end().replace('\n', "\\n");
+                let line = line.strip_prefix("error: ").unwrap_or(&line);
                 writeln!(io::stderr(), "resound: {line}")
             }
             _ => e.print(),
@@ -606,6 +616,14 @@ mod tests {
             (&["broadcast", "--max-message=1MiB"], "at least 5MiB"),
             (&["broadcast", "--replay=2MiB"], "a quarter of that, 1MiB"),
             (&["echo", "-l7?role=publish"], "only broadcast has roles"),
+            (
+                &["broadcast", "--publish-only=7?role=subscribe"],
+                "another role",
+            ),
+            (
+                &["broadcast", "--subscribe-only=7?role=publish"],
+                "another role",
+            ),
             (
                 &["discard", "-l7?role=subscribe"],
                 "only broadcast has roles",

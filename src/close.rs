@@ -110,6 +110,8 @@ pub struct Stats {
     pub deliveries: u64,
     /// Messages that clients were made to skip.
     pub missed: u64,
+    /// Why standard input could not be read to its end, if that is so.
+    pub stdin_error: Option<io::ErrorKind>,
     /// Why standard output could not be written any more, if that is so.
     pub stdout_error: Option<io::ErrorKind>,
     closes: [u64; CloseReason::COUNT],

@@ -66,7 +66,7 @@
 //! | `service/mod.rs` | the [`Service`] trait |
 //! | `service/echo.rs`, `service/discard.rs`, `service/broadcast.rs` | a service each |
 //! | `service/log.rs` | the shared byte log of broadcast, which knows where messages end |
-//! | `service/framing.rs`, `service/tag.rs` | how messages are found; what goes in front of them |
+//! | `service/room.rs`, `service/framing.rs`, `service/tag.rs` | its settings; how messages are found; what goes in front of them |
 //! | `client.rs` | the client: standard streams at one end, a server at the other |
 //! | `text.rs` | text from outside on its way to a terminal |
 //! | `aligned.rs` | the memory that bulk is read into and written from |

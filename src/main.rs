@@ -100,7 +100,10 @@ fn serve<S: Service>(name: &str, config: &Config, service: S, stdio: Stdio) -> R
     attach(&mut server, stdio)?;
     let limit = config.max_clients;
     let limit = limit.map_or_else(|| "unlimited".to_owned(), |n| n.to_string());
-    let hint = addresses.first().map_or_else(String::new, netcat);
+    let mut heard = addresses.iter().zip(server.roles());
+    let heard = heard.find(|(_, role)| **role != Role::Publish);
+    let hint = heard.map(|(address, _)| address).or(addresses.first());
+    let hint = hint.map_or_else(String::new, netcat);
     let stop = if stdio.console {
         "/help lists what can be typed"
     } else {
@@ -111,9 +114,13 @@ fn serve<S: Service>(name: &str, config: &Config, service: S, stdio: Stdio) -> R
         .run()
         .map_err(|e| format!("cannot wait for events: {e}"))?;
     info!("stopped: {stats}");
-    match (stats.stdout_error, stdio.input) {
-        // A filter that has not written all has failed; a server has only lost one reader.
-        (Some(kind), Some(AtEnd::Stop)) => Err(format!("cannot write to standard output: {kind}")),
+    if stdio.input != Some(AtEnd::Stop) {
+        return Ok(()); // a server has only lost one client
+    }
+    let failed = |what: &str, kind| Err(format!("cannot {what}: {kind}"));
+    match (stats.stdin_error, stats.stdout_error) {
+        (Some(kind), _) => failed("read standard input", kind),
+        (_, Some(kind)) => failed("write to standard output", kind),
         _ => Ok(()),
     }
 }

@@ -402,7 +402,7 @@ fn an_output_to_nowhere_holds_up_nobody() {
 
 #[test]
 #[cfg(target_os = "linux")] // has /dev/full
-fn a_full_disk_behind_stdout_is_said_and_makes_a_filter_fail() {
+fn what_makes_a_filter_fail_is_said_and_a_server_goes_on() {
     let full = || std::fs::OpenOptions::new().write(true).open("/dev/full");
     let full = || Stdio::from(full().expect("Linux has it"));
     let args = broadcast(&["--stdin=exit", "--stdout"]);
@@ -416,6 +416,19 @@ fn a_full_disk_behind_stdout_is_said_and_makes_a_filter_fail() {
     assert!(
         last.starts_with("resound: cannot write to standard output: "),
         "{last}"
+    );
+
+    // Nor can a folder be read.
+    let folder = File::open("/").expect("it is there");
+    let args = broadcast(&["--stdin=exit"]);
+    let ended = Program::spawn_on(&args, folder, Stdio::null()).wait();
+    let last = ended.log.last().expect("it says why");
+    assert_eq!(
+        (ended.code, &last[..]),
+        (
+            Some(1),
+            "resound: cannot read standard input: is a directory"
+        )
     );
 
     let program = Program::start_on(&broadcast(&["--stdout"]), Stdio::null(), full());

@@ -102,11 +102,9 @@ impl<S: Service, N: Net> Tick<S, N> {
     fn accept_from(&mut self, listener: usize) {
         for _ in 0..BATCH {
             if self.clients.len() >= self.limits.max_clients {
-                let limit = self.limits.max_clients;
+                let limit = plural(self.limits.max_clients as u64, "client");
                 self.warn_now_and_then(|| {
-                    format!(
-                        "the limit of {limit} clients is reached: newcomers wait until one leaves"
-                    )
+                    format!("the limit of {limit} is reached: newcomers wait until one leaves")
                 });
                 return;
             }

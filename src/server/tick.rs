@@ -94,7 +94,9 @@ impl<T, S> Client<T, S> {
             }
             CloseReason::Reset if address.is_stdio() => info!("{address} is read no more"),
             CloseReason::MessageTooLong => {
-                warn!("client {id} ({address}) sent a message that is too long: closing it");
+                warn!(
+                    "client {id} ({address}) sent a message longer than max-message allows: closing it"
+                );
             }
             _ => {}
         }
@@ -406,8 +408,10 @@ impl<S: Service, N: Net> Tick<S, N> {
             let (received, sent) = client.connection.traffic();
             self.stats.count(reason, received, sent);
             last |= client.last;
-            if let (Address::Stdout, CloseReason::Error(kind)) = (&client.address, reason) {
-                self.stats.stdout_error = Some(kind);
+            match (&client.address, reason) {
+                (Address::Stdin, CloseReason::Error(kind)) => self.stats.stdin_error = Some(kind),
+                (Address::Stdout, CloseReason::Error(kind)) => self.stats.stdout_error = Some(kind),
+                _ => {}
             }
             if let Some(console) = &mut self.console {
                 console.show_part(key);

@@ -16,14 +16,16 @@ mod discard;
 mod echo;
 mod framing;
 mod log;
+mod room;
 mod tag;
 
 use std::time::SystemTime;
 
-pub use broadcast::{Broadcast, Replay, Room, RoomError};
+pub use broadcast::Broadcast;
 pub use discard::Discard;
 pub use echo::Echo;
 pub use framing::Framing;
+pub use room::{Replay, Room, RoomError};
 pub use tag::{TagError, TagFormat};
 
 use crate::address::{Address, Role};
