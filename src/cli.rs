@@ -288,7 +288,7 @@ impl BroadcastArgs {
     /// What is wrong with the settings of the room, in the terms of the command line.
     fn why_not(&self, error: RoomError) -> String {
         let (log, message) = (in_units(self.log_size), in_units(self.max_message));
-        let tags = if self.room().tag.is_some() {
+        let tags = if self.tag || self.tag_format.is_some() {
             " and tags"
         } else {
             ""
@@ -341,9 +341,7 @@ impl Command {
             if let Some(listen) = others.next() {
                 return refuse(format!("'{listen}' has another role already"));
             }
-            return resound::Broadcast::new(args.room())
-                .map(drop)
-                .or_else(|e| refuse(args.why_not(e)));
+            return args.room().check().or_else(|e| refuse(args.why_not(e)));
         }
         let listens = self.server().map_or(&[][..], |server| &server.listen);
         match listens.iter().find(|listen| listen.role != Role::Both) {

@@ -230,9 +230,7 @@ impl Talk {
 
     /// Sends what was typed, and then that there is no more.
     fn send(&mut self) {
-        while self.server.ready.writable && !self.server.outbox.is_empty() {
-            self.server.send_waiting();
-        }
+        self.server.flush();
         if self.said == Said::All && self.server.outbox.is_empty() {
             self.said = Said::Over;
             // If that fails, reading tells why.
@@ -264,9 +262,7 @@ impl Talk {
         if self.output.ready.readable && self.output.read(&mut [0; 1]).is_err() {
             self.output.broken = Some(CloseReason::Reset);
         }
-        while self.output.ready.writable && !self.output.outbox.is_empty() {
-            self.output.send_waiting();
-        }
+        self.output.flush();
         if let Some(CloseReason::Error(kind)) = self.output.broken {
             return Err(ConnectError::new("cannot write to standard output", kind));
         }

@@ -128,6 +128,13 @@ impl<T: Stream> Link<T> {
         self.outbox.extend(second);
     }
 
+    /// Writes from the outbox until it is empty or the stream is full.
+    pub(crate) fn flush(&mut self) {
+        while self.ready.writable && !self.outbox.is_empty() {
+            self.send_waiting();
+        }
+    }
+
     /// One write from the outbox.
     pub(crate) fn send_waiting(&mut self) {
         let mut outbox = std::mem::take(&mut self.outbox);

@@ -10,7 +10,7 @@ use log::{LevelFilter, info, warn};
 use resound::{Address, AtEnd, Broadcast, Config, Discard, Echo, Role, Server, Service};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-use cli::{Cli, Command};
+use cli::{Cli, Command, ServerArgs};
 
 /// Descriptors that are not clients: the standard streams, the poller, signals, listeners.
 const RESERVED: usize = 32;
@@ -22,19 +22,8 @@ fn main() -> ExitCode {
     };
     start_logger(&cli);
     let result = match &cli.command {
-        Command::Echo(args) => {
-            let config = checked(|places| args.server.config(places));
-            serve("echo", &config, Echo::new(), plain(args.server.console))
-        }
-        Command::Discard(args) => {
-            let config = checked(|places| args.server.config(places));
-            serve(
-                "discard",
-                &config,
-                Discard::new(),
-                plain(args.server.console),
-            )
-        }
+        Command::Echo(args) => serve_plainly("echo", &args.server, Echo::new()),
+        Command::Discard(args) => serve_plainly("discard", &args.server, Discard::new()),
         Command::Broadcast(args) => {
             let config = checked(|places| args.config(places));
             let service = Broadcast::new(args.room()).map_err(|e| e.to_string());
@@ -73,13 +62,15 @@ struct Stdio {
     output: bool,
 }
 
-/// Nothing but a console, perhaps.
-fn plain(console: bool) -> Stdio {
-    Stdio {
-        console,
+/// Serves with what every service takes.
+fn serve_plainly<S: Service>(name: &str, args: &ServerArgs, service: S) -> Result<(), String> {
+    let config = checked(|places| args.config(places));
+    let stdio = Stdio {
+        console: args.console,
         input: None,
         output: false,
-    }
+    };
+    serve(name, &config, service, stdio)
 }
 
 /// Binds, says where, serves, and says what that came to.

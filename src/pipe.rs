@@ -7,7 +7,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, IoSlice, Read, Write};
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
+use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::FileType;
@@ -44,28 +44,19 @@ impl Pipe {
         };
         let kind = FileType::from_raw_mode(rustix::fs::fstat(standard)?.st_mode);
         let shared = kind == FileType::Fifo || rustix::termios::isatty(standard);
-        let again = if shared { reopen(direction) } else { None };
-        let pipe = match again {
-            Some(file) => {
-                // From here on there is only this one.
-                match direction {
-                    Direction::Input => stdio::dup2_stdin(&file)?,
-                    Direction::Output => stdio::dup2_stdout(&file)?,
-                }
-                let blocks = false;
-                Self {
-                    file,
-                    direction,
-                    blocks,
-                }
-            }
-            None => Self {
-                file: File::from(standard.try_clone_to_owned()?),
+        if shared && let Some(file) = reopen(direction) {
+            replace(direction, &file)?; // from here on there is only this one
+            return Ok(Self {
+                file,
                 direction,
-                blocks: kind != FileType::RegularFile,
-            },
-        };
-        Ok(pipe)
+                blocks: false,
+            });
+        }
+        Ok(Self {
+            file: File::from(standard.try_clone_to_owned()?),
+            direction,
+            blocks: kind != FileType::RegularFile,
+        })
     }
 
     pub(crate) fn direction(&self) -> Direction {
@@ -95,6 +86,15 @@ impl Pipe {
         }
         Ok(())
     }
+}
+
+/// Puts something else in the place of a standard stream.
+fn replace(direction: Direction, by: &File) -> io::Result<()> {
+    match direction {
+        Direction::Input => stdio::dup2_stdin(by)?,
+        Direction::Output => stdio::dup2_stdout(by)?,
+    }
+    Ok(())
 }
 
 /// A second open file for a pipe or a terminal, which doesn't block.
@@ -195,9 +195,6 @@ impl AsRawFd for Pipe {
 impl Drop for Pipe {
     fn drop(&mut self) {
         let null = OpenOptions::new().read(true).write(true).open("/dev/null");
-        let _ = null.map(|null| match self.direction {
-            Direction::Input => stdio::dup2_stdin(null.as_fd()),
-            Direction::Output => stdio::dup2_stdout(null.as_fd()),
-        });
+        let _ = null.and_then(|null| replace(self.direction, &null));
     }
 }

@@ -111,9 +111,8 @@ impl<S: Service, N: Net> Tick<S, N> {
             match self.net.accept(listener) {
                 Ok((stream, address)) => {
                     let role = self.acceptor.roles[listener];
-                    let whom = address.clone();
-                    if let Err(e) = self.open(stream, address, role) {
-                        self.warn_now_and_then(|| format!("cannot serve {whom}: {}", cause(&e)));
+                    if let Err((address, e)) = self.open(stream, address, role) {
+                        self.warn_now_and_then(|| format!("cannot serve {address}: {}", cause(&e)));
                     }
                 }
                 Err(e) => match AcceptError::of(&e) {

@@ -40,9 +40,8 @@ pub(super) struct Console<T> {
     typed: Vec<u8>,
     /// The rest of a line that is too long is left out.
     skipping: bool,
-    /// Texts for everybody, which wait until nobody holds up the room, and their bytes.
+    /// Texts for everybody, which wait until nobody holds up the room.
     unsaid: VecDeque<Vec<u8>>,
-    unsaid_bytes: usize,
     /// Lines that clients, by their keys, haven't finished.
     heard: BTreeMap<usize, Part>,
     /// When one of these may have to be shown as it is.
@@ -75,7 +74,6 @@ impl<T: Stream> Console<T> {
             typed: Vec::new(),
             skipping: false,
             unsaid: VecDeque::new(),
-            unsaid_bytes: 0,
             heard: BTreeMap::new(),
             due: None,
             lost: 0,
@@ -95,7 +93,8 @@ impl<T: Stream> Console<T> {
 
     /// Whether there may be something to read, and room for it.
     pub(super) fn wants_turn(&self) -> bool {
-        self.input.ready.readable && !self.ended && self.unsaid_bytes <= LONGEST
+        let unsaid: usize = self.unsaid.iter().map(|text| text.len() + 1).sum();
+        self.input.ready.readable && !self.ended && unsaid <= LONGEST
     }
 
     /// When lines without an end are to be shown.
@@ -177,13 +176,12 @@ impl<T: Stream> Console<T> {
 
     /// Writes what is to be shown, as far as it is taken.
     fn flush(&mut self) {
-        while self.output.ready.writable && !self.output.outbox.is_empty() {
-            self.output.send_waiting();
-            if self.output.outbox.is_empty() && self.lost > 0 {
-                let lost = plural(self.lost, "line");
-                self.lost = 0;
-                self.show(&format!("({lost} could not be shown)"));
-            }
+        self.output.flush();
+        if self.output.outbox.is_empty() && self.lost > 0 {
+            let lost = plural(self.lost, "line");
+            self.lost = 0;
+            self.show(&format!("({lost} could not be shown)"));
+            self.output.flush();
         }
     }
 
@@ -228,7 +226,6 @@ impl<T: Stream> Console<T> {
 
     /// A text for everybody has to wait.
     pub(super) fn defer(&mut self, text: Vec<u8>) {
-        self.unsaid_bytes += text.len() + 1;
         self.unsaid.push_back(text);
     }
 
@@ -247,7 +244,6 @@ impl<S: Service, N: Net> Tick<S, N> {
         while self.holding.is_empty()
             && let Some(text) = console.unsaid.pop_front()
         {
-            console.unsaid_bytes -= text.len() + 1;
             if let Some(answer) = self.say(&text) {
                 console.show(&answer);
             }

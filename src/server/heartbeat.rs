@@ -49,8 +49,7 @@ impl<S: Service, N: Net> Tick<S, N> {
         if now < next {
             return;
         }
-        let keys: Vec<usize> = self.clients.iter().map(|(key, _)| key).collect();
-        for key in keys {
+        for key in self.keys() {
             self.beat_for(key);
         }
         if let Some(heart) = &mut self.heart {

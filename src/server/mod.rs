@@ -135,7 +135,8 @@ impl<S: Service> Server<S> {
         let limits = &mut self.tick.limits;
         limits.max_clients = limits.max_clients.saturating_add(1);
         let stream = Socket::Pipe(Pipe::open(direction)?);
-        let key = self.tick.open(stream, address, role)?;
+        let opened = self.tick.open(stream, address, role);
+        let key = opened.map_err(|(_, e)| e)?;
         // Of files the kernel doesn't tell that they can be read.
         self.tick.expect_input(key);
         Ok(key)

@@ -111,9 +111,8 @@ impl<S: Service, N: Net> Tick<S, N> {
             return None;
         }
         let message = self.service.message(text);
-        let keys: Vec<usize> = self.clients.iter().map(|(key, _)| key).collect();
-        let sent = |key: &usize| self.tell_client(*key, &message);
-        let deaf = keys.iter().map(sent).filter(|sent| !sent).count();
+        let keys = self.keys().into_iter();
+        let deaf = keys.filter(|key| !self.tell_client(*key, &message)).count();
         (deaf > 0).then(|| format!("not said to {}, not reading", plural(deaf as u64, "client")))
     }
 

@@ -27,23 +27,28 @@ impl<S: Service, N: Net> Tick<S, N> {
         self.asked = true;
         self.begin_stop();
         // It may have begun without a limit, or long ago: who asks may expect the whole grace.
-        self.grace = self.net.now().checked_add(self.limits.grace);
+        self.start_grace();
     }
 
     /// The work is done: the stop begins without anybody asking for it. Where nothing may be lost
     /// it takes as long as it takes.
     pub(super) fn stop_by_itself(&mut self) {
-        if matches!(self.stop, Stop::No) {
-            self.begin_stop();
-            if self.limits.patience.is_none() {
-                self.grace = None;
-            }
+        if self.is_stopping() {
+            return;
         }
+        self.begin_stop();
+        if self.limits.patience.is_some() {
+            self.start_grace();
+        }
+    }
+
+    fn start_grace(&mut self) {
+        self.grace = self.net.now().checked_add(self.limits.grace);
     }
 
     /// No more clients, and a last turn for each, so that what had arrived is answered.
     fn begin_stop(&mut self) {
-        if !matches!(self.stop, Stop::No) {
+        if self.is_stopping() {
             return;
         }
         info!("stopping");
@@ -56,7 +61,6 @@ impl<S: Service, N: Net> Tick<S, N> {
                 self.turns.push_back(key);
             }
         }
-        self.grace = self.net.now().checked_add(self.limits.grace);
         self.stop = Stop::LastTurns(self.turns.len());
         if self.turns.is_empty() {
             self.drain_all();
@@ -80,8 +84,7 @@ impl<S: Service, N: Net> Tick<S, N> {
         for holding in self.holding.drain(..) {
             self.clients[holding.key].holding = false;
         }
-        let keys: Vec<usize> = self.clients.iter().map(|(key, _)| key).collect();
-        for key in keys {
+        for key in self.keys() {
             let connection = &mut self.clients[key].connection;
             connection.drain(&mut self.service, CloseReason::Shutdown);
             self.after(key);
@@ -116,7 +119,7 @@ impl<S: Service, N: Net> Tick<S, N> {
 
     /// Whether the server was stopped and has nobody left.
     pub(super) fn is_done(&self) -> bool {
-        !matches!(self.stop, Stop::No) && self.clients.is_empty()
+        self.is_stopping() && self.clients.is_empty()
     }
 
     /// Whether nothing is remembered of any client.

@@ -244,16 +244,19 @@ impl<S: Service, N: Net> Tick<S, N> {
         self.service.published() != self.offered
     }
 
-    /// Takes in a new client; its key is known to the kernel from here on.
+    /// Takes in a new client; its key is known to the kernel from here on. Its address comes back
+    /// if the kernel doesn't take it.
     pub(super) fn open(
         &mut self,
         mut stream: N::Stream,
         address: Address,
         role: Role,
-    ) -> io::Result<usize> {
+    ) -> Result<usize, (Address, io::Error)> {
         let entry = self.clients.vacant_entry();
         let key = entry.key();
-        self.net.register(&mut stream, key)?;
+        if let Err(e) = self.net.register(&mut stream, key) {
+            return Err((address, e));
+        }
         self.stats.clients += 1;
         let id = self.stats.clients;
         debug!("client {id} ({address}) connected");
@@ -278,6 +281,11 @@ impl<S: Service, N: Net> Tick<S, N> {
         });
         self.after(key);
         Ok(key)
+    }
+
+    /// The keys of all clients, for what may change more than the client itself.
+    pub(super) fn keys(&self) -> Vec<usize> {
+        self.clients.iter().map(|(key, _)| key).collect()
     }
 
     /// Makes a client's next turn read, whether or not the kernel tells of input.

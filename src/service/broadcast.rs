@@ -79,6 +79,13 @@ struct Own {
     sender: u64,
 }
 
+/// Where the log ended at some time, and how many messages there had been.
+#[derive(Clone, Copy, Debug)]
+struct Mark {
+    end: u64,
+    messages: u64,
+}
+
 impl Broadcast {
     /// A room.
     ///
@@ -112,7 +119,7 @@ impl Broadcast {
     /// Publishes the session's partial message and `bytes` after it, which end with a whole
     /// message.
     fn publish(&mut self, session: &mut Session, mut bytes: &[u8]) {
-        let (start, before) = (self.log.end(), self.log.messages());
+        let mark = self.mark();
         let kept = std::mem::take(&mut session.partial);
         let mut kept = &kept[..];
         let framing = session.framing(&self.room);
@@ -130,7 +137,8 @@ impl Broadcast {
             self.append(session.id, None, payload);
             (kept, bytes) = (&[], rest);
         }
-        self.account(session, start, before);
+        let except = (!self.room.include_sender).then_some(session);
+        self.promise(mark, except);
     }
 
     /// Appends one message with its frame and its tag.
@@ -157,25 +165,27 @@ impl Broadcast {
 
     /// Publishes a text of one line about a client, for all the others.
     fn announce(&mut self, text: &str, about: Option<&mut Session>) {
-        let start = self.log.end();
+        let mark = self.mark();
         let message = self.message(text.as_bytes());
         self.log.append(&message, Ends::Last);
-        let about = about.filter(|session| session.hears());
-        self.promised += self.listeners - u64::from(about.is_some());
-        if let Some(session) = about {
-            self.pass(session, start);
+        self.promise(mark, about);
+    }
+
+    /// The state of the log, for [`Broadcast::promise`].
+    fn mark(&self) -> Mark {
+        Mark {
+            end: self.log.end(),
+            messages: self.log.messages(),
         }
     }
 
-    /// Promises what was published from `start` on, and after `before` messages, to everybody
-    /// but the session that it comes from.
-    fn account(&mut self, session: &mut Session, start: u64, before: u64) {
-        let published = self.log.messages() - before;
-        let hears = session.hears();
-        let to = self.listeners - u64::from(hears && !self.room.include_sender);
-        self.promised += published * to;
-        if hears && !self.room.include_sender {
-            self.pass(session, start);
+    /// Promises what was published since then to everybody `except` one.
+    fn promise(&mut self, since: Mark, except: Option<&mut Session>) {
+        let except = except.filter(|session| session.hears());
+        let published = self.log.messages() - since.messages;
+        self.promised += published * (self.listeners - u64::from(except.is_some()));
+        if let Some(session) = except {
+            self.pass(session, since.end);
         }
     }
 
@@ -199,6 +209,9 @@ impl Broadcast {
 
     /// Drops what is known of messages that are no more.
     fn forget_own(&mut self) {
+        if self.own.is_empty() {
+            return; // as nearly always
+        }
         let start = self.log.start();
         let gone = self.own.partition_point(|own| own.end <= start);
         self.own.drain(..gone);
@@ -268,8 +281,7 @@ impl Broadcast {
         self.log.forward(&mut session.cursor, to);
         if session.cursor == session.until {
             self.let_go(session);
-        }
-        if !self.own.is_empty() {
+        } else {
             self.forget_own();
         }
     }
@@ -491,9 +503,10 @@ impl Service for Broadcast {
 
     fn say(&mut self, text: &[u8]) -> bool {
         let (id, name) = OPERATOR;
+        let mark = self.mark();
         let line = self.room.framing.line(text);
         self.append(id, Some(name), [&line, &[]]);
-        self.promised += self.listeners;
+        self.promise(mark, None);
         true
     }
 

@@ -88,8 +88,11 @@ impl Room {
         }
     }
 
-    /// How the limits relate.
-    pub(super) fn check(&self) -> Result<(), RoomError> {
+    /// Whether there can be a [`Broadcast`](super::Broadcast) with these settings.
+    ///
+    /// # Errors
+    /// When a limit is out of range, or doesn't go with another one.
+    pub fn check(&self) -> Result<(), RoomError> {
         if self.max_message == 0 || self.max_message > MOST_MESSAGE {
             return Err(RoomError::MaxMessage);
         }
