@@ -151,7 +151,7 @@ fn lines_that_come_without_a_pause_are_shown_whole() {
     let shown = fs::read_to_string(folder.path("shown")).unwrap();
     for line in shown.lines() {
         let line = line.strip_prefix(&who).unwrap();
-        Flood::number(format!("{line}\n").as_bytes());
+        flood.numbers_in(format!("{line}\n").as_bytes());
     }
 }
 
@@ -428,15 +428,21 @@ fn a_last_line_without_newline_is_obeyed() {
 fn a_console_that_is_gone_leaves_the_server_running() {
     for Operator { program, feed, tap } in Operator::of_each_kind(&console("echo", &[])) {
         drop((feed, tap));
-        for _ in 0..3 {
-            let client = program.admit(Client::connect);
-            client.say("hello\n");
-            client.hears("hello\n");
-        }
-        #[cfg(target_os = "linux")]
-        program.assert_idle();
-        assert_eq!(program.terminate().code, Some(0));
+        assert_echoes_and_sleeps(program);
     }
+}
+
+/// Asserts that an echo serves its clients and costs nothing between them, and ends it.
+#[track_caller]
+fn assert_echoes_and_sleeps(program: Program) {
+    for _ in 0..3 {
+        let client = program.admit(Client::connect);
+        client.say("hello\n");
+        client.hears("hello\n");
+    }
+    #[cfg(target_os = "linux")]
+    program.assert_idle();
+    assert_eq!(program.terminate().code, Some(0));
 }
 
 #[test]
@@ -456,12 +462,7 @@ fn a_file_of_commands_is_obeyed_and_the_answers_go_to_a_file() {
 #[test]
 fn a_console_on_dev_null_costs_nothing() {
     let program = Program::start_on(&console("echo", &[]), Stdio::null(), Stdio::null());
-    let client = program.admit(Client::connect);
-    client.say("hello\n");
-    client.hears("hello\n");
-    #[cfg(target_os = "linux")]
-    program.assert_idle();
-    assert_eq!(program.terminate().code, Some(0));
+    assert_echoes_and_sleeps(program);
 }
 
 #[test]

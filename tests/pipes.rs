@@ -498,7 +498,7 @@ fn a_reader_of_stdout_that_stops_may_skip_and_goes_on_with_whole_messages() {
         if line == "end\n" {
             break;
         }
-        numbers.push(Flood::number(line.as_bytes()));
+        numbers.extend(flood.numbers_in(line.as_bytes()));
     }
     assert!(numbers.is_sorted_by(|a, b| a < b), "{numbers:?}");
     let missed = flood.lines() - numbers.len() as u64;

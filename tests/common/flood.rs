@@ -123,14 +123,6 @@ impl Flood {
         (self.blocks.len() * BLOCK) as u64
     }
 
-    /// The number of a line, which is whole.
-    #[track_caller]
-    pub(crate) fn number(line: &[u8]) -> u64 {
-        assert_eq!((line.len(), line.last()), (LINE, Some(&b'\n')));
-        let digits = std::str::from_utf8(&line[..12]).expect("it is text");
-        digits.parse().expect("it begins with its number")
-    }
-
     /// Waits until nothing more is taken; returns whether all was sent by then.
     pub(crate) fn wait_until_stuck(&self) -> bool {
         let sent = settled("the flood being stuck", || self.sent.load(Ordering::SeqCst));

@@ -74,13 +74,7 @@ fn broadcast_survives_every_order_of_events() {
 #[test]
 fn every_ready_client_has_one_turn_a_tick() {
     let mut rng = Rng::with_seed(1);
-    let odds = Odds {
-        whole_state: true,
-        descriptors: 9,
-        buffer: 5000,
-        ..Odds::default()
-    };
-    let mut world = World::new(rng.fork(), odds, Vec::new());
+    let mut world = World::new(rng.fork(), calm(5000), Vec::new());
     let ids: Vec<usize> = (0..4).map(|_| world.connect().unwrap()).collect();
     let world = Rc::new(RefCell::new(world));
     let limits = Limits {
@@ -118,13 +112,7 @@ fn every_ready_client_has_one_turn_a_tick() {
 #[test]
 fn who_was_made_to_skip_is_not_waited_for_again() {
     let mut rng = Rng::with_seed(1);
-    let odds = Odds {
-        whole_state: true,
-        descriptors: 9,
-        buffer: 100,
-        ..Odds::default()
-    };
-    let mut world = World::new(rng.fork(), odds, Vec::new());
+    let mut world = World::new(rng.fork(), calm(100), Vec::new());
     let publisher = world.connect().unwrap();
     let reader = world.connect().unwrap();
     let world = Rc::new(RefCell::new(world));
@@ -569,6 +557,16 @@ fn limits(rng: &mut Rng) -> Limits {
             SlowConsumer::Skip
         },
         grace: Duration::from_millis(*rng.choice(&[0, 300, 5000]).unwrap()),
+    }
+}
+
+/// A kernel with which nothing goes wrong, with buffers of at most so many bytes.
+fn calm(buffer: usize) -> Odds {
+    Odds {
+        whole_state: true,
+        descriptors: 9,
+        buffer,
+        ..Odds::default()
     }
 }
 
