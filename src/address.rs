@@ -9,8 +9,11 @@ use std::sync::Arc;
 
 /// Where to listen, as a person writes it; a host name is not resolved yet.
 ///
-/// Forms: `HOST:PORT`, `[IPv6]:PORT`, `PORT` (on 127.0.0.1), each with or without `tcp://` in
-/// front, and `unix:PATH`. Port 0 lets the kernel choose. [`fmt::Display`] gives back a text that parses to the same value.
+/// Forms: `HOST:PORT`, `[IPv6]:PORT` (with a scope as in `[fe80::1%eth0]:PORT`), `PORT` (on
+/// 127.0.0.1) and `*:PORT` (every address of both families), each with or without `tcp://` in front,
+/// or with `udp://` for datagrams; `unix:PATH` for streams and `unixgram:PATH` for datagrams. On Linux a
+/// path that begins with `@` is a name without a file (unix(7), abstract). Port 0 lets the kernel
+/// choose. [`fmt::Display`] gives back a text that parses to the same value.
 ///
 /// ```
 /// use resound::ListenAddress;
@@ -23,14 +26,26 @@ use std::sync::Arc;
 pub enum ListenAddress {
     /// A TCP port of a host; a name may stand for several addresses.
     Tcp {
-        /// An address or a name, without brackets.
+        /// An address or a name, without brackets, or `*`.
+        host: String,
+        /// 0 to 65535.
+        port: u16,
+    },
+    /// A UDP port of a host, in the same terms.
+    Udp {
+        /// An address or a name, without brackets, or `*`.
         host: String,
         /// 0 to 65535.
         port: u16,
     },
     /// The path of a Unix stream socket (unix(7)).
     Unix(PathBuf),
+    /// The path of a Unix datagram socket.
+    UnixDatagram(PathBuf),
 }
+
+/// The host that stands for every address of both families.
+const ANY: &str = "*";
 
 /// An address to listen on, and what the clients that come there may do.
 ///
@@ -68,18 +83,38 @@ pub enum Role {
 pub struct AddressError(String);
 
 impl ListenAddress {
-    /// All addresses that this one stands for.
+    /// Whether it stands for every address of both families (`*:PORT`).
+    #[must_use]
+    pub fn is_dual_stack(&self) -> bool {
+        matches!(self, Self::Tcp { host, .. } | Self::Udp { host, .. } if host == ANY)
+    }
+
+    /// Whether datagrams go there, and no connections.
+    #[must_use]
+    pub fn is_datagram(&self) -> bool {
+        matches!(self, Self::Udp { .. } | Self::UnixDatagram(_))
+    }
+
+    /// All addresses that this one stands for; [`ListenAddress::is_dual_stack`] is `[::]`.
     ///
     /// # Errors
     /// Those of the resolver, when a host name means nothing to it.
     pub fn resolve(&self) -> io::Result<Vec<Address>> {
-        let (host, port) = match self {
+        type Kind = fn(SocketAddr) -> Address;
+        let (host, port, kind): (_, _, Kind) = match self {
             Self::Unix(path) => return Ok(vec![Address::Unix(path.as_path().into())]),
-            Self::Tcp { host, port } => (host.as_str(), *port),
+            Self::UnixDatagram(path) => {
+                return Ok(vec![Address::UnixDatagram(path.as_path().into())]);
+            }
+            Self::Tcp { host, port } => (host.as_str(), *port, Address::Tcp),
+            Self::Udp { host, port } => (host.as_str(), *port, Address::Udp),
         };
+        if host == ANY {
+            return Ok(vec![kind((Ipv6Addr::UNSPECIFIED, port).into())]);
+        }
         let mut all: Vec<Address> = Vec::new();
         for address in (host, port).to_socket_addrs()? {
-            let address = Address::Tcp(address);
+            let address = kind(address);
             if !all.contains(&address) {
                 all.push(address);
             }
@@ -109,7 +144,7 @@ impl FromStr for Listen {
             Some((address, "role=publish")) => (address, Role::Publish),
             Some((address, "role=subscribe")) => (address, Role::Subscribe),
             // A path may have a question mark of its own.
-            Some((path, rest)) if path.starts_with("unix:") && !rest.starts_with("role=") => {
+            Some((path, rest)) if path.starts_with("unix") && !rest.starts_with("role=") => {
                 (text, Role::Both)
             }
             Some(_) => {
@@ -140,52 +175,60 @@ impl FromStr for ListenAddress {
 
     fn from_str(text: &str) -> Result<Self, AddressError> {
         if let Some(path) = text.strip_prefix("unix:") {
-            return unix(path);
+            return unix(path).map(Self::Unix);
+        }
+        if let Some(path) = text.strip_prefix("unixgram:") {
+            return unix(path).map(Self::UnixDatagram);
+        }
+        if let Some(text) = text.strip_prefix("udp://") {
+            return host_and_port(text).map(|(host, port)| Self::Udp { host, port });
         }
         let text = text.strip_prefix("tcp://").unwrap_or(text);
-        if !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit()) {
-            return tcp(&Ipv4Addr::LOCALHOST.to_string(), text);
-        }
-        if let Some(rest) = text.strip_prefix('[') {
-            let (host, port) = rest
-                .split_once("]:")
-                .ok_or_else(|| error("expected [IPv6]:PORT"))?;
-            let plain = host
-                .split_once('%')
-                .map_or(host, |(address, _scope)| address);
-            if plain.parse::<Ipv6Addr>().is_err() {
-                return Err(error(format!("'{host}' is not an IPv6 address")));
-            }
-            return tcp(host, port);
-        }
-        match text.rsplit_once(':') {
-            Some(_) if text.contains("://") => {
-                Err(error("only tcp:// may be in front of HOST:PORT"))
-            }
-            None => Err(error("expected HOST:PORT, [IPv6]:PORT, PORT or unix:PATH")),
-            Some((host, _)) if host.contains(':') => {
-                Err(error("an IPv6 address goes in brackets, as in [::1]:7000"))
-            }
-            Some((host, port)) => tcp(host, port),
-        }
+        host_and_port(text).map(|(host, port)| Self::Tcp { host, port })
     }
 }
 
-fn unix(path: &str) -> Result<ListenAddress, AddressError> {
+fn host_and_port(text: &str) -> Result<(String, u16), AddressError> {
+    if !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit()) {
+        return checked(&Ipv4Addr::LOCALHOST.to_string(), text);
+    }
+    if let Some(rest) = text.strip_prefix('[') {
+        let (host, port) = rest
+            .split_once("]:")
+            .ok_or_else(|| error("expected [IPv6]:PORT"))?;
+        let plain = host
+            .split_once('%')
+            .map_or(host, |(address, _scope)| address);
+        if plain.parse::<Ipv6Addr>().is_err() {
+            return Err(error(format!("'{host}' is not an IPv6 address")));
+        }
+        return checked(host, port);
+    }
+    match text.rsplit_once(':') {
+        Some(_) if text.contains("://") => {
+            Err(error("only tcp:// or udp:// may be in front of HOST:PORT"))
+        }
+        None => Err(error("expected HOST:PORT, [IPv6]:PORT, PORT or unix:PATH")),
+        Some((host, _)) if host.contains(':') => {
+            Err(error("an IPv6 address goes in brackets, as in [::1]:7000"))
+        }
+        Some((host, port)) => checked(host, port),
+    }
+}
+
+fn unix(path: &str) -> Result<PathBuf, AddressError> {
     if path.is_empty() {
-        return Err(error("expected a path after 'unix:'"));
+        return Err(error("expected a path after the colon"));
     }
     if path.contains('\0') {
         return Err(error("a path has no NUL byte"));
     }
-    Ok(ListenAddress::Unix(PathBuf::from(path)))
+    Ok(PathBuf::from(path))
 }
 
-fn tcp(host: &str, port: &str) -> Result<ListenAddress, AddressError> {
+fn checked(host: &str, port: &str) -> Result<(String, u16), AddressError> {
     if host.is_empty() {
-        return Err(error(
-            "the host is missing; 0.0.0.0 or [::] stands for every address",
-        ));
+        return Err(error("the host is missing; * stands for every address"));
     }
     if host.contains(|c: char| c.is_whitespace() || c.is_control() || "/[]".contains(c)) {
         return Err(error(format!("'{}' is not a host", host.escape_debug())));
@@ -196,8 +239,7 @@ fn tcp(host: &str, port: &str) -> Result<ListenAddress, AddressError> {
     let port = port
         .parse()
         .map_err(|_| error(format!("port {port} is out of range (0 to 65535)")))?;
-    let host = host.to_owned();
-    Ok(ListenAddress::Tcp { host, port })
+    Ok((host.to_owned(), port))
 }
 
 fn error(text: impl Into<String>) -> AddressError {
@@ -206,10 +248,19 @@ fn error(text: impl Into<String>) -> AddressError {
 
 impl fmt::Display for ListenAddress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Tcp { host, port } if host.contains(':') => write!(f, "[{host}]:{port}"),
-            Self::Tcp { host, port } => write!(f, "{host}:{port}"),
-            Self::Unix(path) => write!(f, "unix:{}", path.display()),
+        let (host, port) = match self {
+            Self::Unix(path) => return write!(f, "unix:{}", path.display()),
+            Self::UnixDatagram(path) => return write!(f, "unixgram:{}", path.display()),
+            Self::Udp { host, port } => {
+                f.write_str("udp://")?;
+                (host, port)
+            }
+            Self::Tcp { host, port } => (host, port),
+        };
+        if host.contains(':') {
+            write!(f, "[{host}]:{port}")
+        } else {
+            write!(f, "{host}:{port}")
         }
     }
 }
@@ -227,10 +278,14 @@ impl std::error::Error for AddressError {}
 /// Clients of a Unix socket have no name of their own: their address is their listener's path.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Address {
-    /// An IP address and a port.
+    /// An IP address and a TCP port.
     Tcp(SocketAddr),
-    /// The path of a Unix socket.
+    /// An IP address and a UDP port.
+    Udp(SocketAddr),
+    /// The path of a Unix stream socket, or a name that begins with `@`.
     Unix(Arc<Path>),
+    /// The path of a Unix datagram socket; empty for one without a name.
+    UnixDatagram(Arc<Path>),
     /// The server's own standard input.
     Stdin,
     /// The server's own standard output.
@@ -242,8 +297,30 @@ impl Address {
     #[must_use]
     pub fn socket_addr(&self) -> Option<SocketAddr> {
         match self {
-            Self::Tcp(address) => Some(*address),
-            Self::Unix(_) | Self::Stdin | Self::Stdout => None,
+            Self::Tcp(address) | Self::Udp(address) => Some(*address),
+            Self::Unix(_) | Self::UnixDatagram(_) | Self::Stdin | Self::Stdout => None,
+        }
+    }
+
+    /// Whether datagrams go there, and no connections.
+    #[must_use]
+    pub fn is_datagram(&self) -> bool {
+        matches!(self, Self::Udp(_) | Self::UnixDatagram(_))
+    }
+
+    /// Whether it stands for every address of the machine: 0.0.0.0 or `[::]`.
+    #[must_use]
+    pub fn is_unspecified(&self) -> bool {
+        self.socket_addr().is_some_and(|a| a.ip().is_unspecified())
+    }
+
+    /// The same with another IP address, if it has one.
+    #[must_use]
+    pub(crate) fn with_ip(&self, ip: IpAddr) -> Self {
+        match self {
+            Self::Tcp(address) => Self::Tcp(SocketAddr::new(ip, address.port())),
+            Self::Udp(address) => Self::Udp(SocketAddr::new(ip, address.port())),
+            other => other.clone(),
         }
     }
 
@@ -253,18 +330,31 @@ impl Address {
         matches!(self, Self::Stdin | Self::Stdout)
     }
 
+    /// Who it is, for people: without what a peer of datagrams has in front.
+    pub(crate) fn name(&self) -> Name<'_> {
+        Name(self)
+    }
+
     /// The same, with an address that can be connected to in place of 0.0.0.0 and `[::]`.
     #[must_use]
     pub fn reachable(&self) -> Self {
-        match self {
-            Self::Tcp(address) if address.ip().is_unspecified() => {
-                let ip = match address.ip() {
-                    IpAddr::V4(_) => IpAddr::V4(Ipv4Addr::LOCALHOST),
-                    IpAddr::V6(_) => IpAddr::V6(Ipv6Addr::LOCALHOST),
-                };
-                Self::Tcp(SocketAddr::new(ip, address.port()))
-            }
-            other => other.clone(),
+        match self.socket_addr().map(|address| address.ip()) {
+            Some(IpAddr::V4(ip)) if ip.is_unspecified() => self.with_ip(Ipv4Addr::LOCALHOST.into()),
+            Some(IpAddr::V6(ip)) if ip.is_unspecified() => self.with_ip(Ipv6Addr::LOCALHOST.into()),
+            _ => self.clone(),
+        }
+    }
+}
+
+/// An address as it is shown to people.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Name<'a>(&'a Address);
+
+impl fmt::Display for Name<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            Address::Udp(address) => address.fmt(f),
+            other => other.fmt(f),
         }
     }
 }
@@ -273,7 +363,9 @@ impl fmt::Display for Address {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Tcp(address) => address.fmt(f),
+            Self::Udp(address) => write!(f, "udp://{address}"),
             Self::Unix(path) => write!(f, "unix:{}", path.display()),
+            Self::UnixDatagram(path) => write!(f, "unixgram:{}", path.display()),
             Self::Stdin => f.write_str("stdin"),
             Self::Stdout => f.write_str("stdout"),
         }
@@ -299,11 +391,18 @@ mod tests {
             "[fe80::1%eth0]:1",
             "unix:/run/x.sock",
             "unix:x",
+            "unix:@name",
+            "unixgram:/run/x.sock",
+            "udp://127.0.0.1:7007",
+            "udp://[::1]:7007",
+            "*:9000",
+            "udp://*:9000",
         ] {
             assert_eq!(parse(text).as_deref(), Ok(text));
         }
         assert_eq!(parse("9999").as_deref(), Ok("127.0.0.1:9999"));
         assert_eq!(parse("tcp://[::1]:5").as_deref(), Ok("[::1]:5"));
+        assert_eq!(parse("udp://53").as_deref(), Ok("udp://127.0.0.1:53"));
     }
 
     #[test]
@@ -344,7 +443,10 @@ mod tests {
             ("[::1]", "expected [IPv6]:PORT"),
             ("[::g]:1", "'::g' is not an IPv6 address"),
             ("unix:", "expected a path"),
-            ("http://a:1", "only tcp://"),
+            ("http://a:1", "only tcp:// or udp://"),
+            ("udp://", "expected HOST:PORT"),
+            ("udp://tcp://a:1", "only tcp:// or udp://"),
+            ("unixgram:", "expected a path"),
             ("1?role=publish", "expected HOST:PORT"),
             ("a b:1", "'a b' is not a host"),
         ] {
@@ -363,14 +465,14 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_listens_survives_a_round_trip(text in "(tcp://|unix:)?[a-z0-9:.?=]{0,20}(\\?role=(publish|subscribe|x)?)?") {
+        fn what_listens_survives_a_round_trip(text in "(tcp://|udp://|unix:|unixgram:)?[a-z0-9:.?=]{0,20}(\\?role=(publish|subscribe|x)?)?") {
             if let Ok(listen) = text.parse::<Listen>() {
                 prop_assert_eq!(listen.to_string().parse(), Ok(listen));
             }
         }
 
         #[test]
-        fn no_text_panics_and_what_parses_survives_a_round_trip(text in "\\PC{0,40}|[0-9a-f:.\\[\\]%]{0,30}") {
+        fn no_text_panics_and_what_parses_survives_a_round_trip(text in "(udp://|tcp://)?(\\PC{0,40}|[0-9a-f:.*@\\[\\]%]{0,30})") {
             if let Ok(address) = text.parse::<ListenAddress>() {
                 prop_assert_eq!(address.to_string().parse(), Ok(address));
             }

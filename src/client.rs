@@ -97,7 +97,7 @@ fn dial_one(address: &Address) -> io::Result<Socket> {
             stream.set_nonblocking(true)?;
             Ok(Socket::Unix(mio::net::UnixStream::from_std(stream)))
         }
-        Address::Stdin | Address::Stdout => Err(io::ErrorKind::Unsupported.into()),
+        _ => Err(io::ErrorKind::Unsupported.into()),
     }
 }
 
@@ -146,7 +146,7 @@ impl Talk {
         if typing && shown {
             info!("connected to {address}; quit or Ctrl-D leaves");
         }
-        let mut net = Poller::new(Vec::new())?;
+        let mut net = Poller::new(Vec::new(), Vec::new())?;
         let mut link = |mut stream: Socket, key| {
             net.register(&mut stream, key)?;
             let mut link = Link::new(stream);

@@ -11,6 +11,10 @@ pub enum CloseReason {
     PeerClosed,
     /// The peer reset the connection or vanished while it was written to.
     Reset,
+    /// It sent nothing and was sent nothing for longer than the idle timeout.
+    Idle,
+    /// It took nothing of what it was owed for longer than the write timeout.
+    Stalled,
     /// It stayed too far behind the shared output for longer than the patience.
     SlowConsumer,
     /// It sent a message longer than the limit.
@@ -27,12 +31,14 @@ pub enum CloseReason {
 
 impl CloseReason {
     /// How many there are, whatever they carry.
-    const COUNT: usize = 8;
+    const COUNT: usize = 10;
 
     /// One of each, in the order of [`CloseReason::index`].
     const ALL: [Self; Self::COUNT] = [
         Self::PeerClosed,
         Self::Reset,
+        Self::Idle,
+        Self::Stalled,
         Self::SlowConsumer,
         Self::MessageTooLong,
         Self::Done,
@@ -56,6 +62,8 @@ impl CloseReason {
         match self {
             Self::PeerClosed => "peer-closed",
             Self::Reset => "reset",
+            Self::Idle => "idle",
+            Self::Stalled => "stalled",
             Self::SlowConsumer => "slow-consumer",
             Self::MessageTooLong => "message-too-long",
             Self::Done => "done",
@@ -69,12 +77,14 @@ impl CloseReason {
         match self {
             Self::PeerClosed => 0,
             Self::Reset => 1,
-            Self::SlowConsumer => 2,
-            Self::MessageTooLong => 3,
-            Self::Done => 4,
-            Self::Kicked => 5,
-            Self::Shutdown => 6,
-            Self::Error(_) => 7,
+            Self::Idle => 2,
+            Self::Stalled => 3,
+            Self::SlowConsumer => 4,
+            Self::MessageTooLong => 5,
+            Self::Done => 6,
+            Self::Kicked => 7,
+            Self::Shutdown => 8,
+            Self::Error(_) => 9,
         }
     }
 }
@@ -99,6 +109,13 @@ pub(crate) fn plural(count: u64, thing: &str) -> String {
 pub struct Stats {
     /// Clients accepted.
     pub clients: u64,
+    /// Datagrams received.
+    pub datagrams: u64,
+    /// Datagrams sent in answer.
+    pub answers: u64,
+    /// Datagrams that were not answered though there was an answer: to keep services from answering
+    /// each other, because there were too many, or because the kernel refused.
+    pub unanswered: u64,
     /// Bytes read from clients, discarded ones too.
     pub bytes_in: u64,
     /// Bytes the kernel took for clients.
@@ -152,6 +169,13 @@ impl fmt::Display for Stats {
         let clients = plural(self.clients, "client");
         let (input, output) = (self.bytes_in, self.bytes_out);
         write!(f, "{clients}, {input} bytes in, {output} bytes out")?;
+        if self.datagrams > 0 {
+            let datagrams = plural(self.datagrams, "datagram");
+            write!(f, ", {datagrams}, {} answered", self.answers)?;
+        }
+        if self.unanswered > 0 {
+            write!(f, ", {} refused", self.unanswered)?;
+        }
         if self.messages > 0 {
             let messages = plural(self.messages, "message");
             write!(f, ", {messages} in, {} out", self.deliveries)?;
@@ -178,7 +202,7 @@ mod tests {
             stats.count(reason, 1, 2);
             assert_eq!(stats.closes(reason), 1);
         }
-        assert_eq!((stats.bytes_in, stats.bytes_out), (8, 16));
+        assert_eq!((stats.bytes_in, stats.bytes_out), (10, 20));
     }
 
     #[test]

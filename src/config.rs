@@ -3,14 +3,16 @@
 use std::time::Duration;
 
 use crate::address::{Listen, ListenAddress};
+use crate::options::SocketOptions;
+use crate::template::Template;
 
 /// The settings of a server; [`Default`] gives those of the command line.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
     /// Where to listen; a server needs at least one address.
     pub listen: Vec<Listen>,
-    /// Connections that may wait in each listener's backlog to be accepted (listen(2)).
-    pub backlog: i32,
+    /// What the listeners' sockets are like, and those of the clients.
+    pub sockets: SocketOptions,
     /// Clients served at a time, unlimited if none; others wait in the backlog.
     pub max_clients: Option<usize>,
     /// A client with more than this many bytes unsent is not read until it takes some.
@@ -22,6 +24,19 @@ pub struct Config {
     pub slow_consumer: SlowConsumer,
     /// What clients are sent to whom nothing else was sent for long; nothing if none.
     pub heartbeat: Option<Heartbeat>,
+    /// What each client is sent first; nothing if none. It isn't sent to those who only publish,
+    /// nor as a datagram.
+    pub greeting: Option<Template>,
+    /// The server stops by itself when its first client has gone, or its first datagram was dealt
+    /// with.
+    pub once: bool,
+    /// A client that sent nothing and was sent nothing for so long is closed; never if none.
+    pub idle_timeout: Option<Duration>,
+    /// A client that took nothing of what it is owed for so long is closed; never if none.
+    pub write_timeout: Option<Duration>,
+    /// How many datagrams a second are answered to one IP address (IPv6: one /64), on average
+    /// and in a burst; any number if none.
+    pub udp_rate: Option<u32>,
     /// How long a stopping server goes on delivering what is pending.
     pub grace: Duration,
 }
@@ -56,12 +71,17 @@ impl Default for Config {
                 }
                 .into(),
             ],
-            backlog: 1024,
+            sockets: SocketOptions::default(),
             max_clients: None,
             high_water: 256 * 1024,
             patience: Some(Duration::from_secs(1)),
             slow_consumer: SlowConsumer::Close,
             heartbeat: None,
+            greeting: None,
+            once: false,
+            idle_timeout: None,
+            write_timeout: None,
+            udp_rate: Some(10_000),
             grace: Duration::from_secs(5),
         }
     }

@@ -10,6 +10,9 @@ use crate::net::{Readiness, Stream};
 use crate::service::{Peer, Service, Then};
 use crate::slices::limit;
 
+/// Bytes written to a client before others have their turn: some services have always more.
+const MOST_OUTPUT: u64 = 1024 * 1024;
+
 /// Where in its life a connection is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
@@ -39,12 +42,13 @@ pub(crate) struct Connection<T, S> {
 }
 
 impl<T: Stream, S> Connection<T, S> {
-    /// A connection that was just accepted; `service` may greet it.
-    pub(crate) fn open<V>(stream: T, service: &mut V, peer: &Peer<'_>) -> Self
+    /// A connection that was just accepted; it is sent the greeting, and what `service` may add.
+    pub(crate) fn open<V>(stream: T, service: &mut V, peer: &Peer<'_>, greeting: &[u8]) -> Self
     where
         V: Service<Session = S>,
     {
         let mut link = Link::new(stream);
+        link.send([greeting, &[]], true);
         let (session, outcome) = service.open(peer);
         link.send(outcome.reply, true);
         let then = outcome.then;
@@ -171,13 +175,19 @@ impl<T: Stream, S> Connection<T, S> {
         }
     }
 
-    /// Writes what the client is owed until it is all out or the stream is full.
-    pub(crate) fn flush<V>(&mut self, service: &mut V)
+    /// Writes what the client is owed until it is all out or the stream is full; or until it has
+    /// had its share, which is said with true: there may be more.
+    pub(crate) fn flush<V>(&mut self, service: &mut V) -> bool
     where
         V: Service<Session = S>,
     {
-        while self.link.ready.writable && self.write_next(service) {}
+        let share = self.link.sent + MOST_OUTPUT;
+        let mut more = true;
+        while more && self.link.ready.writable && self.link.sent < share {
+            more = self.write_next(service);
+        }
         self.settle(service);
+        self.link.sent >= share && self.wants_flush(service)
     }
 
     /// One write: private output first, but never within a message of the shared output.
@@ -211,6 +221,17 @@ impl<T: Stream, S> Connection<T, S> {
             self.link.send_waiting();
         }
         waiting
+    }
+
+    /// Of what would go on for ever the client gets no more than finishes a message.
+    pub(crate) fn conclude<V>(&mut self, service: &mut V)
+    where
+        V: Service<Session = S>,
+    {
+        if let Some(session) = &mut self.session {
+            service.conclude(session);
+        }
+        self.settle(service);
     }
 
     /// Takes no more input; once all that it is owed is out, the client is closed.
@@ -304,6 +325,20 @@ impl<T: Stream, S> Connection<T, S> {
         let spoke = std::mem::take(&mut self.link.spoke);
         let idle = self.link.outbox.is_empty() && self.lag(service) == 0;
         !spoke && idle && self.link.ready.writable && self.is_serving()
+    }
+
+    /// Whether something was read, and something written, since the last time this was asked.
+    pub(crate) fn take_activity(&mut self) -> (bool, bool) {
+        let Link { heard, took, .. } = &mut self.link;
+        (std::mem::take(heard), std::mem::take(took))
+    }
+
+    /// Whether the client is owed something that its stream doesn't take.
+    pub(crate) fn is_stuck<V>(&self, service: &V) -> bool
+    where
+        V: Service<Session = S>,
+    {
+        !self.link.ready.writable && (!self.link.outbox.is_empty() || self.lag(service) > 0)
     }
 
     /// The service's memory of the client, as long as it has one.
@@ -551,12 +586,14 @@ mod tests {
                 ..Script::default()
             };
             let address = Address::Tcp(([127, 0, 0, 1], 1).into());
+            let local = Address::Stdin;
             let peer = Peer {
                 id: 1,
                 address: &address,
+                local: &local,
                 role: Role::Both,
             };
-            let connection = Connection::open(stream, &mut service, &peer);
+            let connection = Connection::open(stream, &mut service, &peer, b"");
             Self {
                 connection,
                 service,

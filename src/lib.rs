@@ -109,22 +109,31 @@ mod client;
 mod close;
 mod config;
 mod connection;
+mod encoding;
 mod link;
 mod listener;
+mod mailbox;
 mod net;
+mod options;
 mod pipe;
+mod places;
 mod server;
 mod service;
 mod slices;
+mod template;
 mod text;
 
 pub use address::{Address, AddressError, Listen, ListenAddress, Role};
 pub use client::{Connect, ConnectError};
 pub use close::{CloseReason, Stats};
 pub use config::{Config, Heartbeat, SlowConsumer};
+pub use encoding::{EncodingError, TextEncoding};
 pub use listener::BindError;
-pub use server::{AtEnd, Handle, Server};
+pub use options::{Keepalive, SocketOptions};
+pub use server::{AtEnd, Handle, Place, Server};
 pub use service::{
-    Broadcast, Discard, Echo, Framing, MOST_INPUT, Outcome, Peer, Replay, Room, RoomError, Service,
-    TagError, TagFormat, Then, Traffic,
+    Broadcast, Chargen, Daytime, Discard, Echo, Framing, MOST_INPUT, On, Outcome, Peer,
+    PrefixedEcho, Replay, Reply, Room, RoomError, Service, TagError, TagFormat, Then, Time,
+    TimeFormat, TimeFormatError, Traffic,
 };
+pub use template::{Template, TemplateError};

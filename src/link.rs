@@ -19,8 +19,11 @@ pub(crate) struct Link<T> {
     pub(crate) broken: Option<CloseReason>,
     pub(crate) received: u64,
     pub(crate) sent: u64,
-    /// Something was written since somebody last asked.
+    /// Something was written since somebody last asked; and since somebody else did.
     pub(crate) spoke: bool,
+    pub(crate) took: bool,
+    /// Something was read since somebody last asked.
+    pub(crate) heard: bool,
 }
 
 impl<T: Stream> Link<T> {
@@ -37,6 +40,8 @@ impl<T: Stream> Link<T> {
             received: 0,
             sent: 0,
             spoke: false,
+            took: false,
+            heard: false,
         }
     }
 
@@ -59,6 +64,7 @@ impl<T: Stream> Link<T> {
                     let more = self.ready.ending || !self.stream.short_read_drains();
                     self.ready.readable = n == buffer.len() || (n > 0 && more);
                     self.received += n as u64;
+                    self.heard = true;
                     return Ok(Some(n));
                 }
                 Err(e) if e.kind() == io::ErrorKind::WouldBlock => {
@@ -89,6 +95,7 @@ impl<T: Stream> Link<T> {
                     self.ready.writable = n == wanted;
                     self.sent += n as u64;
                     self.spoke = true;
+                    self.took = true;
                     return n;
                 }
                 Err(e) if e.kind() == io::ErrorKind::WouldBlock => {

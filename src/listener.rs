@@ -1,10 +1,12 @@
 //! Listening sockets: binding, options, backlog; and what the errors of accepting mean.
 
+use std::ffi::OsString;
 use std::fmt;
 use std::fs;
 use std::io;
 use std::net::SocketAddr;
-use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -15,6 +17,7 @@ use socket2::{Domain, Protocol, SockAddr, SockRef, Type};
 
 use crate::address::Address;
 use crate::net::Socket;
+use crate::options::SocketOptions;
 
 /// A bound listener. A Unix socket's file goes when it is dropped.
 #[derive(Debug)]
@@ -28,8 +31,9 @@ enum Kind {
     Tcp(TcpListener),
     /// The file goes before the socket is closed: nobody can take it for a stale one.
     Unix(
-        #[expect(dead_code, reason = "its drop removes the file")] SocketFile,
+        #[expect(dead_code, reason = "its drop removes the file")] Option<SocketFile>,
         UnixListener,
+        Box<SocketOptions>,
     ),
 }
 
@@ -89,31 +93,26 @@ pub(crate) fn cause(error: &io::Error) -> String {
 }
 
 impl Listener {
-    /// Binds and listens; `backlog` is how many connections may wait to be accepted (listen(2):
-    /// the kernel caps it at `net.core.somaxconn`).
-    pub(crate) fn bind(address: &Address, backlog: i32) -> io::Result<Self> {
+    /// Binds and listens; `dual`: IPv6 takes IPv4, too.
+    pub(crate) fn bind(address: &Address, dual: bool, options: &SocketOptions) -> io::Result<Self> {
         match address {
-            Address::Tcp(address) => Self::bind_tcp(*address, backlog),
-            Address::Unix(path) => Self::bind_unix(path, backlog),
-            Address::Stdin | Address::Stdout => Err(io::ErrorKind::Unsupported.into()),
+            Address::Tcp(address) => Self::bind_tcp(*address, dual, options),
+            Address::Unix(path) => Self::bind_unix(path, options),
+            _ => Err(io::ErrorKind::Unsupported.into()),
         }
     }
 
     /// What is set here is inherited by accepted sockets, so that accepting costs no call more.
-    fn bind_tcp(address: SocketAddr, backlog: i32) -> io::Result<Self> {
+    fn bind_tcp(address: SocketAddr, dual: bool, options: &SocketOptions) -> io::Result<Self> {
         let socket = socket2::Socket::new(
             Domain::for_address(address),
             Type::STREAM,
             Some(Protocol::TCP),
         )?;
         socket.set_nonblocking(true)?;
-        // A restart must not wait for the connections of the last run to leave TIME_WAIT.
-        socket.set_reuse_address(true)?;
-        socket.set_tcp_nodelay(true)?;
-        // Bytes sent as urgent (MSG_OOB) are bytes: in their place, not lost.
-        socket.set_out_of_band_inline(true)?;
+        options.prepare(&socket, dual)?;
         socket.bind(&address.into())?;
-        socket.listen(backlog)?;
+        socket.listen(options.backlog)?;
         let bound = socket.local_addr()?.as_socket().unwrap_or(address);
         let listener = TcpListener::from_std(socket.into());
         Ok(Self {
@@ -122,20 +121,25 @@ impl Listener {
         })
     }
 
-    fn bind_unix(path: &Arc<Path>, backlog: i32) -> io::Result<Self> {
-        let too_long = |_| io::Error::new(io::ErrorKind::InvalidInput, "the path is too long");
-        let name = SockAddr::unix(path).map_err(too_long)?;
-        remove_stale(path, &name)?;
+    fn bind_unix(path: &Arc<Path>, options: &SocketOptions) -> io::Result<Self> {
+        let name = socket_name(path)?;
         let socket = socket2::Socket::new(Domain::UNIX, Type::STREAM, None)?;
         socket.set_nonblocking(true)?;
-        socket.bind(&name)?;
-        let file = SocketFile::of(path)?;
-        socket.listen(backlog)?;
+        options.prepare(&socket, false)?;
+        let file = bind_unix_name(&socket, path, &name, options)?;
+        socket.listen(options.backlog)?;
         let listener = UnixListener::from_std(socket.into());
         Ok(Self {
-            socket: Kind::Unix(file, listener),
+            socket: Kind::Unix(file, listener, Box::new(options.clone())),
             address: Address::Unix(Arc::clone(path)),
         })
+    }
+
+    pub(crate) fn as_socket(&self) -> SockRef<'_> {
+        match &self.socket {
+            Kind::Tcp(listener) => SockRef::from(listener),
+            Kind::Unix(_, listener, _) => SockRef::from(listener),
+        }
     }
 
     pub(crate) fn address(&self) -> &Address {
@@ -145,7 +149,7 @@ impl Listener {
     pub(crate) fn register(&mut self, registry: &Registry, token: Token) -> io::Result<()> {
         match &mut self.socket {
             Kind::Tcp(listener) => registry.register(listener, token, Interest::READABLE),
-            Kind::Unix(_, listener) => registry.register(listener, token, Interest::READABLE),
+            Kind::Unix(_, listener, _) => registry.register(listener, token, Interest::READABLE),
         }
     }
 
@@ -155,8 +159,9 @@ impl Listener {
                 let (stream, peer) = listener.accept()?;
                 Ok((Socket::Tcp(stream), Address::Tcp(peer)))
             }
-            Kind::Unix(_, listener) => {
+            Kind::Unix(_, listener, options) => {
                 let (stream, _) = listener.accept()?;
+                options.set_buffers(&SockRef::from(&stream))?;
                 // Here it isn't inherited; kernels without urgent data on Unix sockets refuse it.
                 let _ = SockRef::from(&stream).set_out_of_band_inline(true);
                 Ok((Socket::Unix(stream), self.address.clone()))
@@ -165,8 +170,44 @@ impl Listener {
     }
 }
 
+/// The name of a Unix socket: a path, or what follows an `@` (unix(7), abstract).
+pub(crate) fn socket_name(path: &Path) -> io::Result<SockAddr> {
+    let bad = |text| io::Error::new(io::ErrorKind::InvalidInput, text);
+    let too_long = |_| bad("the path is too long");
+    let Some(rest) = path.as_os_str().as_bytes().strip_prefix(b"@") else {
+        return SockAddr::unix(path).map_err(too_long);
+    };
+    if !cfg!(target_os = "linux") {
+        return Err(bad("only Linux has abstract sockets"));
+    }
+    let name = OsString::from_vec([b"\0", rest].concat());
+    SockAddr::unix(name).map_err(too_long)
+}
+
+/// Binds a Unix socket to its name, with the permissions that are asked for; what there is of it in
+/// the file system.
+pub(crate) fn bind_unix_name(
+    socket: &socket2::Socket,
+    path: &Path,
+    name: &SockAddr,
+    options: &SocketOptions,
+) -> io::Result<Option<SocketFile>> {
+    if name.is_unnamed() || name.as_pathname().is_none() {
+        socket.bind(name)?;
+        return Ok(None);
+    }
+    remove_stale(path, name, socket.r#type()?)?;
+    socket.bind(name)?;
+    let file = SocketFile::of(path)?;
+    if let Some(mode) = options.unix_mode {
+        // Nobody can connect before it listens.
+        fs::set_permissions(path, fs::Permissions::from_mode(mode))?;
+    }
+    Ok(Some(file))
+}
+
 /// Makes room for a socket where a server that is no more has left its file.
-fn remove_stale(path: &Path, name: &SockAddr) -> io::Result<()> {
+fn remove_stale(path: &Path, name: &SockAddr, kind: Type) -> io::Result<()> {
     let found = match fs::symlink_metadata(path) {
         Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
         found => found?,
@@ -175,7 +216,7 @@ fn remove_stale(path: &Path, name: &SockAddr) -> io::Result<()> {
         let text = "a file that is not a socket is in the way";
         return Err(io::Error::new(io::ErrorKind::AlreadyExists, text));
     }
-    let probe = socket2::Socket::new(Domain::UNIX, Type::STREAM, None)?;
+    let probe = socket2::Socket::new(Domain::UNIX, kind, None)?;
     probe.set_nonblocking(true)?;
     match probe.connect(name) {
         // Nobody listens there any more.
@@ -188,7 +229,7 @@ fn remove_stale(path: &Path, name: &SockAddr) -> io::Result<()> {
 
 /// The file of a Unix socket: removed when dropped, unless another has taken its place.
 #[derive(Debug)]
-struct SocketFile {
+pub(crate) struct SocketFile {
     path: Box<Path>,
     device: u64,
     inode: u64,
@@ -287,8 +328,8 @@ mod tests {
     fn the_file_of_a_unix_socket_lives_as_long_as_its_listener() {
         let folder = tempfile::tempdir().unwrap();
         let path: Arc<Path> = folder.path().join("s").into();
-        let listener = Listener::bind_unix(&path, 1).unwrap();
-        let again = Listener::bind_unix(&path, 1).unwrap_err();
+        let listener = Listener::bind_unix(&path, &SocketOptions::default()).unwrap();
+        let again = Listener::bind_unix(&path, &SocketOptions::default()).unwrap_err();
         assert_eq!(again.kind(), io::ErrorKind::AddrInUse);
         drop(listener);
         assert!(!path.exists());
@@ -300,9 +341,9 @@ mod tests {
         let path: Arc<Path> = folder.path().join("s").into();
         drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
         assert!(path.exists());
-        drop(Listener::bind_unix(&path, 1).unwrap());
+        drop(Listener::bind_unix(&path, &SocketOptions::default()).unwrap());
         fs::write(&path, "precious").unwrap();
-        let error = Listener::bind_unix(&path, 1).unwrap_err();
+        let error = Listener::bind_unix(&path, &SocketOptions::default()).unwrap_err();
         assert_eq!(cause(&error), "a file that is not a socket is in the way");
         assert_eq!(fs::read_to_string(&path).unwrap(), "precious");
     }
@@ -311,7 +352,7 @@ mod tests {
     fn a_file_that_took_the_place_of_ours_stays() {
         let folder = tempfile::tempdir().unwrap();
         let path: Arc<Path> = folder.path().join("s").into();
-        let listener = Listener::bind_unix(&path, 1).unwrap();
+        let listener = Listener::bind_unix(&path, &SocketOptions::default()).unwrap();
         fs::remove_file(&path).unwrap();
         fs::write(&path, "another's").unwrap();
         drop(listener);

@@ -5,9 +5,13 @@ mod cli;
 use std::fmt::Display;
 use std::io::{self, Write};
 use std::process::ExitCode;
+use std::time::Duration;
 
-use log::{LevelFilter, info, warn};
-use resound::{Address, AtEnd, Broadcast, Config, Discard, Echo, Role, Server, Service};
+use log::{LevelFilter, debug, info, warn};
+use resound::{
+    Address, AtEnd, Broadcast, Config, Discard, Echo, Place, PrefixedEcho, Role, Server, Service,
+    TextEncoding, Time,
+};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use cli::{Cli, Command, ServerArgs};
@@ -21,56 +25,79 @@ fn main() -> ExitCode {
         Err(code) => return code,
     };
     start_logger(&cli);
-    let result = match &cli.command {
-        Command::Echo(args) => serve_plainly("echo", &args.server, Echo::new()),
-        Command::Discard(args) => serve_plainly("discard", &args.server, Discard::new()),
-        Command::Broadcast(args) => {
-            let config = checked(|places| args.config(places));
-            let service = Broadcast::new(args.room()).map_err(|e| e.to_string());
-            let stdio = Stdio {
-                console: args.server.console,
-                input: args.stdin(),
-                output: args.stdout(),
-            };
-            service.and_then(|service| serve("broadcast", &config, service, stdio))
-        }
-        Command::Connect(args) => args.connect().run().map_err(|e| e.to_string()),
-    };
-    match result {
+    match run(&cli.command) {
         Ok(()) => ExitCode::SUCCESS,
         Err(e) => fail(&e),
     }
 }
 
+/// Does what the command line says.
+fn run(command: &Command) -> Result<(), String> {
+    match command {
+        Command::Echo(args) => match args.prefix()? {
+            None => serve_plainly("echo", &args.server, Echo::new()),
+            Some(prefix) => serve_plainly("echo", &args.server, PrefixedEcho::new(prefix)),
+        },
+        Command::Discard(args) => serve_plainly("discard", &args.server, Discard::new()),
+        Command::Reply(args) => serve_plainly("reply", &args.server, args.service()?),
+        Command::Daytime(args) => serve_plainly("daytime", &args.server, args.service()),
+        Command::Time(args) => serve_plainly("time", &args.server, Time::new()),
+        Command::Chargen(args) => serve_plainly("chargen", &args.server, args.service()),
+        Command::Broadcast(args) => {
+            let config = checked(|places| args.config(places))?;
+            let service = Broadcast::new(args.room()).map_err(|e| e.to_string())?;
+            let stdio = Stdio {
+                input: args.stdin(),
+                output: args.stdout(),
+                ..Stdio::of(&args.server)
+            };
+            serve("broadcast", &config, service, stdio)
+        }
+        Command::Connect(args) => args.connect().run().map_err(|e| e.to_string()),
+    }
+}
+
 /// The settings of a server for as many clients as there are descriptors for.
-fn checked(config: impl FnOnce(usize) -> Config) -> Config {
+fn checked(config: impl FnOnce(usize) -> Result<Config, String>) -> Result<Config, String> {
     let places = raise_descriptor_limit().saturating_sub(RESERVED).max(1);
-    let config = config(places);
+    let config = config(places)?;
     if config.max_clients.is_some_and(|wanted| wanted > places) {
         warn!("the limit of descriptors leaves room for about {places} clients only");
     }
-    config
+    Ok(config)
 }
 
 /// What the standard streams are used for.
 #[derive(Clone, Copy, Debug)]
 struct Stdio {
+    /// An operator sees what clients send, and types.
     console: bool,
+    /// What clients send is shown.
+    show: bool,
+    encoding: TextEncoding,
     /// Input is published; and what then.
     input: Option<AtEnd>,
     /// What is published goes to output.
     output: bool,
 }
 
+impl Stdio {
+    /// What every service may use them for.
+    fn of(args: &ServerArgs) -> Self {
+        Self {
+            console: args.console,
+            show: args.show,
+            encoding: args.encoding,
+            input: None,
+            output: false,
+        }
+    }
+}
+
 /// Serves with what every service takes.
 fn serve_plainly<S: Service>(name: &str, args: &ServerArgs, service: S) -> Result<(), String> {
-    let config = checked(|places| args.config(places));
-    let stdio = Stdio {
-        console: args.console,
-        input: None,
-        output: false,
-    };
-    serve(name, &config, service, stdio)
+    let config = checked(|places| args.config(places))?;
+    serve(name, &config, service, Stdio::of(args))
 }
 
 /// Binds, says where, serves, and says what that came to.
@@ -79,22 +106,27 @@ fn serve<S: Service>(name: &str, config: &Config, service: S, stdio: Stdio) -> R
     server
         .catch_signals()
         .map_err(|e| format!("cannot catch signals: {e}"))?;
-    let addresses = server.local_addrs();
-    for (address, role) in addresses.iter().zip(server.roles()) {
+    for Place {
+        address,
+        role,
+        options,
+    } in server.places()
+    {
         let role = match role {
             Role::Both => "",
             Role::Publish => " (publish only)",
             Role::Subscribe => " (subscribe only)",
         };
         info!("listening on {address}{role}");
+        debug!("{address}: {options}, {}", timeouts(config));
     }
     attach(&mut server, stdio)?;
     let limit = config.max_clients;
     let limit = limit.map_or_else(|| "unlimited".to_owned(), |n| n.to_string());
-    let mut heard = addresses.iter().zip(server.roles());
-    let heard = heard.find(|(_, role)| **role != Role::Publish);
-    let hint = heard.map(|(address, _)| address).or(addresses.first());
-    let hint = hint.map_or_else(String::new, netcat);
+    let places = server.places();
+    let heard = places.iter().find(|place| place.role != Role::Publish);
+    let hint = heard.or(places.first());
+    let hint = hint.map_or_else(String::new, |place| netcat(&place.address));
     let stop = if stdio.console {
         "/help lists what can be typed"
     } else {
@@ -128,18 +160,32 @@ fn attach<S: Service>(server: &mut Server<S>, stdio: Stdio) -> Result<(), String
         result.map_err(|e| failed("standard input", &e))?;
     }
     if stdio.console {
-        let result = server.open_console();
+        let result = server.open_console(stdio.encoding);
         result.map_err(|e| failed("the standard streams as a console", &e))?;
+    } else if stdio.show {
+        let result = server.show(stdio.encoding);
+        result.map_err(|e| failed("standard output", &e))?;
     }
     Ok(())
+}
+
+/// The timeouts in force, which are the loop's and not the kernel's.
+fn timeouts(config: &Config) -> String {
+    let time = |time: Option<Duration>| match time {
+        Some(time) => humantime::format_duration(time).to_string(),
+        None => "unlimited".to_owned(),
+    };
+    let (idle, write) = (time(config.idle_timeout), time(config.write_timeout));
+    format!("idle-timeout {idle}, write-timeout {write}")
 }
 
 /// The command that talks to an address.
 fn netcat(address: &Address) -> String {
     match address.reachable() {
         Address::Tcp(address) => format!("'nc {} {}'", address.ip(), address.port()),
-        Address::Unix(path) => format!("'nc -U {}'", path.display()),
-        Address::Stdin | Address::Stdout => String::new(),
+        Address::Udp(address) => format!("'nc -u {} {}'", address.ip(), address.port()),
+        Address::Unix(path) if !path.starts_with("@") => format!("'nc -U {}'", path.display()),
+        other => format!("'resound connect {other}'"),
     }
 }
 

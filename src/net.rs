@@ -4,7 +4,7 @@
 //! `mio::Poll`; the other one is the simulated kernel of the tests.
 
 use std::io::{self, IoSlice, Read, Write};
-use std::net::Shutdown;
+use std::net::{IpAddr, Shutdown, UdpSocket};
 use std::os::fd::AsRawFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -19,6 +19,7 @@ use socket2::SockRef;
 
 use crate::address::Address;
 use crate::listener::Listener;
+use crate::mailbox::{Answerer, Exchanged, Mailbox};
 use crate::pipe::{Direction, Pipe};
 
 /// What the tick asks of a kernel.
@@ -35,6 +36,20 @@ pub(crate) trait Net {
 
     /// Asks for the readiness of a stream, under the client's key, until it is dropped.
     fn register(&mut self, stream: &mut Self::Stream, key: usize) -> io::Result<()>;
+
+    /// The address at which a client has come in: its listener's, or, where that stands for many,
+    /// the one of them.
+    fn local(&self, listener: usize, stream: &Self::Stream) -> Address;
+
+    /// Sends the answers that wait at a datagram socket, then receives some datagrams and answers
+    /// them; `WouldBlock` when there are none.
+    fn exchange(&mut self, mailbox: usize, answerer: &mut Answerer<'_>) -> io::Result<Exchanged>;
+
+    /// What a datagram socket is bound to.
+    fn mailbox(&self, mailbox: usize) -> &Address;
+
+    /// Whether an IP address is one of this machine's.
+    fn is_local(ip: IpAddr) -> bool;
 
     /// Ends listening at once, and removes what that leaves in the file system.
     fn close_listeners(&mut self);
@@ -69,6 +84,8 @@ pub(crate) trait Stream: Read + Write {
 pub(crate) enum Event {
     /// A listener's backlog is no longer empty.
     Listener(usize),
+    /// There are datagrams at a socket for them, or it takes answers again.
+    Mail(usize),
     /// A client's stream has become ready.
     Client(usize, Readiness),
     /// Somebody wants the server to stop; the second time at once.
@@ -91,7 +108,8 @@ pub(crate) struct Readiness {
 
 const WAKER: Token = Token(usize::MAX);
 const SIGNALS: Token = Token(usize::MAX - 1);
-/// Listener `i` has the token `LAST_LISTENER - i`; clients count up from 0.
+/// Listener `i` has the token `LAST_LISTENER - i`, and the sockets for datagrams follow; clients
+/// count up from 0.
 const LAST_LISTENER: usize = usize::MAX - 2;
 
 /// Events taken from the kernel at a time.
@@ -102,6 +120,9 @@ pub(crate) struct Poller {
     poll: mio::Poll,
     events: mio::Events,
     listeners: Vec<Listener>,
+    mailboxes: Vec<Mailbox>,
+    /// How many of the one kind and of the other there were at the start.
+    doors: (usize, usize),
     control: Arc<Control>,
     /// How many of the stops asked for through `control` were passed on.
     stops: usize,
@@ -124,10 +145,17 @@ impl Control {
 }
 
 impl Poller {
-    pub(crate) fn new(mut listeners: Vec<Listener>) -> io::Result<Self> {
+    pub(crate) fn new(
+        mut listeners: Vec<Listener>,
+        mut mailboxes: Vec<Mailbox>,
+    ) -> io::Result<Self> {
         let poll = mio::Poll::new()?;
+        let doors = (listeners.len(), mailboxes.len());
         for (i, listener) in listeners.iter_mut().enumerate() {
             listener.register(poll.registry(), Token(LAST_LISTENER - i))?;
+        }
+        for (i, mailbox) in mailboxes.iter_mut().enumerate() {
+            mailbox.register(poll.registry(), Token(LAST_LISTENER - doors.0 - i))?;
         }
         let control = Arc::new(Control {
             waker: Waker::new(poll.registry(), WAKER)?,
@@ -137,6 +165,8 @@ impl Poller {
             poll,
             events: mio::Events::with_capacity(EVENTS),
             listeners,
+            mailboxes,
+            doors,
             control,
             stops: 0,
             signals: None,
@@ -145,10 +175,6 @@ impl Poller {
 
     pub(crate) fn control(&self) -> Arc<Control> {
         Arc::clone(&self.control)
-    }
-
-    pub(crate) fn addresses(&self) -> impl Iterator<Item = &Address> {
-        self.listeners.iter().map(Listener::address)
     }
 
     /// From now on SIGTERM and SIGINT ask for a stop, and SIGUSR1 for a report.
@@ -186,8 +212,10 @@ impl Net for Poller {
             let token = event.token();
             if token == WAKER || token == SIGNALS {
                 asked = true;
-            } else if token.0 > LAST_LISTENER - self.listeners.len() {
+            } else if token.0 > LAST_LISTENER - self.doors.0 {
                 events.push(Event::Listener(LAST_LISTENER - token.0));
+            } else if token.0 > LAST_LISTENER - self.doors.0 - self.doors.1 {
+                events.push(Event::Mail(LAST_LISTENER - self.doors.0 - token.0));
             } else {
                 events.push(Event::Client(token.0, readiness(event)));
             }
@@ -225,8 +253,44 @@ impl Net for Poller {
         }
     }
 
+    fn local(&self, listener: usize, stream: &Socket) -> Address {
+        let Some(listener) = self.listeners.get(listener) else {
+            return Address::Stdin;
+        };
+        let address = listener.address();
+        match stream {
+            Socket::Tcp(stream) if address.is_unspecified() => stream
+                .local_addr()
+                .map_or_else(|_| address.clone(), Address::Tcp),
+            _ => address.clone(),
+        }
+    }
+
+    fn exchange(&mut self, mailbox: usize, answerer: &mut Answerer<'_>) -> io::Result<Exchanged> {
+        let token = Token(LAST_LISTENER - self.doors.0 - mailbox);
+        let Some(mailbox) = self.mailboxes.get_mut(mailbox) else {
+            return Err(io::ErrorKind::WouldBlock.into());
+        };
+        let before = mailbox.blocked;
+        let result = mailbox.exchange(answerer);
+        if mailbox.blocked != before {
+            mailbox.reregister(self.poll.registry(), token)?;
+        }
+        result
+    }
+
+    fn mailbox(&self, mailbox: usize) -> &Address {
+        self.mailboxes[mailbox].address()
+    }
+
+    /// Only to one of them can a socket be bound.
+    fn is_local(ip: IpAddr) -> bool {
+        UdpSocket::bind((ip, 0)).is_ok()
+    }
+
     fn close_listeners(&mut self) {
         self.listeners.clear();
+        self.mailboxes.clear();
     }
 
     fn now(&self) -> Instant {

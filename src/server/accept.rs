@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use log::warn;
 
 use super::tick::Tick;
-use crate::address::Role;
+use crate::address::{Address, Role};
 use crate::close::plural;
 use crate::listener::{AcceptError, cause};
 use crate::net::Net;
@@ -25,23 +25,26 @@ const QUIET: Duration = Duration::from_secs(60);
 pub(super) struct Acceptor {
     /// For each listener, whether its backlog may hold somebody, and for whom it is.
     latched: Vec<bool>,
-    roles: Vec<Role>,
+    doors: Vec<Door>,
     resting_until: Option<Instant>,
     warned: Option<Instant>,
 }
 
+/// What a listener is for, and its address.
+#[derive(Clone, Debug)]
+pub(super) struct Door {
+    pub(super) role: Role,
+    pub(super) address: Address,
+}
+
 impl Acceptor {
-    pub(super) fn new(roles: Vec<Role>) -> Self {
+    pub(super) fn new(doors: Vec<Door>) -> Self {
         Self {
-            latched: vec![false; roles.len()],
-            roles,
+            latched: vec![false; doors.len()],
+            doors,
             resting_until: None,
             warned: None,
         }
-    }
-
-    pub(super) fn roles(&self) -> &[Role] {
-        &self.roles
     }
 
     pub(super) fn latch(&mut self, listener: usize) {
@@ -93,7 +96,8 @@ impl<S: Service, N: Net> Tick<S, N> {
             self.acceptor.resting_until = None;
         }
         for listener in 0..self.acceptor.latched.len() {
-            if self.acceptor.latched[listener] {
+            // There may be none any more: one client was enough.
+            if self.acceptor.latched.get(listener) == Some(&true) {
                 self.accept_from(listener);
             }
         }
@@ -110,9 +114,9 @@ impl<S: Service, N: Net> Tick<S, N> {
             }
             match self.net.accept(listener) {
                 Ok((stream, address)) => {
-                    let role = self.acceptor.roles[listener];
-                    if let Err((address, e)) = self.open(stream, address, role) {
-                        self.warn_now_and_then(|| format!("cannot serve {address}: {}", cause(&e)));
+                    self.admit(listener, stream, address);
+                    if self.acceptor.latched.is_empty() {
+                        return;
                     }
                 }
                 Err(e) => match AcceptError::of(&e) {
@@ -125,6 +129,42 @@ impl<S: Service, N: Net> Tick<S, N> {
                 },
             }
         }
+    }
+
+    /// Takes in who has come to a listener; with `once` nobody else will be.
+    fn admit(&mut self, listener: usize, stream: N::Stream, address: Address) {
+        let Door {
+            role,
+            address: local,
+        } = self.acceptor.doors[listener].clone();
+        let local = if self.wants_local() {
+            self.net.local(listener, &stream)
+        } else {
+            local
+        };
+        match self.open(stream, address, role, &local) {
+            Ok(key) if self.limits.once => {
+                self.clients[key].last = true;
+                self.close_doors();
+            }
+            Ok(_) => {}
+            Err((address, e)) => {
+                self.warn_now_and_then(|| format!("cannot serve {address}: {}", cause(&e)));
+            }
+        }
+    }
+
+    /// Nobody comes any more.
+    pub(super) fn close_doors(&mut self) {
+        self.net.close_listeners();
+        self.acceptor.close();
+        self.mail.close();
+    }
+
+    /// Whether it matters at which of many addresses somebody has come in.
+    fn wants_local(&self) -> bool {
+        let greeting = self.greeting.as_ref();
+        self.service.wants_local() || greeting.is_some_and(|g| g.template().wants_local())
     }
 
     /// The backlog stays latched; nobody is accepted until a client leaves or a while has passed.

@@ -7,13 +7,15 @@ use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::time::{Duration, Instant};
 
+use super::deadline::LINGER;
 use super::tick::Tick;
 use crate::address::Address;
 use crate::close::plural;
+use crate::encoding::{Decoder, TextEncoding};
 use crate::link::Link;
 use crate::net::{Net, Readiness, Stream};
 use crate::service::Service;
-use crate::text::{escape, whole_letters, without_end};
+use crate::text::{escape, without_end};
 
 /// The keys of its two streams, out of the clients' reach.
 const INPUT: usize = usize::MAX / 2;
@@ -33,8 +35,10 @@ const PAUSE: Duration = Duration::from_millis(200);
 /// The console of a server.
 #[derive(Debug)]
 pub(super) struct Console<T> {
-    input: Link<T>,
+    /// None if it only shows.
+    input: Option<Link<T>>,
     output: Link<T>,
+    encoding: TextEncoding,
     ended: bool,
     /// A line that the operator hasn't finished.
     typed: Vec<u8>,
@@ -48,28 +52,41 @@ pub(super) struct Console<T> {
     due: Option<Instant>,
     /// Lines that were not shown.
     lost: u64,
+    /// When a server that has stopped waits no more for the rest to be shown.
+    end: Option<Instant>,
+    given_up: bool,
 }
 
 /// The beginning of a line, whose it is, and when the last of it came.
 #[derive(Debug)]
 struct Part {
     whose: String,
-    line: Vec<u8>,
+    decoder: Decoder,
+    line: String,
     since: Instant,
 }
 
 impl<T: Stream> Console<T> {
-    /// A console on these two streams.
+    /// A console on these streams, for clients that write in this encoding.
     pub(super) fn open<N: Net<Stream = T>>(
-        mut input: T,
+        input: Option<T>,
         mut output: T,
+        encoding: TextEncoding,
         net: &mut N,
     ) -> io::Result<Self> {
-        net.register(&mut input, INPUT)?;
+        let mut link = |mut stream: T| {
+            net.register(&mut stream, INPUT)?;
+            let mut link = Link::new(stream);
+            // Of files the kernel doesn't tell that they can be read.
+            link.ready.readable = true;
+            Ok::<_, io::Error>(link)
+        };
+        let input = input.map(&mut link).transpose()?;
         net.register(&mut output, OUTPUT)?;
-        let mut console = Self {
-            input: Link::new(input),
+        Ok(Self {
+            input,
             output: Link::new(output),
+            encoding,
             ended: false,
             typed: Vec::new(),
             skipping: false,
@@ -77,16 +94,16 @@ impl<T: Stream> Console<T> {
             heard: BTreeMap::new(),
             due: None,
             lost: 0,
-        };
-        console.input.ready.readable = true;
-        Ok(console)
+            end: None,
+            given_up: false,
+        })
     }
 
     /// Remembers what one of its streams has become ready for.
     pub(super) fn latch(&mut self, key: usize, ready: Readiness) {
-        match key {
-            INPUT => self.input.latch(ready),
-            OUTPUT => self.output.latch(ready),
+        match (key, &mut self.input) {
+            (INPUT, Some(input)) => input.latch(ready),
+            (OUTPUT, _) => self.output.latch(ready),
             _ => {}
         }
     }
@@ -94,12 +111,33 @@ impl<T: Stream> Console<T> {
     /// Whether there may be something to read, and room for it.
     pub(super) fn wants_turn(&self) -> bool {
         let unsaid: usize = self.unsaid.iter().map(|text| text.len() + 1).sum();
-        self.input.ready.readable && !self.ended && unsaid <= LONGEST
+        let readable = self
+            .input
+            .as_ref()
+            .is_some_and(|input| input.ready.readable);
+        readable && !self.ended && unsaid <= LONGEST
     }
 
-    /// When lines without an end are to be shown.
+    /// When lines without an end are to be shown, or there is no more waiting for its reader.
     pub(super) fn deadline(&self) -> Option<Instant> {
-        self.due
+        [self.due, self.end].into_iter().flatten().min()
+    }
+
+    /// Whether all is shown that ever will be.
+    pub(super) fn is_done(&self) -> bool {
+        let shown = self.output.outbox.is_empty() && self.lost == 0;
+        shown || self.output.broken.is_some() || self.given_up
+    }
+
+    /// What is not shown by now never will be.
+    pub(super) fn give_up(&mut self) {
+        self.given_up = true;
+    }
+
+    /// Nobody is left to be heard: who reads what is shown has a while for the rest.
+    fn finish(&mut self, now: Instant) {
+        let end = *self.end.get_or_insert(now + LINGER);
+        self.given_up |= now >= end;
     }
 
     /// A client has sent something.
@@ -110,38 +148,52 @@ impl<T: Stream> Console<T> {
         input: &[u8],
         now: Instant,
     ) {
-        let whose = || format!("{id} {peer}");
-        let part = self.heard.remove(&key);
-        let mut line = part.map_or_else(Vec::new, |part| part.line);
-        for piece in input.split_inclusive(|&byte| byte == b'\n') {
-            line.extend(piece);
-            if line.ends_with(b"\n") {
-                self.show_line(whose, &line);
-                line.clear();
-            } else if line.len() >= PART {
-                let rest = line.split_off(whole_letters(&line));
-                self.show_line(whose, &line);
-                line = rest;
-            }
+        let whole = input.ends_with(b"\n");
+        let mut part = self.heard.remove(&key).unwrap_or_else(|| Part {
+            whose: format!("{id} {}", peer.name()),
+            decoder: self.encoding.decoder(),
+            line: String::new(),
+            since: now,
+        });
+        part.line += &part.decoder.decode(input, false);
+        part.since = now;
+        let mut rest = part.line.as_str();
+        while let Some((line, after)) = rest.split_once('\n') {
+            self.show_line(&part.whose, line);
+            rest = after;
         }
-        if !line.is_empty() {
-            let whose = whose();
+        while rest.len() >= PART {
+            let boundary = (0..=PART).rev().find(|&at| rest.is_char_boundary(at));
+            let (line, after) = rest.split_at(boundary.unwrap_or(PART));
+            self.show_line(&part.whose, line);
+            rest = after;
+        }
+        // In some encodings the end of a line is followed by a part of it.
+        if !rest.is_empty() || !whole {
+            let done = part.line.len() - rest.len();
+            part.line.drain(..done);
             self.due.get_or_insert(now + PAUSE);
-            self.heard.insert(
-                key,
-                Part {
-                    whose,
-                    line,
-                    since: now,
-                },
-            );
+            self.heard.insert(key, part);
+        }
+    }
+
+    /// A datagram has come: it is whole. Its sender has no number.
+    pub(super) fn hear_datagram(&mut self, from: &Address, input: &[u8]) {
+        let whose = format!("0 {}", from.name());
+        let text = self.encoding.decoder().decode(input, true);
+        let text = text.strip_suffix('\n').unwrap_or(&text);
+        for line in text.split('\n') {
+            self.show_line(&whose, line);
         }
     }
 
     /// A client has gone, or pauses: what it has said is shown to its end.
     pub(super) fn show_part(&mut self, key: usize) {
-        if let Some(Part { whose, line, .. }) = self.heard.remove(&key) {
-            self.show_line(|| whose, &line);
+        if let Some(mut part) = self.heard.remove(&key) {
+            part.line += &part.decoder.decode(b"", true);
+            if !part.line.is_empty() {
+                self.show_line(&part.whose, &part.line);
+            }
         }
     }
 
@@ -156,12 +208,13 @@ impl<T: Stream> Console<T> {
         }
     }
 
-    fn show_line(&mut self, whose: impl FnOnce() -> String, line: &[u8]) {
+    fn show_line(&mut self, whose: &str, line: &str) {
         if self.output.outbox.len() > UNSHOWN {
             self.lost += 1;
             return;
         }
-        self.show(&format!("{}: {}", whose(), escape(without_end(line))));
+        let line = line.strip_suffix('\r').unwrap_or(line);
+        self.show(&format!("{whose}: {}", escape(line.as_bytes())));
     }
 
     /// Shows a text, a line or several.
@@ -187,8 +240,11 @@ impl<T: Stream> Console<T> {
 
     /// What the operator has typed since the last time: lines, without their ends.
     fn read(&mut self) -> Vec<Vec<u8>> {
+        let Some(input) = &mut self.input else {
+            return Vec::new();
+        };
         let mut buffer = [0; PART];
-        match self.input.read(&mut buffer) {
+        match input.read(&mut buffer) {
             Ok(None) => {}
             Ok(Some(n)) if n > 0 => self.typed.extend(&buffer[..n]),
             // Its end; a terminal that is gone is no different.
@@ -257,6 +313,9 @@ impl<S: Service, N: Net> Tick<S, N> {
         }
         if console.due.is_some_and(|due| due <= self.net.now()) {
             console.show_parts(self.net.now());
+        }
+        if self.is_stopping() && self.clients.is_empty() {
+            console.finish(self.net.now());
         }
         console.flush();
         self.console = Some(console);

@@ -13,7 +13,7 @@ use crate::config::SlowConsumer;
 use crate::net::Net;
 use crate::service::Service;
 
-/// How long a client that we close may take to end its side.
+/// How long a client that we close may take to end its side, unless something else is said.
 pub(super) const LINGER: Duration = Duration::from_secs(1);
 /// After so much silence there is nothing left of its input that closing could collide with.
 pub(super) const SILENCE: Duration = Duration::from_millis(100);
@@ -41,10 +41,10 @@ pub(super) struct Lingering {
 }
 
 impl Lingering {
-    pub(super) fn new(key: usize, now: Instant, traffic: (u64, u64)) -> Self {
+    pub(super) fn new(key: usize, now: Instant, linger: Duration, traffic: (u64, u64)) -> Self {
         Self {
             key,
-            last: now + LINGER,
+            last: now + linger,
             delivered: false,
             silent: now + SILENCE,
             traffic,
@@ -97,10 +97,12 @@ impl<S: Service, N: Net> Tick<S, N> {
 
     /// Acts on the deadlines that have passed.
     pub(super) fn expire(&mut self) {
-        if self.holding.is_empty() && self.lingering.is_empty() && !self.is_stopping() {
+        let timed = self.timeouts.are_on() || self.is_stopping();
+        if self.holding.is_empty() && self.lingering.is_empty() && !timed {
             return; // nothing to time, and no need to ask for the time
         }
         let now = self.net.now();
+        self.expire_clients(now);
         self.expire_holding(now);
         self.expire_lingering(now);
         self.expire_grace(now);
@@ -144,6 +146,7 @@ impl<S: Service, N: Net> Tick<S, N> {
     }
 
     fn expire_lingering(&mut self, now: Instant) {
+        let linger = self.limits.linger;
         let mut lingering = std::mem::take(&mut self.lingering);
         lingering.retain_mut(|l| {
             let client = &mut self.clients[l.key];
@@ -152,7 +155,7 @@ impl<S: Service, N: Net> Tick<S, N> {
             let slow = client.connection.is_parting() == Some(CloseReason::SlowConsumer);
             if !l.delivered && (!waiting || (!slow && traffic.1 != l.traffic.1)) {
                 l.delivered = !waiting;
-                l.last = now + LINGER;
+                l.last = now + linger;
             }
             if waiting || traffic != l.traffic {
                 l.traffic = traffic;

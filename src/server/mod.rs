@@ -2,30 +2,36 @@
 
 mod accept;
 mod console;
+mod datagrams;
 mod deadline;
 mod heartbeat;
 mod operator;
 mod report;
 mod stop;
 mod tick;
+mod timeouts;
 
 #[cfg(test)]
 mod simulation;
 
 use std::fmt;
 use std::io;
+use std::net::Ipv4Addr;
 use std::sync::Arc;
 
 use crate::address::{Address, Role};
 use crate::close::Stats;
 use crate::config::Config;
+use crate::encoding::TextEncoding;
 use crate::listener::{BindError, Listener};
+use crate::mailbox::Mailbox;
 use crate::net::{Control, Net, Poller, Socket};
 use crate::pipe::{Direction, Pipe};
 use crate::service::Service;
+use accept::Door;
 use console::Console;
 use heartbeat::Heart;
-use tick::{Limits, Tick};
+use tick::Tick;
 
 /// What a server does when the standard input that it publishes has ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,6 +49,19 @@ pub enum AtEnd {
 /// by a signal.
 pub struct Server<S: Service> {
     tick: Tick<S, Poller>,
+    places: Vec<Place>,
+}
+
+/// Something that a server is bound to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// Where; port 0 and host names are resolved.
+    pub address: Address,
+    /// For whom.
+    pub role: Role,
+    /// The options in force, as the kernel tells them (getsockopt(2)), and where that is not what
+    /// was asked for, what was: `SO_RCVBUF 131072 (asked for 65536), TCP_NODELAY on`.
+    pub options: String,
 }
 
 impl<S: Service> Server<S> {
@@ -55,37 +74,30 @@ impl<S: Service> Server<S> {
             let error = io::Error::new(io::ErrorKind::InvalidInput, "no address to listen on");
             return Err(error.into());
         }
-        let (mut listeners, mut roles) = (Vec::new(), Vec::new());
-        for listen in &config.listen {
-            let resolved = listen.address.resolve();
-            let resolved = resolved.map_err(|e| BindError::new(&listen.address, e))?;
-            for bound in &resolved {
-                let listener = Listener::bind(bound, config.backlog);
-                listeners.push(listener.map_err(|e| BindError::new(bound, e))?);
-                roles.push(listen.role);
-            }
-        }
-        let poller = Poller::new(listeners)?;
-        let limits = Limits::new(config, &service);
-        let mut tick = Tick::new(poller, roles, service, limits);
+        let bound = Bound::all(config, service.takes_datagrams())?;
+        let poller = Poller::new(bound.listeners, bound.mailboxes)?;
+        let mut tick = Tick::new(poller, bound.doors, &bound.letterboxes, service, config);
         tick.heart = config
             .heartbeat
             .as_ref()
             .map(|heartbeat| Heart::new(heartbeat, tick.net.now(), &tick.service));
-        Ok(Self { tick })
+        Ok(Self {
+            tick,
+            places: bound.places,
+        })
     }
 
-    /// The addresses really bound, in the order of the configuration; port 0 and host names
+    /// What the server is bound to, in the order of the configuration; port 0 and host names
     /// are resolved.
     #[must_use]
     pub fn local_addrs(&self) -> Vec<Address> {
-        self.tick.net.addresses().cloned().collect()
+        self.places.iter().map(|p| p.address.clone()).collect()
     }
 
-    /// What the listeners are for, in the same order.
+    /// The same, with what each is for and what the kernel says of its options.
     #[must_use]
-    pub fn roles(&self) -> &[Role] {
-        self.tick.acceptor.roles()
+    pub fn places(&self) -> &[Place] {
+        &self.places
     }
 
     /// Something to stop the server with, from any thread.
@@ -135,7 +147,8 @@ impl<S: Service> Server<S> {
         let limits = &mut self.tick.limits;
         limits.max_clients = limits.max_clients.saturating_add(1);
         let stream = Socket::Pipe(Pipe::open(direction)?);
-        let opened = self.tick.open(stream, address, role);
+        let local = address.clone();
+        let opened = self.tick.open(stream, address, role, &local);
         let key = opened.map_err(|(_, e)| e)?;
         // Of files the kernel doesn't tell that they can be read.
         self.tick.expect_input(key);
@@ -143,14 +156,27 @@ impl<S: Service> Server<S> {
     }
 
     /// From now on an operator talks to the server, in lines on standard input and output: sees
-    /// what clients send, answers them, and gives commands.
+    /// what clients send, answers them, and gives commands. What clients send is in this encoding.
     ///
     /// # Errors
     /// When one of the two can't be used.
-    pub fn open_console(&mut self) -> io::Result<()> {
+    pub fn open_console(&mut self, encoding: TextEncoding) -> io::Result<()> {
         let input = Socket::Pipe(Pipe::open(Direction::Input)?);
+        self.open_screen(Some(input), encoding)
+    }
+
+    /// From now on what clients send, in this encoding, is shown on standard output, a line a line.
+    ///
+    /// # Errors
+    /// When it can't be written.
+    pub fn show(&mut self, encoding: TextEncoding) -> io::Result<()> {
+        self.open_screen(None, encoding)
+    }
+
+    fn open_screen(&mut self, input: Option<Socket>, encoding: TextEncoding) -> io::Result<()> {
         let output = Socket::Pipe(Pipe::open(Direction::Output)?);
-        self.tick.console = Some(Console::open(input, output, &mut self.tick.net)?);
+        let net = &mut self.tick.net;
+        self.tick.console = Some(Console::open(input, output, encoding, net)?);
         Ok(())
     }
 
@@ -164,6 +190,93 @@ impl<S: Service> Server<S> {
         }
         Ok(self.tick.stats())
     }
+}
+
+/// Everything that a configuration asks to be bound.
+#[derive(Default)]
+struct Bound {
+    listeners: Vec<Listener>,
+    doors: Vec<Door>,
+    mailboxes: Vec<Mailbox>,
+    /// The addresses of the mailboxes.
+    letterboxes: Vec<Address>,
+    places: Vec<Place>,
+}
+
+impl Bound {
+    fn all(config: &Config, datagrams: bool) -> Result<Self, BindError> {
+        let mut bound = Self::default();
+        for listen in &config.listen {
+            let failed = |e| BindError::new(&listen.address, e);
+            if listen.address.is_datagram() && !datagrams {
+                let text = "this service is not to be had over datagrams";
+                return Err(failed(io::Error::new(io::ErrorKind::Unsupported, text)));
+            }
+            for address in listen.address.resolve().map_err(failed)? {
+                let dual = listen.address.is_dual_stack();
+                bound.bind(&address, dual, listen.role, config)?;
+            }
+        }
+        Ok(bound)
+    }
+
+    fn bind(
+        &mut self,
+        address: &Address,
+        dual: bool,
+        role: Role,
+        config: &Config,
+    ) -> Result<(), BindError> {
+        match self.try_bind(address, dual, role, config) {
+            // Where there is no IPv6 there is only one family.
+            Err(e) if dual && lacks_ipv6(&e) => {
+                let address = address.with_ip(Ipv4Addr::UNSPECIFIED.into());
+                let again = self.try_bind(&address, false, role, config);
+                again.map_err(|e| BindError::new(&address, e))
+            }
+            result => result.map_err(|e| BindError::new(address, e)),
+        }
+    }
+
+    fn try_bind(
+        &mut self,
+        address: &Address,
+        dual: bool,
+        role: Role,
+        config: &Config,
+    ) -> io::Result<()> {
+        let sockets = &config.sockets;
+        let (address, options) = if address.is_datagram() {
+            let mailbox = Mailbox::bind(address, dual, sockets)?;
+            let address = mailbox.address().clone();
+            let options = sockets.in_force(&mailbox.as_socket());
+            self.letterboxes.push(address.clone());
+            self.mailboxes.push(mailbox);
+            (address, options)
+        } else {
+            let listener = Listener::bind(address, dual, sockets)?;
+            let address = listener.address().clone();
+            let options = sockets.in_force(&listener.as_socket());
+            self.doors.push(Door {
+                role,
+                address: address.clone(),
+            });
+            self.listeners.push(listener);
+            (address, options)
+        };
+        self.places.push(Place {
+            address,
+            role,
+            options,
+        });
+        Ok(())
+    }
+}
+
+fn lacks_ipv6(error: &io::Error) -> bool {
+    use rustix::io::Errno;
+    let errno = Errno::from_io_error(error);
+    matches!(errno, Some(Errno::AFNOSUPPORT | Errno::ADDRNOTAVAIL))
 }
 
 impl<S: Service> fmt::Debug for Server<S> {

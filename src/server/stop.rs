@@ -3,6 +3,7 @@
 use log::{info, warn};
 use std::time::Instant;
 
+use super::console::Console;
 use super::tick::{Client, Tick};
 use crate::close::{CloseReason, plural};
 use crate::net::Net;
@@ -52,8 +53,12 @@ impl<S: Service, N: Net> Tick<S, N> {
             return;
         }
         info!("stopping");
-        self.net.close_listeners();
-        self.acceptor.close();
+        // What has come by now is answered, unless one was enough.
+        if !self.limits.once {
+            self.mail.latch_all();
+            self.deliver();
+        }
+        self.close_doors();
         for (key, client) in &mut self.clients {
             client.connection.expect_input();
             if !client.queued {
@@ -86,6 +91,7 @@ impl<S: Service, N: Net> Tick<S, N> {
         }
         for key in self.keys() {
             let connection = &mut self.clients[key].connection;
+            connection.conclude(&mut self.service);
             connection.drain(&mut self.service, CloseReason::Shutdown);
             self.after(key);
         }
@@ -99,6 +105,9 @@ impl<S: Service, N: Net> Tick<S, N> {
         if pending > 0 {
             let clients = plural(pending, "client");
             warn!("closing {clients} with something pending");
+        }
+        if let Some(console) = &mut self.console {
+            console.give_up();
         }
         for (key, client) in &mut self.clients {
             client
@@ -117,9 +126,10 @@ impl<S: Service, N: Net> Tick<S, N> {
         }
     }
 
-    /// Whether the server was stopped and has nobody left.
+    /// Whether the server was stopped and has nobody left, and the operator has seen everything.
     pub(super) fn is_done(&self) -> bool {
-        self.is_stopping() && self.clients.is_empty()
+        let seen = self.console.as_ref().is_none_or(Console::is_done);
+        self.is_stopping() && self.clients.is_empty() && seen
     }
 
     /// Whether nothing is remembered of any client.

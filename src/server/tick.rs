@@ -10,11 +10,13 @@ use std::time::{Duration, Instant};
 use log::{debug, info, trace, warn};
 use slab::Slab;
 
-use super::accept::Acceptor;
+use super::accept::{Acceptor, Door};
 use super::console::Console;
-use super::deadline::{Holding, Lingering, remaining};
+use super::datagrams::Mail;
+use super::deadline::{Holding, LINGER, Lingering, remaining};
 use super::heartbeat::Heart;
 use super::stop::Stop;
+use super::timeouts::Timeouts;
 use crate::address::{Address, Role};
 use crate::aligned::Aligned;
 use crate::close::{CloseReason, Stats};
@@ -22,6 +24,7 @@ use crate::config::{Config, SlowConsumer};
 use crate::connection::Connection;
 use crate::net::{Event, Net};
 use crate::service::{MOST_INPUT, Peer, Service};
+use crate::template::{Speaker, Who};
 
 /// What bounds a tick and a client.
 #[derive(Clone, Debug)]
@@ -37,6 +40,10 @@ pub(super) struct Limits {
     pub(super) patience: Option<Duration>,
     pub(super) slow_consumer: SlowConsumer,
     pub(super) grace: Duration,
+    /// How long a client that is being closed may take.
+    pub(super) linger: Duration,
+    /// It stops by itself after one client.
+    pub(super) once: bool,
 }
 
 impl Limits {
@@ -51,6 +58,8 @@ impl Limits {
             patience: config.patience,
             slow_consumer: config.slow_consumer,
             grace: config.grace,
+            linger: config.sockets.linger.unwrap_or(LINGER),
+            once: config.once,
         }
     }
 }
@@ -98,6 +107,9 @@ impl<T, S> Client<T, S> {
                     "client {id} ({address}) sent a message longer than max-message allows: closing it"
                 );
             }
+            CloseReason::Stalled => {
+                warn!("client {id} ({address}) doesn't take what it is sent: closing it");
+            }
             _ => {}
         }
     }
@@ -112,6 +124,10 @@ pub(super) struct Tick<S: Service, N: Net> {
     pub(super) acceptor: Acceptor,
     pub(super) console: Option<Console<N::Stream>>,
     pub(super) heart: Option<Heart>,
+    pub(super) mail: Mail,
+    pub(super) timeouts: Timeouts,
+    /// What newcomers are sent first.
+    pub(super) greeting: Option<Speaker>,
     events: Vec<Event>,
     /// Every turn reads into this.
     buffer: Aligned,
@@ -136,16 +152,26 @@ pub(super) struct Tick<S: Service, N: Net> {
 }
 
 impl<S: Service, N: Net> Tick<S, N> {
-    /// A loop over listeners for clients of these roles.
-    pub(super) fn new(net: N, listeners: Vec<Role>, service: S, limits: Limits) -> Self {
+    /// A loop over listeners and sockets for datagrams.
+    pub(super) fn new(
+        net: N,
+        doors: Vec<Door>,
+        mailboxes: &[Address],
+        service: S,
+        config: &Config,
+    ) -> Self {
+        let limits = Limits::new(config, &service);
         Self {
+            mail: Mail::new(config, mailboxes, net.now()),
+            timeouts: Timeouts::new(config, net.now()),
+            greeting: config.greeting.clone().map(Speaker::new),
             net,
             buffer: Aligned::zeroed(limits.turn.min(service.most_input())),
             offered: service.published(),
             service,
             limits,
             clients: Slab::new(),
-            acceptor: Acceptor::new(listeners),
+            acceptor: Acceptor::new(doors),
             console: None,
             heart: None,
             events: Vec::new(),
@@ -164,10 +190,9 @@ impl<S: Service, N: Net> Tick<S, N> {
     /// One pass of the loop.
     pub(super) fn tick(&mut self) -> io::Result<()> {
         self.wait()?;
-        if self.service.wants_time() {
-            self.service.set_time(self.net.time_of_day());
-        }
+        self.set_time();
         self.accept();
+        self.deliver();
         // Before reading: what goes out makes room for what comes in.
         self.flush();
         self.read();
@@ -183,6 +208,21 @@ impl<S: Service, N: Net> Tick<S, N> {
             self.turns.len()
         );
         Ok(())
+    }
+
+    /// Tells those the time who want to know it.
+    fn set_time(&mut self) {
+        if self.timeouts.are_on() {
+            self.timeouts.set_time(self.net.now());
+        }
+        if self.service.wants_time() {
+            self.service.set_time(self.net.time_of_day());
+        }
+        if let Some(greeting) = &mut self.greeting
+            && greeting.template().wants_time()
+        {
+            greeting.set_time(self.net.time_of_day());
+        }
     }
 
     /// Sleeps until something happens, unless somebody could progress; events only latch.
@@ -210,6 +250,7 @@ impl<S: Service, N: Net> Tick<S, N> {
                     }
                 }
                 Event::Listener(listener) => self.acceptor.latch(listener),
+                Event::Mail(mailbox) => self.mail.latch(mailbox),
                 Event::Stop => self.stop(),
                 Event::Report => self.report(),
             }
@@ -225,12 +266,14 @@ impl<S: Service, N: Net> Tick<S, N> {
         let talks = self.console.as_ref().is_some_and(Console::wants_turn);
         // What a stop outside of the next wait has begun; a client that it has closed.
         let ends = matches!(self.stop, Stop::LastTurns(_)) || !self.gone.is_empty();
-        if turns || ends || self.has_news() || talks || self.can_accept() {
+        let mail = self.mail.is_latched() || !self.writable.is_empty();
+        if turns || ends || self.has_news() || talks || mail || self.can_accept() {
             return Some(Duration::ZERO);
         }
         let next = [
             self.grace,
             self.next_deadline(),
+            self.timeouts.next(),
             self.next_beat(),
             self.console.as_ref().and_then(Console::deadline),
             self.acceptor.resting_until().filter(|_| !held),
@@ -251,6 +294,7 @@ impl<S: Service, N: Net> Tick<S, N> {
         mut stream: N::Stream,
         address: Address,
         role: Role,
+        local: &Address,
     ) -> Result<usize, (Address, io::Error)> {
         let entry = self.clients.vacant_entry();
         let key = entry.key();
@@ -263,9 +307,15 @@ impl<S: Service, N: Net> Tick<S, N> {
         let peer = Peer {
             id,
             address: &address,
+            local,
             role,
         };
-        let connection = Connection::open(stream, &mut self.service, &peer);
+        let greeting = self
+            .greeting
+            .as_mut()
+            .filter(|_| role != Role::Publish && !address.is_stdio());
+        let greeting = greeting.map_or(&[][..], |greeting| greeting.say(Some(&Who::from(&peer))));
+        let connection = Connection::open(stream, &mut self.service, &peer, greeting);
         entry.insert(Client {
             connection,
             id,
@@ -297,10 +347,12 @@ impl<S: Service, N: Net> Tick<S, N> {
     /// Writes to those whose streams take output again.
     fn flush(&mut self) {
         let mut writable = std::mem::take(&mut self.writable);
-        for key in writable.drain(..) {
-            self.clients[key].connection.flush(&mut self.service);
+        writable.retain(|&key| {
+            let connection = &mut self.clients[key].connection;
+            let more = connection.flush(&mut self.service);
             self.after(key);
-        }
+            more
+        });
         self.writable = writable;
     }
 
@@ -334,7 +386,8 @@ impl<S: Service, N: Net> Tick<S, N> {
                 },
             );
             if connection.waiting() > 0 && connection.wants_flush(&self.service) {
-                connection.flush(&mut self.service);
+                let more = connection.flush(&mut self.service);
+                self.writable.extend(more.then_some(key));
             }
             self.after(key);
             self.count_last_turn();
@@ -352,16 +405,17 @@ impl<S: Service, N: Net> Tick<S, N> {
         }
         self.offered = self.service.published();
         let high_water = self.limits.high_water;
+        let timed = self.timeouts.are_on();
         let mut special = Vec::new();
         for (key, client) in &mut self.clients {
             let connection = &mut client.connection;
-            if connection.wants_flush(&self.service) {
-                connection.flush(&mut self.service);
+            if connection.wants_flush(&self.service) && connection.flush(&mut self.service) {
+                self.writable.push(key);
             }
             let late = connection.lag(&self.service) > self.limits.backlog;
             // What it was sent may have brought it below the high-water mark again.
             let again = !client.queued && connection.wants_turn(&self.service, high_water);
-            if late || again || client.spent || !connection.is_serving() {
+            if late || again || timed || client.spent || !connection.is_serving() {
                 special.push(key);
             }
         }
@@ -373,6 +427,9 @@ impl<S: Service, N: Net> Tick<S, N> {
 
     /// What every touch of a connection may have led to: another turn, parting, its end.
     pub(super) fn after(&mut self, key: usize) {
+        if self.timeouts.are_on() {
+            self.note(key);
+        }
         let client = &mut self.clients[key];
         let connection = &client.connection;
         if connection.is_closed() {
@@ -389,7 +446,8 @@ impl<S: Service, N: Net> Tick<S, N> {
         {
             client.lingering = true;
             client.warn(reason);
-            let lingering = Lingering::new(key, self.net.now(), connection.traffic());
+            let (now, linger) = (self.net.now(), self.limits.linger);
+            let lingering = Lingering::new(key, now, linger, connection.traffic());
             self.lingering.push(lingering);
         }
     }
@@ -410,6 +468,7 @@ impl<S: Service, N: Net> Tick<S, N> {
                 continue;
             };
             let client = self.clients.remove(key);
+            self.timeouts.forget(key);
             if !client.lingering {
                 client.warn(reason);
             }
@@ -447,6 +506,7 @@ impl<S: Service, N: Net> Tick<S, N> {
         let clients = &self.clients;
         let stays = |key: usize| !clients[key].connection.is_closed();
         self.turns.retain(|&key| stays(key));
+        self.writable.retain(|&key| stays(key));
         self.holding.retain(|h| stays(h.key));
         self.lingering.retain(|l| stays(l.key));
     }

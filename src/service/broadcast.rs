@@ -586,6 +586,7 @@ mod tests {
         let peer = Peer {
             id: IDS.fetch_add(1, Ordering::Relaxed),
             address: &address,
+            local: &address,
             role,
         };
         room.open(&peer).0

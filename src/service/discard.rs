@@ -24,4 +24,8 @@ impl Service for Discard {
     fn receive<'a>(&'a mut self, (): &'a mut (), _: &'a [u8]) -> Outcome<'a> {
         Outcome::NOTHING
     }
+
+    fn takes_datagrams(&self) -> bool {
+        true
+    }
 }

@@ -24,6 +24,14 @@ impl Service for Echo {
     fn receive<'a>(&'a mut self, (): &'a mut (), input: &'a [u8]) -> Outcome<'a> {
         Outcome::reply(input)
     }
+
+    fn takes_datagrams(&self) -> bool {
+        true
+    }
+
+    fn datagram<'a>(&'a mut self, _: &Peer<'_>, input: &'a [u8]) -> Option<[&'a [u8]; 2]> {
+        Some([input, &[]])
+    }
 }
 
 #[cfg(test)]

@@ -12,21 +12,31 @@
 //! A new service is one file here, and a variant and a match arm in the binary.
 
 mod broadcast;
+mod chargen;
+mod daytime;
 mod discard;
 mod echo;
 mod framing;
 mod log;
+mod prefix;
+mod reply;
 mod room;
 mod tag;
+mod time;
 
 use std::time::SystemTime;
 
 pub use broadcast::Broadcast;
+pub use chargen::Chargen;
+pub use daytime::{Daytime, TimeFormat, TimeFormatError};
 pub use discard::Discard;
 pub use echo::Echo;
 pub use framing::Framing;
+pub use prefix::PrefixedEcho;
+pub use reply::{On, Reply};
 pub use room::{Replay, Room, RoomError};
 pub use tag::{TagError, TagFormat};
+pub use time::Time;
 
 use crate::address::{Address, Role};
 use crate::close::CloseReason;
@@ -36,13 +46,15 @@ use crate::close::CloseReason;
 /// Larger reads make a bulk stream cheaper; beyond this they outgrow the processor's cache.
 pub const MOST_INPUT: usize = 256 * 1024;
 
-/// The other end of a connection, as a service sees it.
+/// The other end of a connection, or the sender of a datagram, as a service sees it.
 #[derive(Clone, Debug)]
 pub struct Peer<'a> {
-    /// Counts the server's clients from 1; never used twice.
+    /// Counts the server's clients from 1; never used twice. The sender of a datagram has 0.
     pub id: u64,
     /// Where it connected from.
     pub address: &'a Address,
+    /// Where it came in: the listener's address, exact if [`Service::wants_local`].
+    pub local: &'a Address,
     /// What its listener is for.
     pub role: Role,
 }
@@ -82,6 +94,24 @@ pub trait Service {
         Outcome::NOTHING
     }
 
+    /// A datagram has come: what goes back, as one datagram too; nothing if none. A client that has
+    /// a connection never sends any.
+    fn datagram<'a>(&'a mut self, peer: &Peer<'_>, input: &'a [u8]) -> Option<[&'a [u8]; 2]> {
+        let _ = (peer, input);
+        None
+    }
+
+    /// Whether it can be had over datagrams.
+    fn takes_datagrams(&self) -> bool {
+        false
+    }
+
+    /// Whether it has to know at which address of the machine a client came in, where its listener
+    /// has many; that costs a call.
+    fn wants_local(&self) -> bool {
+        false
+    }
+
     /// A client has gone, or is sent nothing more than what it was replied already.
     fn close(&mut self, session: Self::Session, reason: CloseReason) {
         let _ = (session, reason);
@@ -117,6 +147,12 @@ pub trait Service {
     fn unfinished(&self, session: &Self::Session) -> usize {
         let _ = session;
         0
+    }
+
+    /// The server stops: from now on this client is owed what it was promised, and what finishes
+    /// a message, of what would go on for ever.
+    fn conclude(&mut self, session: &mut Self::Session) {
+        let _ = session;
     }
 
     /// Nothing can be sent to this client any more: from now on it is owed no shared output. What
@@ -217,6 +253,24 @@ impl<'a> Outcome<'a> {
         Self {
             reply: [&[], &[]],
             then: Then::Close(reason),
+        }
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::Peer;
+    use crate::address::{Address, Role};
+
+    /// The first client, which came from this address.
+    pub(crate) fn peer(address: &Address) -> Peer<'_> {
+        static LOCAL: std::sync::LazyLock<Address> =
+            std::sync::LazyLock::new(|| Address::Tcp(([127, 0, 0, 1], 7).into()));
+        Peer {
+            id: 1,
+            address,
+            local: &LOCAL,
+            role: Role::Both,
         }
     }
 }

@@ -7,6 +7,8 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
+use crate::places::{self, Piece};
+
 /// How a tag looks: a text with places in braces, `{{` and `}}` for a brace.
 ///
 /// `{date}` is the local date as `MMDD`, `{time}` the local time as `HH:MM:SS`, `{iso}` both with
@@ -61,23 +63,11 @@ impl FromStr for TagFormat {
         }
         let mut parts = Vec::new();
         let mut rest = text;
-        while let Some(first) = rest.chars().next() {
-            let doubled = rest.starts_with("{{") || rest.starts_with("}}");
-            if first == '}' && !doubled {
-                return Err(TagError(
-                    "a '}' without its '{' (a brace is '}}')".to_owned(),
-                ));
+        while let Some(piece) = places::next(&mut rest).map_err(|e| TagError(e.to_owned()))? {
+            match piece {
+                Piece::Letter(letter) => add_text(&mut parts, letter),
+                Piece::Place(place) => parts.push(part(place)?),
             }
-            if first != '{' || doubled {
-                add_text(&mut parts, first);
-                rest = &rest[first.len_utf8() + usize::from(doubled)..];
-                continue;
-            }
-            let (place, after) = rest[1..]
-                .split_once('}')
-                .ok_or_else(|| TagError("a '{' without its '}' (a brace is '{{')".to_owned()))?;
-            parts.push(part(place)?);
-            rest = after;
         }
         Ok(Self(parts))
     }
@@ -93,13 +83,9 @@ fn add_text(parts: &mut Vec<Part>, letter: char) {
 
 fn part(place: &str) -> Result<Part, TagError> {
     let found = PLACES.iter().find(|(name, _)| *name == place);
-    found.map(|(_, part)| part.clone()).ok_or_else(|| {
-        let names = PLACES.map(|(name, _)| format!("{{{name}}}")).join(" ");
-        TagError(format!(
-            "{{{}}} is not one of {names}",
-            place.escape_debug()
-        ))
-    })
+    found
+        .map(|(_, part)| part.clone())
+        .ok_or_else(|| TagError(places::unknown(place, PLACES.iter().map(|(name, _)| *name))))
 }
 
 impl fmt::Display for TagError {

@@ -129,6 +129,22 @@ impl<S: Service> Service for Watched<S> {
         self.service.unfinished(session)
     }
 
+    fn conclude(&mut self, session: &mut S::Session) {
+        self.service.conclude(session);
+    }
+
+    fn takes_datagrams(&self) -> bool {
+        self.service.takes_datagrams()
+    }
+
+    fn datagram<'a>(&'a mut self, peer: &Peer<'_>, input: &'a [u8]) -> Option<[&'a [u8]; 2]> {
+        self.service.datagram(peer, input)
+    }
+
+    fn wants_local(&self) -> bool {
+        self.service.wants_local()
+    }
+
     fn deafen(&mut self, session: &mut S::Session) {
         self.service.deafen(session);
     }

@@ -131,13 +131,15 @@ impl House {
     fn join(&mut self, role: Role) {
         let id = self.clients.len() + self.gone.len();
         let port = u16::try_from(id).unwrap();
+        let local = Address::Stdin;
         let peer = Peer {
             id: id as u64,
             address: &Address::Tcp(([127, 0, 0, 1], port).into()),
+            local: &local,
             role,
         };
         let line = Line::default();
-        let connection = Connection::open(line.clone(), &mut self.service, &peer);
+        let connection = Connection::open(line.clone(), &mut self.service, &peer, b"");
         self.clients.push(Client {
             id,
             line,

@@ -5,7 +5,7 @@ use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::fmt;
 use std::io::{self, ErrorKind, Read, Write};
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::rc::Rc;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -14,7 +14,12 @@ use rustix::io::Errno;
 
 use super::actor::Actor;
 use crate::address::Address;
+use crate::mailbox::{Answerer, Datagram, Exchanged};
 use crate::net::{Event, Net, Readiness, Stream};
+
+/// Where the server's one socket for datagrams is bound.
+pub(super) static MAILBOX: Address =
+    Address::Udp(SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 7007));
 
 /// One direction of a connection.
 #[derive(Debug, Default)]
@@ -55,6 +60,12 @@ pub(super) struct Conn {
     pub(super) heard: Option<Instant>,
     /// All that the kernel took from the server.
     pub(super) taken: Vec<u8>,
+    /// When the server last read or wrote something, and the longest that it did neither.
+    pub(super) moved: Option<Instant>,
+    pub(super) longest_pause: Duration,
+    /// When the kernel last took something, and since when it takes no more.
+    pub(super) took: Option<Instant>,
+    pub(super) stuck_since: Option<Instant>,
     /// Where it has come.
     listener: usize,
     key: Option<usize>,
@@ -89,6 +100,13 @@ impl fmt::Display for Conn {
 }
 
 impl Conn {
+    /// Something was read, written or ended.
+    fn moves(&mut self, now: Instant) {
+        let pause = self.moved.map_or(Duration::ZERO, |moved| now - moved);
+        self.longest_pause = self.longest_pause.max(pause);
+        self.moved = Some(now);
+    }
+
     pub(super) fn has_unread(&self) -> bool {
         !self.to_server.data.is_empty()
     }
@@ -136,6 +154,9 @@ pub(super) struct World {
     /// For each listener, whether its backlog has become longer, which was not told yet.
     listener_edges: Vec<bool>,
     pub(super) listening: bool,
+    /// Datagrams that wait for the server, and what it has answered.
+    pub(super) mail: VecDeque<(Vec<u8>, SocketAddr)>,
+    pub(super) answers: Vec<(Vec<u8>, SocketAddr)>,
     pub(super) stops: usize,
     /// Connections with an edge that was not told yet, in their order.
     pending: VecDeque<usize>,
@@ -159,6 +180,8 @@ impl World {
             backlog: VecDeque::new(),
             listener_edges: vec![false],
             listening: true,
+            mail: VecDeque::new(),
+            answers: Vec::new(),
             stops: 0,
             pending: VecDeque::new(),
             calls: 0,
@@ -199,6 +222,9 @@ impl World {
         }
         for _ in 0..std::mem::take(&mut self.stops) {
             events.push(Event::Stop);
+        }
+        if !self.mail.is_empty() {
+            events.push(Event::Mail(0));
         }
         while let Some(id) = self.pending.pop_front() {
             let spurious = self.chance(self.odds.spurious);
@@ -259,6 +285,10 @@ impl World {
 
 /// What is checked after each tick.
 impl World {
+    pub(super) fn conn(&self, stream: &SimStream) -> &Conn {
+        &self.conns[stream.id]
+    }
+
     /// Input that the server was told of and has not read.
     pub(super) fn has_unread(&self, stream: &SimStream) -> bool {
         let conn = &self.conns[stream.id];
@@ -440,6 +470,7 @@ impl Net for SimNet {
         }
         let id = world.backlog.remove(place).unwrap();
         world.open += 1;
+        world.conns[id].moved = Some(world.now);
         let world = Rc::clone(&self.0);
         let port = u16::try_from(id).unwrap();
         let address = Address::Tcp(SocketAddr::from((Ipv4Addr::LOCALHOST, port)));
@@ -454,6 +485,45 @@ impl Net for SimNet {
         let level = world.conns[stream.id].level();
         world.raise(stream.id, level);
         Ok(())
+    }
+
+    fn local(&self, _: usize, _: &SimStream) -> Address {
+        Address::Tcp(SocketAddr::from((Ipv4Addr::LOCALHOST, 7)))
+    }
+
+    fn exchange(&mut self, _: usize, answerer: &mut Answerer<'_>) -> io::Result<Exchanged> {
+        let mut world = self.0.borrow_mut();
+        world.calls += 1;
+        let mut done = Exchanged::default();
+        for _ in 0..4 {
+            let Some((bytes, source)) = world.mail.pop_front() else {
+                break;
+            };
+            done.received += 1;
+            let mut answer = Vec::new();
+            let datagram = Datagram {
+                bytes: &bytes,
+                from: &Address::Udp(source),
+                to: None,
+            };
+            if answerer(datagram, &mut answer) {
+                done.sent += 1;
+                world.answers.push((answer, source));
+            }
+        }
+        done.more = !world.mail.is_empty();
+        if done.received == 0 {
+            return Err(ErrorKind::WouldBlock.into());
+        }
+        Ok(done)
+    }
+
+    fn mailbox(&self, _: usize) -> &Address {
+        &MAILBOX
+    }
+
+    fn is_local(ip: IpAddr) -> bool {
+        ip.is_loopback()
     }
 
     fn close_listeners(&mut self) {
@@ -502,6 +572,8 @@ impl Read for SimStream {
         for (to, from) in buffer.iter_mut().zip(conn.to_server.data.drain(..n)) {
             *to = from;
         }
+        let now = world.now;
+        world.conns[self.id].moves(now);
         Ok(n)
     }
 }
@@ -514,6 +586,7 @@ impl Write for SimStream {
         if world.chance(odds.interrupted) {
             return Err(ErrorKind::Interrupted.into());
         }
+        let now = world.now;
         let conn = &mut world.conns[self.id];
         assert!(conn.shut.is_none(), "a write after the output was shut");
         if conn.reset {
@@ -522,10 +595,14 @@ impl Write for SimStream {
         let n = bytes.len().min(conn.to_client.room());
         conn.starved |= n < bytes.len();
         if n == 0 {
+            conn.stuck_since.get_or_insert(now);
             return Err(ErrorKind::WouldBlock.into());
         }
+        conn.stuck_since = (n < bytes.len()).then_some(now);
         conn.to_client.data.extend(&bytes[..n]);
         conn.taken.extend(&bytes[..n]);
+        conn.moves(now);
+        conn.took = Some(now);
         Ok(n)
     }
 
@@ -551,6 +628,7 @@ impl Stream for SimStream {
         let conn = &mut world.conns[self.id];
         assert!(conn.shut.is_none(), "the output is shut twice");
         conn.shut = Some(now);
+        conn.moves(now);
         conn.to_client.ended = true;
         if conn.reset {
             Err(ErrorKind::NotConnected.into())
@@ -573,6 +651,7 @@ impl Drop for SimStream {
         let conn = &mut world.conns[self.id];
         conn.dropped = true;
         conn.dropped_at = Some(now);
+        conn.moves(now);
         conn.to_client.ended = true;
         if conn.cut || !conn.to_server.data.is_empty() {
             conn.destroyed = true;

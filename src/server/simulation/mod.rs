@@ -17,16 +17,17 @@ use std::time::{Duration, Instant};
 
 use fastrand::Rng;
 
+use super::accept::Door;
 use super::deadline::{LINGER, SILENCE};
 use super::heartbeat::Heart;
 use super::stop::Stop;
 use super::tick::{Limits, Tick};
-use crate::address::Role;
+use crate::address::{Address, Role};
 use crate::close::CloseReason;
-use crate::config::{Heartbeat, SlowConsumer};
-use crate::service::{Broadcast, Echo, Framing, Replay, Room};
+use crate::config::{Config, Heartbeat, SlowConsumer};
+use crate::service::{Broadcast, Echo, Framing, Replay, Room, Service};
 use actor::{Actor, manners};
-use kernel::{Conn, Odds, SimNet, World};
+use kernel::{Conn, MAILBOX, Odds, SimNet, World};
 use model::{Seen, Subject, Watched};
 
 /// A text that no client sends.
@@ -85,7 +86,7 @@ fn every_ready_client_has_one_turn_a_tick() {
     };
     let service = Watched::new(Echo::new(), Room::default());
     let net = SimNet(Rc::clone(&world));
-    let mut tick = Tick::new(net, vec![Role::Both], service, limits);
+    let mut tick = server(net, &[Role::Both], service, limits, &Config::default());
     tick.tick().unwrap();
     let (ping, firehoses) = ids.split_first().unwrap();
     let served = |tick: &Tick<Watched<Echo>, _>, id: &usize| {
@@ -105,6 +106,43 @@ fn every_ready_client_has_one_turn_a_tick() {
             assert_eq!(served(&tick, id) - before, 16, "not one turn of 16 bytes");
         }
     }
+}
+
+/// Datagrams come back to who sent them, unless that might be a service: then each answer could be
+/// answered, for ever.
+#[test]
+fn datagrams_are_answered_and_loops_do_not_begin() {
+    let mut rng = Rng::with_seed(1);
+    let world = World::new(rng.fork(), calm(100), Vec::new());
+    let world = Rc::new(RefCell::new(world));
+    let config = Config {
+        udp_rate: Some(10),
+        ..Config::default()
+    };
+    let limits = limits(&mut rng);
+    let net = SimNet(Rc::clone(&world));
+    let mut tick = server(net, &[], Echo::new(), limits, &config);
+    let mut send = |source: &str, count: u8| {
+        let source = source.parse().unwrap();
+        let mail = (0..count).map(|i| (vec![i; usize::from(i)], source));
+        world.borrow_mut().mail.extend(mail);
+        while !world.borrow().mail.is_empty() {
+            tick.tick().unwrap();
+        }
+        let answers = std::mem::take(&mut world.borrow_mut().answers);
+        for (i, (bytes, to)) in (0..).zip(&answers) {
+            assert_eq!((bytes, *to), (&vec![i; usize::from(i)], source));
+        }
+        answers.len()
+    };
+    assert_eq!(send("192.0.2.1:5000", 7), 7);
+    assert_eq!(send("192.0.2.1:19", 7), 0, "a character generator");
+    assert_eq!(send("127.0.0.1:7007", 7), 0, "the server itself");
+    assert_eq!(send("192.0.2.1:5000", 7), 3, "more than ten a second");
+    world.borrow_mut().now += Duration::from_millis(500);
+    assert_eq!(send("192.0.2.1:5000", 7), 5);
+    assert_eq!(tick.stats().datagrams, 35);
+    assert_eq!((tick.stats().answers, tick.stats().unanswered), (15, 20));
 }
 
 /// A stopped reader costs the others the patience once; and once more only when it has caught up
@@ -128,7 +166,7 @@ fn who_was_made_to_skip_is_not_waited_for_again() {
         Room::default(),
     );
     let net = SimNet(Rc::clone(&world));
-    let mut tick = Tick::new(net, vec![Role::Both], service, limits);
+    let mut tick = server(net, &[Role::Both], service, limits, &Config::default());
     tick.tick().unwrap();
     let mut holds = |ticks: usize| {
         let mut holds = 0;
@@ -227,6 +265,26 @@ fn for_each_seed(run: impl Fn(u64)) {
     }
 }
 
+/// A server with listeners for these roles and a socket for datagrams.
+fn server<S: Service>(
+    net: SimNet,
+    roles: &[Role],
+    service: S,
+    limits: Limits,
+    config: &Config,
+) -> Tick<S, SimNet> {
+    let address = Address::Tcp(([127, 0, 0, 1], 7).into());
+    let door = |role: &Role| Door {
+        role: *role,
+        address: address.clone(),
+    };
+    let doors = roles.iter().map(door).collect();
+    let mailboxes = std::slice::from_ref(&MAILBOX);
+    let mut tick = Tick::new(net, doors, mailboxes, service, config);
+    tick.limits = limits;
+    tick
+}
+
 /// One run: a server over its world.
 struct Run<S: Subject> {
     world: Rc<RefCell<World>>,
@@ -241,6 +299,9 @@ struct Run<S: Subject> {
     /// When it began to stop, and when the grace began, if it has one.
     stopped: Option<Instant>,
     grace: Option<Instant>,
+    /// Its timeouts.
+    idle: Option<Duration>,
+    write: Option<Duration>,
     /// It was told to stop, and told twice.
     told: bool,
     cut: bool,
@@ -275,9 +336,18 @@ impl<S: Subject> Run<S> {
             world.actors.iter_mut().for_each(|a| a.manners.hasty = true);
         }
         let start = world.now;
+        let time =
+            |rng: &mut Rng| (rng.u8(..5) == 0).then(|| Duration::from_millis(rng.u64(10..3000)));
+        let config = Config {
+            idle_timeout: time(rng),
+            write_timeout: time(rng),
+            ..Config::default()
+        };
         let world = Rc::new(RefCell::new(world));
         Self {
-            tick: Tick::new(SimNet(Rc::clone(&world)), roles, service, limits),
+            tick: server(SimNet(Rc::clone(&world)), &roles, service, limits, &config),
+            idle: config.idle_timeout,
+            write: config.write_timeout,
             world,
             start,
             slack,
@@ -295,6 +365,8 @@ impl<S: Subject> Run<S> {
             self.maybe_stop(tick);
             let (held, clients) = (!self.tick.holding.is_empty(), self.tick.stats.clients);
             self.tick.tick().unwrap();
+            let now = self.world.borrow().now;
+            self.check_timeouts(now);
             if tick == self.last_at
                 && let Some((_, client)) = self.tick.clients.iter_mut().next()
             {
@@ -383,6 +455,25 @@ impl<S: Subject> Run<S> {
         assert!(held <= bound, "{held} bytes are held, more than {bound}");
     }
 
+    /// Nobody stays for longer than the timeouts allow; nor does a tick, in which time may pass.
+    fn check_timeouts(&self, since: Instant) {
+        let world = self.world.borrow();
+        for (_, client) in &self.tick.clients {
+            let connection = &client.connection;
+            let conn = world.conn(connection.stream());
+            if connection.is_parting().is_some() || connection.is_closed() {
+                continue;
+            }
+            let late = |at: Option<Instant>, limit: Option<Duration>| {
+                limit.is_some_and(|limit| at.is_some_and(|at| since > at + limit))
+            };
+            assert!(!late(conn.moved, self.idle), "it is idle for too long");
+            let stuck = connection.is_stuck(&self.tick.service);
+            let full = conn.stuck_since.filter(|_| stuck);
+            assert!(!late(full, self.write), "it is stalled for too long");
+        }
+    }
+
     /// Nobody who could progress is forgotten: whatever the kernel won't tell again is in a queue.
     fn check_wakes(&self) {
         let world = self.world.borrow();
@@ -442,27 +533,23 @@ impl<S: Subject> Run<S> {
         assert!(conn.taken.starts_with(&actor.received), "the kernel failed");
         let all = place == Place::Between(owed.len());
         match seen.reason.expect("every session is given back") {
-            CloseReason::PeerClosed => {
-                assert!(all && actor.half_closed && !seen.too_long);
-                assert!(
-                    actor.vanished || seen.input == actor.script,
-                    "input was lost"
-                );
-                assert!(!conn.destroyed, "what was on its way was destroyed");
-                let read = !actor.has_left() || actor.vanished || actor.received == conn.taken;
-                assert!(read, "output was lost");
-            }
-            CloseReason::Reset => {
-                assert!(actor.vanished, "who was it?");
-                let stopping = self
-                    .stopped
-                    .is_some_and(|at| conn.dropped_at.unwrap() >= at);
-                let read = stopping || !conn.has_unread();
-                assert!(conn.reset && read, "what had arrived was lost");
+            CloseReason::PeerClosed | CloseReason::Reset => {
+                assert!(all || seen.reason == Some(CloseReason::Reset));
+                self.check_leaving(actor, conn, seen);
             }
             CloseReason::SlowConsumer => {
                 assert!(self.tick.limits.patience.is_some());
                 self.check_parting(conn, place);
+            }
+            CloseReason::Idle => {
+                assert!(Some(conn.longest_pause) >= self.idle, "it wasn't idle");
+                self.check_parting(conn, place);
+            }
+            CloseReason::Stalled => {
+                let dropped = conn.dropped_at.unwrap();
+                let pause = conn.took.map_or(conn.longest_pause, |took| dropped - took);
+                assert!(Some(pause) >= self.write, "it wasn't stalled");
+                assert!(conn.cut, "it may take a cut message for an end");
             }
             CloseReason::MessageTooLong => {
                 assert!(seen.too_long);
@@ -476,6 +563,27 @@ impl<S: Subject> Run<S> {
                 }
             }
             other => panic!("{other}?"),
+        }
+    }
+
+    /// A client that has left of its own accord.
+    fn check_leaving(&self, actor: &Actor, conn: &Conn, seen: &Seen) {
+        if seen.reason == Some(CloseReason::PeerClosed) {
+            assert!(actor.half_closed && !seen.too_long);
+            assert!(
+                actor.vanished || seen.input == actor.script,
+                "input was lost"
+            );
+            assert!(!conn.destroyed, "what was on its way was destroyed");
+            let read = !actor.has_left() || actor.vanished || actor.received == conn.taken;
+            assert!(read, "output was lost");
+        } else {
+            assert!(actor.vanished, "who was it?");
+            let stopping = self
+                .stopped
+                .is_some_and(|at| conn.dropped_at.unwrap() >= at);
+            let read = stopping || !conn.has_unread();
+            assert!(conn.reset && read, "what had arrived was lost");
         }
     }
 
@@ -557,6 +665,8 @@ fn limits(rng: &mut Rng) -> Limits {
             SlowConsumer::Skip
         },
         grace: Duration::from_millis(*rng.choice(&[0, 300, 5000]).unwrap()),
+        linger: LINGER,
+        once: false,
     }
 }
 

@@ -1,0 +1,345 @@
+//! The arguments of broadcast.
+
+use clap::Args;
+use resound::{
+    AtEnd, Config, Framing, Heartbeat, Listen, Replay, Role, Room, RoomError, SlowConsumer,
+    TagFormat,
+};
+
+use super::server::{ServerArgs, misplaced};
+use super::values::{
+    Limit, Time, at_end, heartbeat, in_units, max_message, patience, replay, size, slow_consumer,
+};
+
+#[derive(Args, Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "flags of a command line")]
+pub(crate) struct BroadcastArgs {
+    #[command(flatten)]
+    pub(crate) server: ServerArgs,
+
+    /// Listen here for clients that publish and are sent nothing; the same as
+    /// -l 'ADDR?role=publish'. May be given more than once
+    #[arg(long, value_name = "ADDR")]
+    publish_only: Vec<Listen>,
+
+    /// Listen here for clients that hear and whose input is discarded; the same as
+    /// -l 'ADDR?role=subscribe'. May be given more than once
+    #[arg(long, value_name = "ADDR")]
+    subscribe_only: Vec<Listen>,
+
+    /// What a message is: 'lines' (with their newlines), 'raw' (what one read returned) or 'u32' (with its
+    /// length in front, 32 bits, big-endian)
+    #[arg(
+        long,
+        value_name = "FRAMING",
+        default_value_t,
+        hide_possible_values = true
+    )]
+    framing: Framing,
+
+    /// The longest message that is accepted, without its newline or length, up to 1GiB; who sends
+    /// a longer one is closed
+    #[arg(long, value_name = "SIZE", default_value = "64KiB", value_parser = max_message)]
+    max_message: u64,
+
+    /// Send messages to their senders, too
+    #[arg(long)]
+    include_sender: bool,
+
+    /// How long a client that doesn't read may hold up the others before it is a slow
+    /// consumer: a duration, 0 or 'unlimited'
+    #[arg(long, value_name = "DURATION", default_value = "1s", value_parser = patience)]
+    patience: Limit<Time>,
+
+    /// What becomes of a slow consumer: 'close' it, or make it 'skip' to the newest message
+    #[arg(long, value_name = "WHAT", default_value = "close", value_parser = slow_consumer)]
+    slow_consumer: SlowConsumer,
+
+    /// Room for messages that some clients have not taken yet; who is half of it behind holds
+    /// up the others
+    #[arg(long, value_name = "SIZE", default_value = "4MiB", value_parser = size)]
+    log_size: u64,
+
+    /// What those who come get of the past: a number of messages such as 100, or a size such as
+    /// 64KiB [default: nothing]
+    #[arg(long, value_name = "N|SIZE", value_parser = replay)]
+    replay: Option<Replay>,
+
+    /// Put the local date, the time and the sender in front of each message:
+    /// 'MMDD HH:MM:SS From IP:PORT. msg='
+    #[arg(long)]
+    tag: bool,
+
+    /// The same in another form: a text with {date} (MMDD), {time} (HH:MM:SS), {iso} (RFC 3339),
+    /// {peer} and {id} in it; {{ and }} stand for braces
+    #[arg(long, value_name = "FORMAT")]
+    tag_format: Option<TagFormat>,
+
+    /// Tell the room who comes and goes, and newcomers who is there
+    #[arg(long)]
+    announce: bool,
+
+    /// Send a line, empty or TEXT, to clients that were sent nothing for so long
+    #[arg(long, value_name = "DURATION[=TEXT]", value_parser = heartbeat)]
+    heartbeat: Option<Heartbeat>,
+
+    /// Publish the lines of standard input; at its end stay, or with --stdin=exit deliver
+    /// what is pending and exit
+    #[arg(long, value_name = "AT-END", num_args = 0..=1, require_equals = true)]
+    #[arg(default_missing_value = "stay", value_parser = at_end, conflicts_with = "console")]
+    stdin: Option<AtEnd>,
+
+    /// Write each published message to standard output
+    #[arg(long, conflicts_with_all = ["console", "show"])]
+    stdout: bool,
+}
+
+impl BroadcastArgs {
+    /// The settings of the server; without `--max-clients` there may be `max_clients`.
+    pub(crate) fn config(&self, max_clients: usize) -> Result<Config, String> {
+        let mut config = self.server.config(max_clients)?;
+        let of_role = |listen: &Listen, role| Listen {
+            role,
+            ..listen.clone()
+        };
+        let publishers = self.publish_only.iter();
+        let subscribers = self.subscribe_only.iter();
+        let others: Vec<Listen> = publishers
+            .map(|listen| of_role(listen, Role::Publish))
+            .chain(subscribers.map(|listen| of_role(listen, Role::Subscribe)))
+            .collect();
+        if !others.is_empty() && self.server.listen.is_empty() {
+            config.listen.clear();
+        }
+        config.listen.extend(others);
+        config.patience = match self.patience {
+            Limit::Unlimited => None,
+            Limit::Of(Time(patience)) => Some(patience),
+        };
+        config.slow_consumer = self.slow_consumer;
+        config.heartbeat.clone_from(&self.heartbeat);
+        Ok(config)
+    }
+
+    /// What the types of the arguments don't say.
+    pub(super) fn check(&self) -> Result<(), String> {
+        let other = |listens: &[Listen], role| {
+            let other = listens.iter().find(|listen| listen.role == role);
+            other.map(|listen| format!("'{listen}' has another role already"))
+        };
+        let publish = other(&self.publish_only, Role::Subscribe);
+        if let Some(text) = publish.or_else(|| other(&self.subscribe_only, Role::Publish)) {
+            return Err(text);
+        }
+        let listen = self.config(1)?.listen;
+        misplaced(&listen, true, false)?;
+        self.server.check(&listen)?;
+        self.room().check().map_err(|e| self.why_not(e))
+    }
+
+    /// The settings of the room.
+    pub(crate) fn room(&self) -> Room {
+        let tag = self.tag.then(TagFormat::default);
+        Room {
+            framing: self.framing,
+            max_message: usize::try_from(self.max_message).unwrap_or(usize::MAX),
+            include_sender: self.include_sender,
+            log_size: self.log_size,
+            replay: self.replay.unwrap_or_default(),
+            tag: self.tag_format.clone().or(tag),
+            announce: self.announce,
+        }
+    }
+
+    /// What is wrong with the settings of the room, in the terms of the command line.
+    fn why_not(&self, error: RoomError) -> String {
+        let (log, message) = (in_units(self.log_size), in_units(self.max_message));
+        let tags = if self.tag || self.tag_format.is_some() {
+            " and tags"
+        } else {
+            ""
+        };
+        match error {
+            RoomError::LogSize(least) => format!(
+                "--log-size {log} is too small: a quarter of it has to hold what a client may \
+                 bring at once, which with --max-message {message}{tags} takes at least {}",
+                in_units(least)
+            ),
+            RoomError::Replay(most) => format!(
+                "--replay is too much: with --log-size {log} it may be a quarter of that, {}",
+                in_units(most)
+            ),
+            other => other.to_string(),
+        }
+    }
+
+    /// Whether standard input is published, and what then.
+    pub(crate) fn stdin(&self) -> Option<AtEnd> {
+        self.stdin
+    }
+
+    /// Whether what is published goes to standard output.
+    pub(crate) fn stdout(&self) -> bool {
+        self.stdout
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::{Cli, Command};
+    use clap::Parser;
+    use resound::SocketOptions;
+    use std::time::Duration;
+
+    fn broadcast(args: &[&str]) -> Result<(BroadcastArgs, &'static str), String> {
+        let all = ["resound", "broadcast"].iter().chain(args);
+        let cli = Cli::try_parse_from(all).map_err(|e| e.to_string())?;
+        let filter = cli.log_filter();
+        match cli.command {
+            Command::Broadcast(args) => Ok((*args, filter)),
+            _ => unreachable!(),
+        }
+    }
+
+    #[test]
+    fn defaults_are_those_of_the_library() {
+        let (args, filter) = broadcast(&[]).unwrap();
+        let max_clients = Some(7);
+        let expected = Config {
+            max_clients,
+            ..Config::default()
+        };
+        assert_eq!(args.config(7), Ok(expected));
+        assert_eq!(args.room(), Room::default());
+        assert_eq!((args.stdin(), args.stdout(), filter), (None, false, "info"));
+    }
+
+    #[test]
+    fn every_option_arrives() {
+        let text = "-l 7000 --listen unix:/s --backlog 5 --max-clients 9 --high-water 1MiB \
+                    --grace 250ms --max-message 1KiB --patience 1m30s -vv --framing u32 \
+                    --include-sender --slow-consumer skip --log-size 9MiB --replay 1MiB --tag \
+                    --announce --heartbeat 30s=still=here --stdin=exit --stdout \
+                    --publish-only 7001 --subscribe-only 7002";
+        let (args, filter) = broadcast(&text.split_whitespace().collect::<Vec<_>>()).unwrap();
+        let listen = [
+            "7000",
+            "unix:/s",
+            "7001?role=publish",
+            "7002?role=subscribe",
+        ];
+        let heartbeat = Heartbeat {
+            every: Duration::from_secs(30),
+            text: b"still=here".to_vec(),
+        };
+        let sockets = SocketOptions {
+            backlog: 5,
+            ..SocketOptions::default()
+        };
+        let expected = Config {
+            listen: listen.map(|text| text.parse().unwrap()).to_vec(),
+            sockets,
+            max_clients: Some(9),
+            high_water: 1 << 20,
+            patience: Some(Duration::from_secs(90)),
+            slow_consumer: SlowConsumer::Skip,
+            heartbeat: Some(heartbeat),
+            grace: Duration::from_millis(250),
+            ..Config::default()
+        };
+        assert_eq!(args.config(7), Ok(expected));
+        let room = Room {
+            framing: Framing::U32,
+            max_message: 1024,
+            include_sender: true,
+            log_size: 9 << 20,
+            replay: Replay::Bytes(1 << 20),
+            tag: Some(TagFormat::default()),
+            announce: true,
+        };
+        assert_eq!(args.room(), room);
+        assert_eq!((args.stdin(), args.stdout()), (Some(AtEnd::Stop), true));
+        assert_eq!(filter, "debug,resound=trace");
+    }
+
+    #[test]
+    fn options_with_two_forms_take_both() {
+        let room = |arg: &str| broadcast(&[arg]).unwrap().0.room();
+        assert_eq!(room("--replay=100").replay, Replay::Messages(100));
+        assert_eq!(room("--replay=100B").replay, Replay::Bytes(100));
+        let own = room("--tag-format={id}: ").tag.unwrap();
+        assert_eq!(own, "{id}: ".parse().unwrap());
+        let (args, _) = broadcast(&["--stdin"]).unwrap();
+        assert_eq!(args.stdin(), Some(AtEnd::Stay));
+        let (args, _) = broadcast(&["--heartbeat=5s"]).unwrap();
+        assert_eq!(args.config(1).unwrap().heartbeat.unwrap().text, b"");
+    }
+
+    #[test]
+    fn listeners_with_a_role_replace_the_default_one() {
+        let (args, _) = broadcast(&["--publish-only=7001"]).unwrap();
+        assert_eq!(
+            args.config(1).unwrap().listen,
+            ["7001?role=publish".parse().unwrap()]
+        );
+    }
+
+    #[test]
+    fn unlimited_is_a_word() {
+        let (args, _) = broadcast(&["--patience=unlimited", "--max-clients=unlimited"]).unwrap();
+        assert_eq!(args.config(7).unwrap().patience, None);
+        assert_eq!(args.config(7).unwrap().max_clients, None);
+        let (args, _) = broadcast(&["--patience=0"]).unwrap();
+        assert_eq!(args.config(7).unwrap().patience, Some(Duration::ZERO));
+    }
+
+    #[test]
+    fn settings_that_do_not_go_together_are_refused_with_a_reason() {
+        for (args, cause) in [
+            (&["broadcast", "--log-size=1MiB"][..], "at least 1280KiB"),
+            (&["broadcast", "--max-message=1MiB"], "at least 5MiB"),
+            (&["broadcast", "--replay=2MiB"], "a quarter of that, 1MiB"),
+            (
+                &["broadcast", "--publish-only=7?role=subscribe"],
+                "another role",
+            ),
+            (
+                &["broadcast", "--subscribe-only=7?role=publish"],
+                "another role",
+            ),
+        ] {
+            let cli = Cli::try_parse_from(["resound"].iter().chain(args)).unwrap();
+            let error = cli.command.check().unwrap_err().to_string();
+            assert!(error.contains(cause), "{args:?}: {error}");
+        }
+    }
+
+    #[test]
+    fn bad_values_are_refused_with_a_reason() {
+        for (arg, cause) in [
+            ("--listen=70000", "out of range"),
+            ("--backlog=0", "0 is not in 1.."),
+            ("--max-clients=0", "from 1 on"),
+            ("--high-water=much", "expected a size"),
+            ("--high-water=-1", "expected a size"),
+            ("--grace=5", "expected a duration"),
+            ("--grace=101years", "hundred years"),
+            ("--max-message=0", "at least a byte"),
+            ("--max-message=2GiB", "larger than 1GiB"),
+            ("--patience=forever", "expected a duration"),
+            ("--framing=frames", "expected lines, raw or u32"),
+            ("--slow-consumer=kill", "expected close or skip"),
+            ("--replay=all", "expected a number of messages"),
+            ("--tag-format={when}", "{when} is not one of"),
+            ("--heartbeat=often", "expected a duration"),
+            ("--heartbeat=1ms", "10ms or more"),
+            ("--heartbeat=1s=a\nb", "line end"),
+            ("--stdin=leave", "expected stay or exit"),
+            ("--publish-only=x", "expected HOST:PORT"),
+        ] {
+            let error = broadcast(&[arg]).unwrap_err();
+            assert!(error.contains(cause), "{arg}: {error}");
+        }
+    }
+}

@@ -1,0 +1,358 @@
+//! The arguments of every server.
+
+use std::time::Duration;
+
+use clap::Args;
+use resound::{
+    Config, Keepalive, Listen, ListenAddress, Role, SocketOptions, Template, TextEncoding,
+};
+
+use super::values::{
+    Count, Limit, Time, bind_device, buffer, defer_accept, dscp, keepalive, size, timeout, tos,
+    unix_mode,
+};
+
+/// What every service takes.
+#[derive(Args, Debug)]
+pub(crate) struct ServerArgs {
+    /// Where to listen: HOST:PORT, [IPv6]:PORT, *:PORT (every address), PORT (on 127.0.0.1),
+    /// each perhaps with tcp:// in front, or with udp://; unix:PATH, unixgram:PATH (datagrams), or
+    /// unix:@NAME (abstract). A name stands for all its addresses; port 0 lets the system
+    /// choose. May be given more than once [default: 127.0.0.1:9999]
+    #[arg(short, long, value_name = "ADDR")]
+    pub(super) listen: Vec<Listen>,
+
+    /// Clients served at a time, or 'unlimited'; others wait [default: what the limit of
+    /// descriptors leaves]
+    #[arg(long, value_name = "N")]
+    max_clients: Option<Limit<Count>>,
+
+    /// A client with more than this unsent is not read until it takes some
+    #[arg(long, value_name = "SIZE", default_value = "256KiB", value_parser = size)]
+    high_water: u64,
+
+    /// How long to go on delivering what is pending when stopped
+    #[arg(long, value_name = "DURATION", default_value = "5s")]
+    grace: Time,
+
+    /// Close a client that sent nothing and was sent nothing for so long, or 'unlimited'
+    #[arg(long, value_name = "DURATION", default_value = "unlimited", value_parser = timeout)]
+    idle_timeout: Limit<Time>,
+
+    /// Close a client that takes nothing of what it is sent for so long, or 'unlimited'
+    #[arg(long, value_name = "DURATION", default_value = "unlimited", value_parser = timeout)]
+    write_timeout: Limit<Time>,
+
+    /// Send each client TEXT when it comes
+    #[arg(long, value_name = "TEXT")]
+    greeting: Option<Template>,
+
+    /// Serve one client, or answer one datagram, then exit
+    #[arg(long)]
+    once: bool,
+
+    /// Show what clients send on standard output, as 'ID PEER: TEXT' (datagrams have the ID 0)
+    #[arg(long)]
+    pub(crate) show: bool,
+
+    /// Show what clients send on standard output, and take texts for them and commands from
+    /// standard input: /help lists them
+    #[arg(long)]
+    pub(crate) console: bool,
+
+    /// The encoding of TEXT as it is sent, and of what is shown: gbk, big5, shift_jis, latin1 or
+    /// any other label of the Encoding Standard
+    #[arg(long, value_name = "LABEL", default_value_t, hide_default_value = true)]
+    pub(crate) encoding: TextEncoding,
+
+    /// Datagrams that are answered to one source (an IP address; of IPv6 a /64) in a second, or
+    /// 'unlimited'
+    #[arg(long, value_name = "N", default_value = "10000")]
+    udp_rate: Limit<Count>,
+
+    #[command(flatten)]
+    sockets: SocketArgs,
+}
+
+/// Options of the sockets: those of the listeners and of their clients.
+#[derive(Args, Debug)]
+#[command(next_help_heading = "Socket options")]
+#[expect(clippy::struct_excessive_bools, reason = "flags of a command line")]
+struct SocketArgs {
+    /// Connections that may wait to be accepted (the system may cap it)
+    #[arg(long, value_name = "N", default_value = "1024", value_parser = clap::value_parser!(i32).range(1..))]
+    backlog: i32,
+
+    /// Without SO_REUSEADDR: a restart waits until old connections are forgotten
+    #[arg(long)]
+    no_reuse_addr: bool,
+
+    /// SO_REUSEPORT: share the address with other processes that set it too
+    #[arg(long)]
+    reuse_port: bool,
+
+    /// SO_RCVBUF: what the kernel keeps of input (Linux doubles it, and has a limit)
+    #[arg(long, value_name = "SIZE", value_parser = buffer)]
+    recv_buffer: Option<usize>,
+
+    /// SO_SNDBUF: what the kernel keeps of output (Linux doubles it, and has a limit)
+    #[arg(long, value_name = "SIZE", value_parser = buffer)]
+    send_buffer: Option<usize>,
+
+    /// Without TCP_NODELAY: small writes may wait for others (Nagle)
+    #[arg(long)]
+    no_nodelay: bool,
+
+    /// SO_KEEPALIVE: after IDLE of silence ask the peer for a sign of life, every INTERVAL, COUNT
+    /// times; such as 60s,10s,3
+    #[arg(long, value_name = "IDLE[,INTERVAL[,COUNT]]", value_parser = keepalive)]
+    keepalive: Option<Keepalive>,
+
+    /// How long a client that the server closes may take to hear of it; 0s resets it at once
+    /// (SO_LINGER) [default: 1s]
+    #[arg(long, value_name = "DURATION")]
+    linger: Option<Time>,
+
+    /// IP_TOS: the type of service of what is sent, from 0 to 255
+    #[arg(long, value_name = "N", value_parser = tos)]
+    tos: Option<u8>,
+
+    /// The same by its upper six bits: a number from 0 to 63, or a name such as ef, cs1, af41
+    #[arg(long, value_name = "CLASS", value_parser = dscp, conflicts_with = "tos")]
+    dscp: Option<u8>,
+
+    /// TCP_DEFER_ACCEPT: who sends nothing isn't accepted for so long, in whole seconds (Linux)
+    #[arg(long, value_name = "DURATION", value_parser = defer_accept)]
+    defer_accept: Option<u32>,
+
+    /// TCP_FASTOPEN: so many may wait that have sent data with their SYN (Linux)
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=65535))]
+    fast_open: Option<u32>,
+
+    /// SO_BINDTODEVICE: only what comes through this interface (Linux)
+    #[arg(long, value_name = "INTERFACE", value_parser = bind_device)]
+    bind_device: Option<String>,
+
+    /// IPV6_V6ONLY: [::] doesn't take IPv4, too
+    #[arg(long)]
+    ipv6_only: bool,
+
+    /// The permissions of the file of a Unix socket, such as 0660
+    #[arg(long, value_name = "MODE", value_parser = unix_mode)]
+    unix_mode: Option<u32>,
+}
+
+impl ServerArgs {
+    /// The settings; without `--max-clients` there may be `max_clients`.
+    pub(crate) fn config(&self, max_clients: usize) -> Result<Config, String> {
+        let default = Config::default();
+        let greeting = self
+            .greeting
+            .clone()
+            .map(|text| self.encoded(text, "--greeting"));
+        Ok(Config {
+            listen: if self.listen.is_empty() {
+                default.listen
+            } else {
+                self.listen.clone()
+            },
+            sockets: self.sockets.options(),
+            max_clients: match self.max_clients {
+                None => Some(max_clients),
+                Some(Limit::Of(Count(n))) => Some(n),
+                Some(Limit::Unlimited) => None,
+            },
+            high_water: self.high_water,
+            greeting: greeting.transpose()?,
+            once: self.once,
+            idle_timeout: self.idle_timeout.time(),
+            write_timeout: self.write_timeout.time(),
+            udp_rate: match self.udp_rate {
+                Limit::Of(Count(n)) => Some(u32::try_from(n).unwrap_or(u32::MAX)),
+                Limit::Unlimited => None,
+            },
+            grace: self.grace.0,
+            ..default
+        })
+    }
+
+    /// A text in the encoding of the clients.
+    pub(super) fn encoded(&self, text: Template, what: &str) -> Result<Template, String> {
+        let encoded = text.encoded(self.encoding);
+        encoded.map_err(|e| format!("{what}: {e}"))
+    }
+
+    /// What is wrong with the options, given where the server listens.
+    pub(super) fn check(&self, listens: &[Listen]) -> Result<(), String> {
+        let addresses = || listens.iter().map(|listen| &listen.address);
+        let SocketArgs { ipv6_only, .. } = self.sockets;
+        if ipv6_only && let Some(address) = addresses().find(|a| a.is_dual_stack()) {
+            return Err(format!(
+                "--ipv6-only leaves nothing of both families: --listen '{address}'"
+            ));
+        }
+        let tcp = |a: &ListenAddress| matches!(a, ListenAddress::Tcp { .. });
+        let udp = |a: &ListenAddress| matches!(a, ListenAddress::Udp { .. });
+        for (name, kind, fits) in self.sockets.given() {
+            let some = addresses().any(|a| match fits {
+                Fits::Tcp => tcp(a),
+                Fits::Ip => tcp(a) || udp(a),
+                Fits::Unix => !tcp(a) && !udp(a),
+            });
+            if !some {
+                return Err(format!("{name} is for {kind}, and there is none"));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The sockets that have an option.
+#[derive(Clone, Copy, Debug)]
+enum Fits {
+    Tcp,
+    Ip,
+    Unix,
+}
+
+impl SocketArgs {
+    fn options(&self) -> SocketOptions {
+        SocketOptions {
+            backlog: self.backlog,
+            reuse_addr: !self.no_reuse_addr,
+            reuse_port: self.reuse_port,
+            recv_buffer: self.recv_buffer,
+            send_buffer: self.send_buffer,
+            nodelay: !self.no_nodelay,
+            keepalive: self.keepalive,
+            linger: self.linger.map(|Time(time)| time),
+            tos: self.tos.or(self.dscp),
+            defer_accept: self.defer_accept,
+            fast_open: self.fast_open,
+            bind_device: self.bind_device.clone(),
+            ipv6_only: self.ipv6_only,
+            unix_mode: self.unix_mode,
+        }
+    }
+
+    /// The options that were given and that not every socket has.
+    fn given(&self) -> impl Iterator<Item = (&'static str, &'static str, Fits)> {
+        let all = [
+            ("--no-reuse-addr", Fits::Tcp, self.no_reuse_addr),
+            ("--reuse-port", Fits::Ip, self.reuse_port),
+            ("--no-nodelay", Fits::Tcp, self.no_nodelay),
+            ("--keepalive", Fits::Tcp, self.keepalive.is_some()),
+            ("--tos", Fits::Ip, self.tos.is_some()),
+            ("--dscp", Fits::Ip, self.dscp.is_some()),
+            ("--defer-accept", Fits::Tcp, self.defer_accept.is_some()),
+            ("--fast-open", Fits::Tcp, self.fast_open.is_some()),
+            ("--bind-device", Fits::Ip, self.bind_device.is_some()),
+            ("--ipv6-only", Fits::Ip, self.ipv6_only),
+            ("--unix-mode", Fits::Unix, self.unix_mode.is_some()),
+        ];
+        let given = all.into_iter().filter(|(_, _, given)| *given);
+        given.map(|(name, fits, _)| {
+            let kind = match fits {
+                Fits::Tcp => "TCP listeners",
+                Fits::Ip => "TCP and UDP listeners",
+                Fits::Unix => "Unix sockets",
+            };
+            (name, kind, fits)
+        })
+    }
+}
+
+impl Limit<Time> {
+    /// The time, if there is a limit.
+    fn time(self) -> Option<Duration> {
+        match self {
+            Self::Of(Time(time)) => Some(time),
+            Self::Unlimited => None,
+        }
+    }
+}
+
+/// Why these listeners are not for this service, if they aren't.
+pub(super) fn misplaced(listens: &[Listen], roles: bool, datagrams: bool) -> Result<(), String> {
+    let role = listens.iter().find(|listen| listen.role != Role::Both);
+    if let Some(listen) = role.filter(|_| !roles) {
+        return Err(format!("only broadcast has roles: --listen '{listen}'"));
+    }
+    let datagram = listens.iter().find(|listen| listen.address.is_datagram());
+    if let Some(listen) = datagram.filter(|_| !datagrams) {
+        return Err(format!("broadcast has no datagrams: --listen '{listen}'"));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::{Cli, Command};
+    use clap::Parser;
+
+    fn discard(text: &str) -> ServerArgs {
+        let args = ["resound", "discard"]
+            .into_iter()
+            .chain(text.split_whitespace());
+        match Cli::try_parse_from(args).unwrap().command {
+            Command::Discard(args) => args.server,
+            _ => unreachable!(),
+        }
+    }
+
+    #[test]
+    fn every_option_arrives() {
+        let args = discard(
+            "--idle-timeout 10s --write-timeout 5s --greeting hi --once --udp-rate 7 --backlog 9 \
+             --no-reuse-addr --reuse-port --recv-buffer 64KiB --send-buffer 1MiB --no-nodelay \
+             --keepalive 60s,10s,3 --linger 0s --dscp ef --defer-accept 5s --fast-open 16 \
+             --bind-device lo --ipv6-only --unix-mode 0660 --show --console --encoding gbk",
+        );
+        let keepalive = Keepalive {
+            idle: Duration::from_secs(60),
+            interval: Some(Duration::from_secs(10)),
+            count: Some(3),
+        };
+        let sockets = SocketOptions {
+            backlog: 9,
+            reuse_addr: false,
+            reuse_port: true,
+            recv_buffer: Some(65536),
+            send_buffer: Some(1 << 20),
+            nodelay: false,
+            keepalive: Some(keepalive),
+            linger: Some(Duration::ZERO),
+            tos: Some(46 << 2),
+            defer_accept: Some(5),
+            fast_open: Some(16),
+            bind_device: Some("lo".to_owned()),
+            ipv6_only: true,
+            unix_mode: Some(0o660),
+        };
+        let gbk = "gbk".parse().unwrap();
+        let expected = Config {
+            sockets,
+            max_clients: Some(5),
+            greeting: Some("hi".parse::<Template>().unwrap().encoded(gbk).unwrap()),
+            once: true,
+            idle_timeout: Some(Duration::from_secs(10)),
+            write_timeout: Some(Duration::from_secs(5)),
+            udp_rate: Some(7),
+            ..Config::default()
+        };
+        assert_eq!(args.config(5), Ok(expected));
+        assert_eq!((args.show, args.console, args.encoding), (true, true, gbk));
+    }
+
+    #[test]
+    fn defaults_are_those_of_the_library() {
+        let default = Config {
+            max_clients: Some(5),
+            ..Config::default()
+        };
+        assert_eq!(discard("").config(5), Ok(default));
+        let unlimited = discard("--udp-rate unlimited --idle-timeout unlimited");
+        assert_eq!(unlimited.config(5).unwrap().udp_rate, None);
+    }
+}

@@ -1,0 +1,335 @@
+//! Values as they are written on the command line.
+
+use std::str::FromStr;
+use std::time::Duration;
+
+use bytesize::ByteSize;
+use resound::{AtEnd, Heartbeat, Keepalive, On, Replay, SlowConsumer};
+
+/// A limit that may be absent, for which there is a word.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Limit<T> {
+    Unlimited,
+    Of(T),
+}
+
+impl<T: FromStr<Err = String>> FromStr for Limit<T> {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "unlimited" => Ok(Self::Unlimited),
+            other => other.parse().map(Self::Of),
+        }
+    }
+}
+
+/// A duration such as `10s`, `250ms` or `1m30s`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Time(pub(super) Duration);
+
+impl FromStr for Time {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        /// Beyond this a deadline means nothing, and clocks overflow.
+        const LONGEST: Duration = Duration::from_secs(100 * 31_557_600);
+        match humantime::parse_duration(text) {
+            Ok(time) if time <= LONGEST => Ok(Self(time)),
+            Ok(_) => Err("longer than a hundred years".to_owned()),
+            Err(_) => Err("expected a duration such as 10s, 250ms or 1m30s".to_owned()),
+        }
+    }
+}
+
+/// A number from 1 on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Count(pub(super) usize);
+
+impl FromStr for Count {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text.parse() {
+            Ok(n) if n > 0 => Ok(Self(n)),
+            _ => Err("expected a number from 1 on, or 'unlimited'".to_owned()),
+        }
+    }
+}
+
+pub(super) fn patience(text: &str) -> Result<Limit<Time>, String> {
+    let hint = |error: String| format!("{error}, 0 or 'unlimited'");
+    text.parse().map_err(hint)
+}
+
+pub(super) fn size(text: &str) -> Result<u64, String> {
+    match text.parse::<ByteSize>() {
+        Ok(size) => Ok(size.as_u64()),
+        Err(_) => Err("expected a size such as 65536, 64KiB or 1MiB".to_owned()),
+    }
+}
+
+/// A number of bytes as it can be written on the command line.
+pub(super) fn in_units(bytes: u64) -> String {
+    match bytes {
+        n if n > 0 && n % (1 << 20) == 0 => format!("{}MiB", n >> 20),
+        n if n > 0 && n % (1 << 10) == 0 => format!("{}KiB", n >> 10),
+        n => n.to_string(),
+    }
+}
+
+pub(super) fn max_message(text: &str) -> Result<u64, String> {
+    match size(text)? {
+        0 => Err("a message has at least a byte".to_owned()),
+        n if n > ByteSize::gib(1).as_u64() => Err("larger than 1GiB".to_owned()),
+        n => Ok(n),
+    }
+}
+
+pub(super) fn slow_consumer(text: &str) -> Result<SlowConsumer, String> {
+    match text {
+        "close" => Ok(SlowConsumer::Close),
+        "skip" => Ok(SlowConsumer::Skip),
+        _ => Err("expected close or skip".to_owned()),
+    }
+}
+
+pub(super) fn at_end(text: &str) -> Result<AtEnd, String> {
+    match text {
+        "stay" => Ok(AtEnd::Stay),
+        "exit" => Ok(AtEnd::Stop),
+        _ => Err("expected stay or exit".to_owned()),
+    }
+}
+
+/// A number counts messages, a number with a unit bytes.
+pub(super) fn replay(text: &str) -> Result<Replay, String> {
+    if let Ok(messages) = text.parse() {
+        return Ok(Replay::Messages(messages));
+    }
+    match size(text) {
+        Ok(bytes) => Ok(Replay::Bytes(bytes)),
+        Err(_) => {
+            Err("expected a number of messages such as 100, or a size such as 64KiB".to_owned())
+        }
+    }
+}
+
+pub(super) fn heartbeat(text: &str) -> Result<Heartbeat, String> {
+    let (every, text) = text.split_once('=').unwrap_or((text, ""));
+    let Time(every) = every.parse()?;
+    if every < Duration::from_millis(10) {
+        return Err("expected 10ms or more".to_owned());
+    }
+    if text.contains(['\n', '\r']) {
+        return Err("the text has a line end".to_owned());
+    }
+    let text = text.as_bytes().to_vec();
+    Ok(Heartbeat { every, text })
+}
+
+pub(super) fn on(text: &str) -> Result<On, String> {
+    match text {
+        "connect" => Ok(On::Connect),
+        "message" => Ok(On::Message),
+        _ => Err("expected connect or message".to_owned()),
+    }
+}
+
+/// The size of a buffer, which the kernel has as a 32-bit number.
+pub(super) fn buffer(text: &str) -> Result<usize, String> {
+    match size(text)? {
+        0 => Err("expected more than 0".to_owned()),
+        n => i32::try_from(n)
+            .ok()
+            .and_then(|n| usize::try_from(n).ok())
+            .ok_or_else(|| "larger than 2GiB".to_owned()),
+    }
+}
+
+/// A timeout: what is too short for the loop to be exact about would close everybody.
+pub(super) fn timeout(text: &str) -> Result<Limit<Time>, String> {
+    let hint = |error: String| format!("{error}, or 'unlimited'");
+    match text.parse().map_err(hint)? {
+        Limit::Of(Time(time)) if time < Duration::from_millis(10) => {
+            Err("expected 10ms or more".to_owned())
+        }
+        limit => Ok(limit),
+    }
+}
+
+/// A time of which the kernel only knows whole seconds.
+fn seconds(text: &str) -> Result<Duration, String> {
+    let Time(time) = text.parse()?;
+    let whole = time.subsec_nanos() == 0 && (1..=32_767).contains(&time.as_secs());
+    if whole {
+        Ok(time)
+    } else {
+        Err("expected whole seconds, from 1s to 32767s".to_owned())
+    }
+}
+
+pub(super) fn defer_accept(text: &str) -> Result<u32, String> {
+    Ok(u32::try_from(seconds(text)?.as_secs()).unwrap_or(u32::MAX))
+}
+
+pub(super) fn keepalive(text: &str) -> Result<Keepalive, String> {
+    let mut parts = text.splitn(3, ',');
+    let idle = seconds(parts.next().unwrap_or_default())?;
+    let interval = parts.next().map(seconds).transpose()?;
+    let count = parts.next().map(|text| match text.parse() {
+        Ok(count @ 1..=127) => Ok(count),
+        _ => Err("expected a count from 1 to 127".to_owned()),
+    });
+    Ok(Keepalive {
+        idle,
+        interval,
+        count: count.transpose()?,
+    })
+}
+
+/// Decimal, or hexadecimal with `0x`.
+fn byte(text: &str) -> Option<u8> {
+    match text.strip_prefix("0x") {
+        Some(digits) if !digits.starts_with('+') => u8::from_str_radix(digits, 16).ok(),
+        Some(_) => None,
+        None => text.parse().ok(),
+    }
+}
+
+pub(super) fn tos(text: &str) -> Result<u8, String> {
+    byte(text).ok_or_else(|| "expected a number from 0 to 255, such as 16 or 0x10".to_owned())
+}
+
+/// A code point, by its number or its name (RFC 2474, 2597, 3246, 5865), as a type of service.
+pub(super) fn dscp(text: &str) -> Result<u8, String> {
+    let name = text.to_ascii_lowercase();
+    let digit = |at: usize, most: u8| {
+        let digit = name.as_bytes().get(at)?.checked_sub(b'0')?;
+        (digit <= most).then_some(digit)
+    };
+    let class = match (name.as_str(), name.len()) {
+        ("ef", _) => Some(46),
+        ("va", _) => Some(44),
+        ("le", _) => Some(1),
+        (name, 3) if name.starts_with("cs") => digit(2, 7).map(|class| class * 8),
+        (name, 4) if name.starts_with("af") => digit(2, 4)
+            .zip(digit(3, 3))
+            .filter(|(class, drop)| *class > 0 && *drop > 0)
+            .map(|(class, drop)| class * 8 + drop * 2),
+        (name, _) => byte(name).filter(|point| *point < 64),
+    };
+    class.map(|point| point << 2).ok_or_else(|| {
+        "expected a number from 0 to 63 or a name such as ef, cs1 or af41".to_owned()
+    })
+}
+
+pub(super) fn unix_mode(text: &str) -> Result<u32, String> {
+    let octal = !text.is_empty() && text.bytes().all(|byte| (b'0'..=b'7').contains(&byte));
+    let mode = u32::from_str_radix(text, 8).ok().filter(|_| octal);
+    mode.filter(|mode| *mode <= 0o777)
+        .ok_or_else(|| "expected permissions such as 0660, in octal".to_owned())
+}
+
+pub(super) fn bind_device(text: &str) -> Result<String, String> {
+    if text.is_empty() || text.len() > 15 || text.contains(['\0', '/']) {
+        return Err("expected the name of an interface, such as eth0".to_owned());
+    }
+    Ok(text.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn code_points_have_names() {
+        for (text, tos) in [
+            ("ef", 0xb8),
+            ("EF", 0xb8),
+            ("cs0", 0),
+            ("cs7", 0xe0),
+            ("af11", 0x28),
+            ("af43", 0x98),
+            ("46", 0xb8),
+            ("0x2e", 0xb8),
+            ("le", 4),
+            ("63", 0xfc),
+        ] {
+            assert_eq!(dscp(text), Ok(tos), "{text}");
+        }
+        for text in ["", "64", "cs8", "af14", "af01", "af50", "af1", "best", "-1"] {
+            assert!(dscp(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn keepalive_has_up_to_three_parts() {
+        let parts = |text: &str| {
+            keepalive(text).map(|k| (k.idle.as_secs(), k.interval.map(|i| i.as_secs()), k.count))
+        };
+        assert_eq!(parts("60s"), Ok((60, None, None)));
+        assert_eq!(parts("1m,10s"), Ok((60, Some(10), None)));
+        assert_eq!(parts("60s,10s,3"), Ok((60, Some(10), Some(3))));
+        for text in [
+            "",
+            "60",
+            "1s,",
+            "1s,1s,",
+            "1s,1s,0",
+            "1s,1s,128",
+            "1ms",
+            "1s,1s,3,4",
+            "10h",
+        ] {
+            assert!(keepalive(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn other_values() {
+        assert_eq!(unix_mode("0660"), Ok(0o660));
+        assert_eq!(tos("0x10"), Ok(16));
+        assert_eq!(defer_accept("5s"), Ok(5));
+        assert_eq!(buffer("64KiB"), Ok(65536));
+        for text in ["", "0888", "1000", "+7", "u+rw"] {
+            assert!(unix_mode(text).is_err(), "{text}");
+        }
+        for text in ["0", "2GiB", "1EiB", "-1"] {
+            assert!(buffer(text).is_err(), "{text}");
+        }
+        for text in ["256", "0x", "0x100", "0x+1", "-1", ""] {
+            assert!(tos(text).is_err(), "{text}");
+        }
+        for text in ["", "averylonginterfacename", "a/b"] {
+            assert!(bind_device(text).is_err(), "{text}");
+        }
+        assert_eq!(timeout("unlimited"), Ok(Limit::Unlimited));
+        assert!(timeout("0s").is_err() && timeout("1ms").is_err());
+    }
+
+    proptest! {
+        /// No text is too much for any of them.
+        #[test]
+        fn no_text_panics(text in "\\PC{0,12}|[0-9a-z,.x+-]{0,12}") {
+            let _ = (dscp(&text), tos(&text), keepalive(&text), unix_mode(&text), buffer(&text));
+            let _ = (timeout(&text), defer_accept(&text), replay(&text), heartbeat(&text));
+            let _ = (bind_device(&text), patience(&text), max_message(&text), on(&text));
+        }
+
+        /// What is written in units is read back.
+        #[test]
+        fn sizes_survive_a_round_trip(bytes in 0..1_u64 << 50) {
+            prop_assert_eq!(size(&in_units(bytes)), Ok(bytes));
+            prop_assert_eq!(size(&in_units(bytes >> 20 << 20)), Ok(bytes >> 20 << 20));
+        }
+
+        #[test]
+        fn durations_survive_a_round_trip(millis in 0..1_u64 << 40) {
+            let time = Duration::from_millis(millis);
+            let text = humantime::format_duration(time).to_string();
+            prop_assert_eq!(text.parse(), Ok(Time(time)));
+        }
+    }
+}

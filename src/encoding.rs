@@ -1,0 +1,218 @@
+//! Encodings of text other than UTF-8.
+
+use std::borrow::Cow;
+use std::fmt::{self, Write};
+use std::str::FromStr;
+
+use encoding_rs::{DecoderResult, Encoding, REPLACEMENT, UTF_8, UTF_16BE, UTF_16LE};
+
+/// An encoding of text, UTF-8 unless something else is said.
+///
+/// As a text it is any label of the WHATWG Encoding Standard, such as `gbk`, `big5`, `shift_jis`, `latin1`
+/// or `utf-16le`.
+///
+/// ```
+/// use resound::TextEncoding;
+/// let gbk: TextEncoding = "GB2312".parse()?;
+/// assert_eq!(gbk.to_string(), "GBK");
+/// assert!("klingon".parse::<TextEncoding>().is_err());
+/// # Ok::<(), resound::EncodingError>(())
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TextEncoding(&'static Encoding);
+
+/// Why a text is not the label of an encoding, or can't be encoded: one line.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EncodingError(String);
+
+impl fmt::Display for EncodingError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for EncodingError {}
+
+impl Default for TextEncoding {
+    fn default() -> Self {
+        Self(UTF_8)
+    }
+}
+
+impl FromStr for TextEncoding {
+    type Err = EncodingError;
+
+    fn from_str(text: &str) -> Result<Self, EncodingError> {
+        let found = Encoding::for_label(text.as_bytes()).filter(|found| *found != REPLACEMENT);
+        found.map(Self).ok_or_else(|| {
+            EncodingError(
+                "expected an encoding such as utf-8, gbk, big5, shift_jis or latin1".to_owned(),
+            )
+        })
+    }
+}
+
+impl fmt::Display for TextEncoding {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.0.name())
+    }
+}
+
+impl TextEncoding {
+    /// A text in this encoding.
+    ///
+    /// # Errors
+    /// When the encoding hasn't one of its letters.
+    pub fn encode(self, text: &str) -> Result<Cow<'_, [u8]>, EncodingError> {
+        if let Some(bytes) = self.encode_utf16(text) {
+            return Ok(bytes.into());
+        }
+        let (bytes, _, unmappable) = self.0.encode(text);
+        if !unmappable {
+            return Ok(bytes);
+        }
+        let absent = |letter: &char| self.0.encode(letter.encode_utf8(&mut [0; 4])).2;
+        let letter = text.chars().find(absent).unwrap_or_default();
+        let name = self.0.name();
+        Err(EncodingError(format!(
+            "{name} has no '{}'",
+            letter.escape_debug()
+        )))
+    }
+
+    /// The same, with question marks for letters that the encoding hasn't.
+    pub(crate) fn encode_lossy(self, text: &str) -> Cow<'_, [u8]> {
+        self.encode(text).unwrap_or_else(|_| {
+            let encode = |letter: char| {
+                self.encode(letter.encode_utf8(&mut [0; 4]))
+                    .map(Cow::into_owned)
+            };
+            let letters = text
+                .chars()
+                .flat_map(|letter| encode(letter).unwrap_or(b"?".to_vec()));
+            letters.collect::<Vec<u8>>().into()
+        })
+    }
+
+    /// What the Encoding Standard only decodes.
+    fn encode_utf16(self, text: &str) -> Option<Vec<u8>> {
+        let units = text.encode_utf16();
+        if self.0 == UTF_16LE {
+            Some(units.flat_map(u16::to_le_bytes).collect())
+        } else if self.0 == UTF_16BE {
+            Some(units.flat_map(u16::to_be_bytes).collect())
+        } else {
+            None
+        }
+    }
+
+    /// Something that decodes a text as it comes, cut anywhere.
+    pub(crate) fn decoder(self) -> Decoder {
+        Decoder(self.0.new_decoder_without_bom_handling())
+    }
+}
+
+/// Decodes a text as it comes.
+pub(crate) struct Decoder(encoding_rs::Decoder);
+
+impl fmt::Debug for Decoder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Decoder")
+            .field(&self.0.encoding().name())
+            .finish()
+    }
+}
+
+impl Decoder {
+    /// The letters that are whole by now; with `last` there is nothing more to come. Bytes that are
+    /// no text appear as `\xNN`.
+    pub(crate) fn decode(&mut self, mut input: &[u8], last: bool) -> String {
+        let mut text = String::with_capacity(input.len() + 16);
+        loop {
+            let (result, read) = self
+                .0
+                .decode_to_string_without_replacement(input, &mut text, last);
+            let (taken, rest) = input.split_at(read);
+            input = rest;
+            match result {
+                DecoderResult::InputEmpty => return text,
+                DecoderResult::OutputFull => text.reserve(input.len().max(16)),
+                DecoderResult::Malformed(length, after) => {
+                    // Of what came before this input only the length is known.
+                    let end = taken.len().saturating_sub(after.into());
+                    let bad = &taken[end.saturating_sub(length.into())..end];
+                    for byte in bad {
+                        // Writing to a string doesn't fail.
+                        let _ = write!(text, "\\x{byte:02x}");
+                    }
+                    if bad.len() < length.into() {
+                        text.push('\u{fffd}');
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn encoding(label: &str) -> TextEncoding {
+        label.parse().unwrap()
+    }
+
+    #[test]
+    fn labels_are_those_of_the_standard() {
+        for (label, name) in [
+            ("GB2312", "GBK"),
+            (" utf8 ", "UTF-8"),
+            ("latin1", "windows-1252"),
+        ] {
+            assert_eq!(encoding(label).to_string(), name);
+        }
+        for label in ["", "utf-9", "replacement", "iso-2022-kr"] {
+            assert!(label.parse::<TextEncoding>().is_err(), "{label}");
+        }
+    }
+
+    #[test]
+    fn a_letter_that_an_encoding_lacks_is_named() {
+        let error = encoding("gbk").encode("a👍").unwrap_err();
+        assert_eq!(error.to_string(), "GBK has no '👍'");
+        assert_eq!(*encoding("latin1").encode_lossy("é好"), *b"\xe9?");
+    }
+
+    #[test]
+    fn bytes_that_are_no_text_are_shown_as_such() {
+        let decode = |label: &str, bytes: &[u8]| encoding(label).decoder().decode(bytes, true);
+        assert_eq!(decode("utf-8", b"a\xffb"), "a\\xffb");
+        assert_eq!(decode("gbk", b"\xba\xc3\xff\xff"), "好\\xff\\xff");
+        assert_eq!(decode("gbk", b"a\xba"), "a\\xba");
+    }
+
+    proptest! {
+        /// What is encoded comes back, however it is cut.
+        #[test]
+        fn text_survives_any_cut(text in "[a-z你好信息é\n]{0,20}", cuts: Vec<u8>, which in 0..4usize) {
+            let encoding = encoding(["gbk", "utf-8", "utf-16le", "utf-16be"][which]);
+            let bytes = encoding.encode(&text).unwrap();
+            let mut decoder = encoding.decoder();
+            let (mut rest, mut got) = (&bytes[..], String::new());
+            for cut in cuts {
+                let (first, second) = rest.split_at(usize::from(cut % 4).min(rest.len()));
+                got += &decoder.decode(first, false);
+                rest = second;
+            }
+            got += &decoder.decode(rest, true);
+            prop_assert_eq!(got, text);
+        }
+
+        #[test]
+        fn no_bytes_are_too_much(bytes: Vec<u8>, which in 0..4usize) {
+            let encoding = encoding(["gbk", "utf-8", "utf-16le", "iso-2022-jp"][which]);
+            encoding.decoder().decode(&bytes, true);
+        }
+    }
+}

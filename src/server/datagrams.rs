@@ -1,0 +1,380 @@
+//! Datagrams: a phase of the tick in which those that have come are answered.
+//!
+//! Whoever sends a datagram may claim to be another. Nothing is answered that could begin a loop
+//! between two services (CVE-1999-0103, CVE-2024-2169), and nobody is sent more than so much.
+
+use std::collections::hash_map::RandomState;
+use std::hash::BuildHasher;
+use std::io::ErrorKind;
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::time::{Duration, Instant};
+
+use log::{debug, warn};
+
+use super::console::Console;
+use super::tick::Tick;
+use crate::address::{Address, Role};
+use crate::close::{Stats, plural};
+use crate::config::Config;
+use crate::listener::cause;
+use crate::mailbox::Datagram;
+use crate::net::Net;
+use crate::service::{Peer, Service};
+
+/// Batches of a socket in a tick, so that clients don't wait for a flood.
+const BATCHES: usize = 4;
+/// How often the log tells of datagrams that are not answered.
+const QUIET: Duration = Duration::from_secs(60);
+
+/// What is remembered between ticks about datagrams.
+#[derive(Debug)]
+pub(super) struct Mail {
+    /// For each socket, whether there may be something to do.
+    latched: Vec<bool>,
+    guard: Guard,
+    warned: Option<Instant>,
+}
+
+impl Mail {
+    /// Mail for sockets that are bound to these addresses.
+    pub(super) fn new(config: &Config, addresses: &[Address], start: Instant) -> Self {
+        let own = addresses.iter().filter_map(Address::socket_addr);
+        Self {
+            latched: vec![false; addresses.len()],
+            guard: Guard::new(own.collect(), config.udp_rate, start),
+            warned: None,
+        }
+    }
+
+    pub(super) fn latch(&mut self, mailbox: usize) {
+        if let Some(latched) = self.latched.get_mut(mailbox) {
+            *latched = true;
+        }
+    }
+
+    pub(super) fn is_latched(&self) -> bool {
+        self.latched.contains(&true)
+    }
+
+    pub(super) fn latch_all(&mut self) {
+        self.latched.fill(true);
+    }
+
+    pub(super) fn close(&mut self) {
+        self.latched.clear();
+    }
+}
+
+/// Whether an address is one of this machine's.
+type IsLocal = fn(IpAddr) -> bool;
+
+/// What the answering of one socket's datagrams needs.
+struct Desk<'a, S, T> {
+    service: &'a mut S,
+    console: Option<&'a mut Console<T>>,
+    guard: &'a mut Guard,
+    stats: &'a mut Stats,
+    /// What the socket is bound to.
+    bound: Address,
+    now: Instant,
+    is_local: IsLocal,
+    /// The first datagram that wasn't answered, and why not.
+    refused: Option<(Address, Refusal)>,
+}
+
+impl<S: Service, T: crate::net::Stream> Desk<'_, S, T> {
+    fn answer(&mut self, datagram: Datagram<'_>, answer: &mut Vec<u8>) -> bool {
+        if let Some(console) = &mut self.console {
+            console.hear_datagram(datagram.from, datagram.bytes);
+        }
+        let local = datagram.to.filter(|_| self.bound.is_unspecified());
+        let local = local.map_or_else(|| self.bound.clone(), |ip| self.bound.with_ip(ip));
+        let peer = Peer {
+            id: 0,
+            address: datagram.from,
+            local: &local,
+            role: Role::Both,
+        };
+        let Some(reply) = self.service.datagram(&peer, datagram.bytes) else {
+            return false;
+        };
+        if let Some(source) = datagram.from.socket_addr()
+            && let Err(refusal) = self.guard.admit(source, self.now, self.is_local)
+        {
+            self.stats.unanswered += 1;
+            self.refused.get_or_insert((datagram.from.clone(), refusal));
+            return false;
+        }
+        answer.extend_from_slice(reply[0]);
+        answer.extend_from_slice(reply[1]);
+        true
+    }
+}
+
+impl<S: Service, N: Net> Tick<S, N> {
+    /// Answers the datagrams that have come.
+    pub(super) fn deliver(&mut self) {
+        for mailbox in 0..self.mail.latched.len() {
+            // It may have been the only one.
+            if self.mail.latched.get(mailbox) == Some(&true) {
+                self.deliver_from(mailbox);
+            }
+        }
+    }
+
+    fn deliver_from(&mut self, mailbox: usize) {
+        let now = self.net.now();
+        for _ in 0..BATCHES {
+            let before = self.stats.datagrams;
+            let more = self.deliver_batch(mailbox, now);
+            if self.limits.once && self.stats.datagrams > before {
+                return self.stop_by_itself();
+            }
+            if !more {
+                self.mail.latched[mailbox] = false;
+                return;
+            }
+        }
+    }
+
+    /// One batch; whether there may be more without another event.
+    fn deliver_batch(&mut self, mailbox: usize, now: Instant) -> bool {
+        let bound = self.net.mailbox(mailbox).clone();
+        let mut desk = Desk {
+            service: &mut self.service,
+            console: self.console.as_mut(),
+            guard: &mut self.mail.guard,
+            stats: &mut self.stats,
+            bound,
+            now,
+            is_local: N::is_local,
+            refused: None,
+        };
+        let mut answerer =
+            |datagram: Datagram<'_>, answer: &mut Vec<u8>| desk.answer(datagram, answer);
+        let result = self.net.exchange(mailbox, &mut answerer);
+        let refused = desk.refused.take();
+        let bound = desk.bound;
+        if let Some((address, refusal)) = refused {
+            self.tell_of(&address, refusal, now);
+        }
+        match result {
+            Ok(done) => {
+                let stats = &mut self.stats;
+                stats.datagrams += done.received;
+                stats.answers += done.sent;
+                stats.bytes_in += done.bytes_in;
+                stats.bytes_out += done.bytes_out;
+                stats.unanswered += done.refused;
+                if done.received + done.sent > 0 {
+                    debug!(
+                        "{bound}: {}, {} sent",
+                        plural(done.received, "datagram"),
+                        plural(done.sent, "answer")
+                    );
+                }
+                done.more
+            }
+            Err(e) if e.kind() == ErrorKind::WouldBlock => false,
+            Err(e) if e.kind() == ErrorKind::Interrupted => true,
+            Err(e) => {
+                // Of a datagram that was answered before; the next one may be all right.
+                debug!("{bound}: {}", cause(&e));
+                true
+            }
+        }
+    }
+
+    /// Tells of a datagram that wasn't answered, now and then.
+    fn tell_of(&mut self, address: &Address, refusal: Refusal, now: Instant) {
+        let quiet = self.mail.warned.is_some_and(|at| now < at + QUIET);
+        if quiet {
+            return;
+        }
+        self.mail.warned = Some(now);
+        let address = address.name();
+        let why = match refusal {
+            Refusal::Reserved => format!(
+                "datagrams from {address} are not answered: ports below 1024 are those of other services"
+            ),
+            Refusal::Own => {
+                format!("datagrams from {address} are not answered: that is this server itself")
+            }
+            Refusal::TooMany => {
+                format!("not every datagram from {address} is answered: it sends too many a second")
+            }
+        };
+        let count = plural(self.stats.unanswered, "datagram");
+        warn!("{why} ({count} so far)");
+    }
+}
+
+/// Why a datagram isn't answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Refusal {
+    /// Behind ports below 1024 are services, which might answer in their turn.
+    Reserved,
+    /// The answer would come back to this server.
+    Own,
+    /// It has been answered as often as is allowed.
+    TooMany,
+}
+
+/// Sources that are told apart; each has a place of 8 bytes, and those that happen to have the same
+/// place share what they are allowed.
+const PLACES: usize = 64 * 1024;
+
+/// Decides which datagrams are answered, in bounded memory.
+#[derive(Debug)]
+struct Guard {
+    own: Vec<SocketAddr>,
+    /// What an answer costs of the time.
+    cost: Option<Duration>,
+    start: Instant,
+    /// For each place, when all that was answered would have been allowed at an even pace, in
+    /// nanoseconds from the start (the generic cell rate algorithm).
+    paid: Vec<u64>,
+    hasher: RandomState,
+}
+
+/// As much as is allowed in this time may come at once.
+const BURST: Duration = Duration::from_secs(1);
+
+impl Guard {
+    fn new(own: Vec<SocketAddr>, rate: Option<u32>, start: Instant) -> Self {
+        let cost = rate.map(|rate| BURST / rate.max(1));
+        let places = if own.is_empty() || cost.is_none() {
+            0
+        } else {
+            PLACES
+        };
+        Self {
+            own,
+            cost,
+            start,
+            paid: vec![0; places],
+            hasher: RandomState::new(),
+        }
+    }
+
+    fn admit(
+        &mut self,
+        source: SocketAddr,
+        now: Instant,
+        is_local: IsLocal,
+    ) -> Result<(), Refusal> {
+        if source.port() < 1024 {
+            return Err(Refusal::Reserved);
+        }
+        if self.is_own(source, is_local) {
+            return Err(Refusal::Own);
+        }
+        if self.pay(source.ip().to_canonical(), now) {
+            Ok(())
+        } else {
+            Err(Refusal::TooMany)
+        }
+    }
+
+    fn is_own(&self, source: SocketAddr, is_local: IsLocal) -> bool {
+        let ip = source.ip().to_canonical();
+        self.own.iter().any(|own| {
+            let bound = own.ip().to_canonical();
+            own.port() == source.port() && (bound == ip || bound.is_unspecified() && is_local(ip))
+        })
+    }
+
+    /// Takes the cost of an answer from what a source is allowed, if that is enough.
+    fn pay(&mut self, ip: IpAddr, now: Instant) -> bool {
+        let Some(cost) = self.cost else { return true };
+        let nanos = |time: Duration| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
+        let now = nanos(now.saturating_duration_since(self.start)) + nanos(BURST);
+        let hash = self.hasher.hash_one(network(ip));
+        let place = usize::try_from(hash % PLACES as u64).unwrap_or_default();
+        let paid = &mut self.paid[place];
+        let next = (*paid).max(now - nanos(BURST)) + nanos(cost);
+        if next > now {
+            return false;
+        }
+        *paid = next;
+        true
+    }
+}
+
+/// Whom an address belongs to: of IPv6 everybody has a whole network (RFC 6177).
+fn network(ip: IpAddr) -> IpAddr {
+    match ip {
+        IpAddr::V4(_) => ip,
+        IpAddr::V6(ip) => {
+            let [a, b, c, d, ..] = ip.segments();
+            Ipv6Addr::new(a, b, c, d, 0, 0, 0, 0).into()
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn guard(own: &[&str], rate: Option<u32>) -> Guard {
+        let own = own.iter().map(|text| text.parse().unwrap());
+        Guard::new(own.collect(), rate, Instant::now())
+    }
+
+    const LOCAL: IsLocal = |ip| ip.to_string().starts_with("127.");
+
+    #[test]
+    fn neither_services_nor_the_server_itself_are_answered() {
+        let mut guard = guard(&["127.0.0.1:7007", "0.0.0.0:8000", "[::]:9000"], None);
+        let now = Instant::now();
+        let mut admit = |text: &str| guard.admit(text.parse().unwrap(), now, LOCAL);
+        for (source, expected) in [
+            ("127.0.0.1:7", Err(Refusal::Reserved)),
+            ("192.0.2.1:1023", Err(Refusal::Reserved)),
+            ("[2001:db8::1]:19", Err(Refusal::Reserved)),
+            ("127.0.0.1:0", Err(Refusal::Reserved)),
+            ("192.0.2.1:1024", Ok(())),
+            ("127.0.0.1:7007", Err(Refusal::Own)),
+            ("127.0.0.2:7007", Ok(())),
+            ("127.0.0.9:8000", Err(Refusal::Own)),
+            ("192.0.2.1:8000", Ok(())),
+            ("[::ffff:127.0.0.1]:9000", Err(Refusal::Own)),
+            ("[::ffff:127.0.0.1]:7007", Err(Refusal::Own)),
+            ("[::ffff:192.0.2.1]:9000", Ok(())),
+        ] {
+            assert_eq!(admit(source), expected, "{source}");
+        }
+    }
+
+    #[test]
+    fn each_source_has_its_share_and_a_burst_of_it() {
+        let mut guard = guard(&["127.0.0.1:7007"], Some(100));
+        let start = guard.start;
+        let mut count = |source: &str, at: Duration| {
+            let source: SocketAddr = source.parse().unwrap();
+            let admit = |_: &i32| guard.admit(source, start + at, LOCAL).is_ok();
+            (0..1000).filter(admit).count()
+        };
+        let second = Duration::from_secs;
+        assert_eq!(count("192.0.2.1:5000", second(0)), 100);
+        assert_eq!(count("192.0.2.1:5001", second(0)), 0, "a port is no source");
+        assert_eq!(count("192.0.2.2:5000", second(0)), 100);
+        assert_eq!(count("192.0.2.1:5000", Duration::from_millis(500)), 50);
+        assert_eq!(count("192.0.2.1:5000", second(100)), 100);
+        assert_eq!(count("[2001:db8::1]:5000", second(100)), 100);
+        assert_eq!(
+            count("[2001:db8::2]:5000", second(100)),
+            0,
+            "the same network"
+        );
+        assert_eq!(count("[2001:db8:0:1::2]:5000", second(100)), 100);
+    }
+
+    #[test]
+    fn without_a_limit_everybody_is_answered() {
+        let mut guard = guard(&["127.0.0.1:7007"], None);
+        let now = guard.start;
+        let source = "192.0.2.1:5000".parse().unwrap();
+        assert!((0..100_000).all(|_| guard.admit(source, now, LOCAL).is_ok()));
+    }
+}

@@ -1,0 +1,89 @@
+//! Echo with something in front.
+
+use std::time::SystemTime;
+
+use super::{Outcome, Peer, Service};
+use crate::template::{Speaker, Template, Who};
+
+/// An echo service that puts a text in front of each message. As with recv(2) that is what one
+/// read returned, or a datagram.
+#[derive(Clone, Debug)]
+pub struct PrefixedEcho {
+    speaker: Speaker,
+}
+
+impl PrefixedEcho {
+    /// An echo service with this text.
+    #[must_use]
+    pub fn new(prefix: Template) -> Self {
+        Self {
+            speaker: Speaker::new(prefix),
+        }
+    }
+}
+
+/// Whom the text is about, if it is about somebody.
+#[derive(Clone, Debug)]
+pub struct Session(Option<Box<Who>>);
+
+impl Service for PrefixedEcho {
+    type Session = Session;
+
+    fn open(&mut self, peer: &Peer<'_>) -> (Session, Outcome<'_>) {
+        let about = self.speaker.template().has_places();
+        let who = about.then(|| Box::new(Who::from(peer)));
+        (Session(who), Outcome::NOTHING)
+    }
+
+    fn receive<'a>(&'a mut self, session: &'a mut Session, input: &'a [u8]) -> Outcome<'a> {
+        Outcome {
+            reply: [self.speaker.say(session.0.as_deref()), input],
+            ..Outcome::NOTHING
+        }
+    }
+
+    fn takes_datagrams(&self) -> bool {
+        true
+    }
+
+    fn datagram<'a>(&'a mut self, peer: &Peer<'_>, input: &'a [u8]) -> Option<[&'a [u8]; 2]> {
+        Some([self.speaker.say(Some(&Who::from(peer))), input])
+    }
+
+    fn wants_local(&self) -> bool {
+        self.speaker.template().wants_local()
+    }
+
+    fn wants_time(&self) -> bool {
+        self.speaker.template().wants_time()
+    }
+
+    fn set_time(&mut self, now: SystemTime) {
+        self.speaker.set_time(now);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::address::Address;
+    use crate::service::tests::peer;
+
+    #[test]
+    fn what_is_sent_comes_back_from_where_it_lies_with_a_prefix() {
+        let address = Address::Tcp(([127, 0, 0, 1], 5000).into());
+        for (text, prefix) in [
+            ("Echo: ", "Echo: "),
+            ("{id} {peer}> ", "1 127.0.0.1:5000> "),
+        ] {
+            let mut service = PrefixedEcho::new(text.parse().unwrap());
+            let (mut session, _) = service.open(&peer(&address));
+            let input = b"abc";
+            let outcome = service.receive(&mut session, input);
+            assert_eq!(outcome.reply[0], prefix.as_bytes());
+            assert!(std::ptr::eq(outcome.reply[1], &raw const input[..]));
+            let answer = service.datagram(&peer(&address), b"abc").unwrap();
+            assert_eq!(answer.concat(), format!("{prefix}abc").as_bytes());
+        }
+    }
+}
