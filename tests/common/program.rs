@@ -284,8 +284,14 @@ impl Drop for Program {
 }
 
 fn parse(text: &str) -> Address {
-    match text.strip_prefix("unix:") {
-        Some(path) => Address::Unix(std::path::Path::new(path).into()),
-        None => Address::Tcp(text.parse().expect("it is an address")),
+    let path = |path: &str| std::path::Path::new(path).into();
+    match text.split_once(':') {
+        Some(("unix", name)) => Address::Unix(path(name)),
+        Some(("unixgram", name)) => Address::UnixDatagram(path(name)),
+        Some(("udp", rest)) => {
+            let address = rest.trim_start_matches('/').parse();
+            Address::Udp(address.expect("it is an address"))
+        }
+        _ => Address::Tcp(text.parse().expect("it is an address")),
     }
 }

@@ -98,6 +98,18 @@ impl Tap {
         assert_same(&got, expected);
     }
 
+    /// Reads on until this has come; what came before it is passed over.
+    #[track_caller]
+    pub(crate) fn hears_until(&mut self, text: &str) {
+        loop {
+            if let Some(at) = memchr::memmem::find(&self.ahead, text.as_bytes()) {
+                self.ahead.drain(..at + text.len());
+                return;
+            }
+            assert!(self.fill(), "it ends before \"{text}\"");
+        }
+    }
+
     /// The next line, without its end.
     #[track_caller]
     pub(crate) fn line(&mut self) -> String {

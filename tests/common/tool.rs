@@ -1,0 +1,119 @@
+//! Tools of others as peers, where they are installed.
+
+use std::io::{Read, Write};
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+
+use resound::Address;
+
+use super::stdio::{Feed, Tap, input_pipe, output_pipe};
+
+/// A program of the system.
+#[derive(Clone, Debug)]
+pub(crate) struct Tool {
+    path: PathBuf,
+}
+
+impl Tool {
+    /// The tool; none, and a word on standard error, if it isn't installed.
+    pub(crate) fn find(name: &str) -> Option<Self> {
+        let folders = std::env::var_os("PATH").unwrap_or_default();
+        let mut paths = std::env::split_paths(&folders).map(|folder| folder.join(name));
+        let found = paths.find(|path| path.is_file());
+        if found.is_none() {
+            eprintln!("skipped: {name} is not installed");
+        }
+        found.map(|path| Self { path })
+    }
+
+    fn command(&self, args: &[&str]) -> Command {
+        let mut command = Command::new(&self.path);
+        command.args(args).stderr(Stdio::null());
+        command
+    }
+
+    /// What it prints without input, until it ends.
+    #[track_caller]
+    pub(crate) fn run(&self, args: &[&str]) -> Vec<u8> {
+        self.feed(args, b"")
+    }
+
+    /// What it prints when it is fed this, until it ends.
+    #[track_caller]
+    pub(crate) fn feed(&self, args: &[&str], input: &[u8]) -> Vec<u8> {
+        let mut command = self.command(args);
+        let child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn();
+        let mut child = child.expect("it starts");
+        let mut stdin = child.stdin.take().expect("it is piped");
+        // It may have enough before it has all.
+        let _ = stdin.write_all(input);
+        drop(stdin);
+        let mut output = Vec::new();
+        let stdout = child.stdout.as_mut().expect("it is piped");
+        stdout.read_to_end(&mut output).expect("it can be read");
+        child.wait().expect("it is a child");
+        output
+    }
+
+    /// The same for a filter.
+    #[track_caller]
+    pub(crate) fn filter(&self, args: &[&str], input: &[u8]) -> Vec<u8> {
+        self.feed(args, input)
+    }
+
+    /// What a server says to a netcat that is fed this.
+    #[track_caller]
+    pub(crate) fn talk(&self, options: &[&str], server: &Address, input: &[u8]) -> Vec<u8> {
+        let address = server.socket_addr().expect("it is TCP");
+        let (host, port) = (address.ip().to_string(), address.port().to_string());
+        let args = [options, &[host.as_str(), port.as_str()]].concat();
+        self.feed(&args, input)
+    }
+
+    /// Starts it between two pipes.
+    #[track_caller]
+    pub(crate) fn start(&self, args: &[&str]) -> Talk {
+        let (input, feed) = input_pipe();
+        let (tap, output) = output_pipe();
+        let mut command = self.command(args);
+        let child = command.stdin(input).stdout(output).spawn();
+        Talk {
+            child: child.expect("it starts"),
+            feed: Some(feed),
+            tap,
+        }
+    }
+}
+
+/// A tool that runs; it is killed when dropped.
+#[derive(Debug)]
+pub(crate) struct Talk {
+    child: Child,
+    feed: Option<Feed>,
+    tap: Tap,
+}
+
+impl Talk {
+    #[track_caller]
+    pub(crate) fn say(&self, text: &str) {
+        self.feed.as_ref().expect("it hasn't ended").say(text);
+    }
+
+    /// Reads on until this was printed.
+    #[track_caller]
+    pub(crate) fn hears(&mut self, text: &str) {
+        self.tap.hears_until(text);
+    }
+
+    /// Ends its input.
+    pub(crate) fn ends(&mut self) {
+        self.feed = None;
+    }
+}
+
+impl Drop for Talk {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
