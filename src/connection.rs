@@ -73,6 +73,11 @@ impl<T: Stream, S> Connection<T, S> {
         self.link.ready.readable = true;
     }
 
+    /// Makes the next flush write, whether or not the kernel has told of room.
+    pub(crate) fn expect_room(&mut self) {
+        self.link.ready.writable = true;
+    }
+
     /// One turn: reads at most `budget` bytes, or what makes the service publish as many, as many
     /// at a time as `buffer` holds, and answers them. `heard` is told what the service is given.
     ///

@@ -92,8 +92,17 @@ impl<S: Service, N: Net> Tick<S, N> {
         let now = self.timeouts.now;
         while let Some(key) = late(self.timeouts.write.as_ref(), now) {
             let connection = &mut self.clients[key].connection;
-            connection.abort(&self.service, CloseReason::Stalled);
+            // The kernel only tells of room when there is much of it (a third of its buffer), but
+            // takes what fits in less.
+            connection.expect_room();
+            let more = connection.flush(&mut self.service);
+            self.writable.extend(more.then_some(key));
+            let (_, took) = connection.take_activity();
             self.timeouts.forget(key);
+            if !took {
+                let connection = &mut self.clients[key].connection;
+                connection.abort(&self.service, CloseReason::Stalled);
+            }
             self.after(key);
         }
         while let Some(key) = late(self.timeouts.idle.as_ref(), now) {

@@ -108,6 +108,53 @@ fn every_ready_client_has_one_turn_a_tick() {
     }
 }
 
+/// The clock moves only when everybody sleeps, so that what is late shows to the microsecond; what a
+/// poll can wait for are milliseconds.
+#[test]
+fn timeouts_are_exact_to_a_millisecond() {
+    let mut rng = Rng::with_seed(1);
+    let mut world = World::new(rng.fork(), calm(100), Vec::new());
+    let [silent, greedy, patient] = std::array::from_fn(|_| world.connect().unwrap());
+    let world = Rc::new(RefCell::new(world));
+    let millis = Duration::from_millis;
+    let config = Config {
+        idle_timeout: Some(millis(500)),
+        write_timeout: Some(millis(300)),
+        ..Config::default()
+    };
+    let limits = Limits {
+        turn: 1000,
+        high_water: 1000,
+        max_clients: 9,
+        ..limits(&mut rng)
+    };
+    let service = Watched::new(Echo::new(), Room::default());
+    let net = SimNet(Rc::clone(&world));
+    let mut tick = server(net, &[Role::Both], service, limits, &config);
+    tick.tick().unwrap();
+    for id in [greedy, patient] {
+        while !world.borrow().conns[id].is_full() {
+            let room = world.borrow().room(id);
+            world.borrow_mut().send(id, &vec![b'x'; room]);
+            tick.tick().unwrap();
+        }
+    }
+    // Of one the kernel takes a little, of which it doesn't tell.
+    world.borrow_mut().now += millis(200);
+    world.borrow_mut().receive(patient, 1);
+    while !tick.clients.is_empty() {
+        tick.tick().unwrap();
+    }
+    let world = world.borrow();
+    let exact = |time: Duration, limit| (millis(limit)..=millis(limit + 1)).contains(&time);
+    let conn = |id: usize| &world.conns[id];
+    assert!(exact(conn(silent).longest_pause, 500));
+    let stuck = |id: usize| conn(id).dropped_at.unwrap() - conn(id).took.unwrap();
+    assert!(exact(stuck(greedy), 300) && conn(greedy).cut);
+    assert!(exact(stuck(patient), 300) && conn(patient).cut);
+    assert!(conn(patient).dropped_at.unwrap() - conn(greedy).dropped_at.unwrap() >= millis(200));
+}
+
 /// Datagrams come back to who sent them, unless that might be a service: then each answer could be
 /// answered, for ever.
 #[test]
