@@ -234,7 +234,8 @@ fn the_date_in_a_format_of_ones_own() {
 
 /// The pattern of RFC 864, as much of it as is asked for.
 fn pattern(length: usize) -> Vec<u8> {
-    let line = |i: usize| (0..72).map(move |j| b' ' + u8::try_from((i + j) % 95).unwrap());
+    let line =
+        |i: usize| (0..72).map(move |j| b' ' + u8::try_from((i + j) % 95).expect("it is less"));
     let lines = (0..).flat_map(|i| line(i).chain(*b"\r\n"));
     lines.take(length).collect()
 }

@@ -62,7 +62,7 @@ fn command(row: &str, at: usize, folder: Option<&Folder>, server: Option<&str>) 
         }
     }
     match (words[0].as_str(), server) {
-        ("connect", Some(server)) => words[1] = server.to_owned(),
+        ("connect", Some(server)) => server.clone_into(&mut words[1]),
         ("connect", None) => panic!("a client needs a server"),
         _ if !listens => words.extend(["-l".to_owned(), "127.0.0.1:0".to_owned()]),
         _ => {}

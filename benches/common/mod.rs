@@ -4,6 +4,8 @@
 //! trip is how the scheduler places and wakes the two threads, which differs from run to run by
 //! a factor of five; on one core (`taskset -c 1 cargo bench`) figures can be compared.
 
+#![allow(dead_code, reason = "no bench uses all of it")]
+
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::thread::{self, JoinHandle};
@@ -31,18 +33,38 @@ impl Running {
     where
         S: Service<Session: Send> + Send + 'static,
     {
+        Self::listen(service, "127.0.0.1:0")
+    }
+
+    /// The same for datagrams, of which any number is answered.
+    pub(crate) fn datagrams<S>(service: S) -> Self
+    where
+        S: Service<Session: Send> + Send + 'static,
+    {
+        Self::listen(service, "udp://127.0.0.1:0")
+    }
+
+    fn listen<S>(service: S, address: &str) -> Self
+    where
+        S: Service<Session: Send> + Send + 'static,
+    {
         raise_descriptor_limit();
         let config = Config {
-            listen: vec!["127.0.0.1:0".parse().expect("it is an address")],
+            listen: vec![address.parse().expect("it is an address")],
+            udp_rate: None,
             ..Config::default()
         };
         let server = Server::bind(&config, service).expect("there is a free port");
         let address = server.local_addrs()[0].socket_addr();
         Self {
-            address: address.expect("it is a TCP address"),
+            address: address.expect("it is an IP address"),
             handle: server.handle(),
             thread: thread::spawn(move || server.run()),
         }
+    }
+
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.address
     }
 
     /// One more client.
@@ -54,6 +76,13 @@ impl Running {
 
     pub(crate) fn clients(&self, count: usize) -> Vec<TcpStream> {
         (0..count).map(|_| self.client()).collect()
+    }
+
+    /// Ends the server, whatever its clients do.
+    pub(crate) fn end(self) {
+        self.handle.stop().expect("the server can be woken");
+        let stats = self.thread.join().expect("the server doesn't panic");
+        stats.expect("waiting for events doesn't fail");
     }
 
     /// Ends the server, after its clients. None was closed for another reason than that it
