@@ -8,12 +8,12 @@ use std::time::Duration;
 use log::{debug, info};
 use rustix::stdio;
 use rustix::termios::isatty;
-use socket2::SockRef;
+use socket2::{Domain, SockRef, Type};
 
 use crate::address::{Address, ListenAddress};
 use crate::close::CloseReason;
 use crate::link::Link;
-use crate::listener::cause;
+use crate::listener::{cause, socket_name};
 use crate::net::{Event, Net, Poller, Socket, Stream};
 use crate::pipe::{Direction, Pipe};
 use crate::text::{escape, whole_letters, without_end};
@@ -93,9 +93,10 @@ fn dial_one(address: &Address) -> io::Result<Socket> {
             Ok(Socket::Tcp(mio::net::TcpStream::from_std(stream)))
         }
         Address::Unix(path) => {
-            let stream = std::os::unix::net::UnixStream::connect(path)?;
+            let stream = socket2::Socket::new(Domain::UNIX, Type::STREAM, None)?;
+            stream.connect(&socket_name(path)?)?;
             stream.set_nonblocking(true)?;
-            Ok(Socket::Unix(mio::net::UnixStream::from_std(stream)))
+            Ok(Socket::Unix(mio::net::UnixStream::from_std(stream.into())))
         }
         _ => Err(io::ErrorKind::Unsupported.into()),
     }

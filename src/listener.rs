@@ -80,13 +80,18 @@ impl std::error::Error for BindError {
     }
 }
 
-/// An error in words: without its number, and with a small letter, to stand after a colon.
+/// An error in words: without its number, and with a small letter, to stand after a colon; the name
+/// of an option stays as it is.
 pub(crate) fn cause(error: &io::Error) -> String {
     let text = error.to_string();
     let text = text.split(" (os error").next().unwrap_or_default();
     let text = text
         .strip_prefix("failed to lookup address information: ")
         .unwrap_or(text);
+    let capital = |c: char| c.is_ascii_uppercase();
+    if text.chars().take(2).all(capital) {
+        return text.to_owned();
+    }
     let mut letters = text.chars();
     let first = letters.next().map(|c| c.to_ascii_lowercase());
     first.into_iter().chain(letters).collect()

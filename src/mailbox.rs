@@ -4,10 +4,15 @@
 //! elsewhere, and on Unix sockets, a batch is one datagram.
 
 use std::collections::VecDeque;
+#[cfg(target_os = "linux")]
+use std::ffi::OsString;
 use std::io::{self, ErrorKind};
 use std::net::{IpAddr, SocketAddr};
 use std::ops::Range;
-use std::path::Path;
+use std::os::unix::ffi::OsStrExt;
+#[cfg(target_os = "linux")]
+use std::os::unix::ffi::OsStringExt;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use mio::net::{UdpSocket, UnixDatagram};
@@ -123,6 +128,10 @@ impl Mailbox {
         &self.address
     }
 
+    fn is_udp(&self) -> bool {
+        matches!(self.socket, Kind::Udp(..))
+    }
+
     pub(crate) fn as_socket(&self) -> SockRef<'_> {
         match &self.socket {
             Kind::Udp(socket, _) => SockRef::from(socket),
@@ -154,25 +163,39 @@ impl Mailbox {
     /// answers wait, so that no more than a batch ever does.
     ///
     /// # Errors
-    /// `WouldBlock` when there is nothing to receive, and whatever a receiving call may meet; what
-    /// was sent is lost to the counters then, which only a failing socket makes so.
+    /// Whatever a receiving call may meet, but that there is nothing to receive; what was sent is
+    /// lost to the counters then, which only a failing socket makes so.
     pub(crate) fn exchange(&mut self, answerer: &mut Answerer<'_>) -> io::Result<Exchanged> {
         let mut done = Exchanged::default();
         self.send(&mut done);
         if self.blocked {
             return Ok(done);
         }
+        match self.receive(answerer, &mut done) {
+            Ok((count, more)) => (done.received, done.more) = (count as u64, more),
+            Err(e) if e.kind() == ErrorKind::WouldBlock => return Ok(done),
+            Err(e) => return Err(e),
+        }
+        self.send(&mut done);
+        Ok(done)
+    }
+
+    /// Receives a batch, and makes its answers; how many there were, and whether there may be more.
+    fn receive(
+        &mut self,
+        answerer: &mut Answerer<'_>,
+        done: &mut Exchanged,
+    ) -> io::Result<(usize, bool)> {
         let answers = &mut self.answers;
-        let received = match &mut self.socket {
+        match &mut self.socket {
             Kind::Udp(socket, batch) => batch.receive(socket, &mut |datagram| {
                 done.bytes_in += datagram.bytes.len() as u64;
                 answers.make(datagram, answerer);
             }),
             Kind::Unix(_, socket, buffer) => {
                 let (n, from) = socket.recv_from(buffer)?;
-                let path: Arc<Path> = from.as_pathname().unwrap_or(Path::new("")).into();
                 let unnamed = from.is_unnamed();
-                let from = Address::UnixDatagram(path);
+                let from = Address::UnixDatagram(path_of(&from).into());
                 done.bytes_in += n as u64;
                 let bytes = &buffer[..n];
                 let datagram = Datagram {
@@ -186,15 +209,12 @@ impl Mailbox {
                 });
                 Ok((1, true))
             }
-        };
-        let (count, more) = received?;
-        (done.received, done.more) = (count as u64, more);
-        self.send(&mut done);
-        Ok(done)
+        }
     }
 
     /// Sends answers until there are none or the kernel takes no more; one that it will never take
-    /// is left out.
+    /// is left out. On Unix sockets that is also one for a client that doesn't read: it would hold up
+    /// all others, and nobody is told when it reads again.
     fn send(&mut self, done: &mut Exchanged) {
         self.blocked = false;
         while !self.answers.waiting.is_empty() {
@@ -210,7 +230,7 @@ impl Mailbox {
                     }
                 }
                 Err(e) if e.kind() == ErrorKind::Interrupted => {}
-                Err(e) if e.kind() == ErrorKind::WouldBlock => {
+                Err(e) if e.kind() == ErrorKind::WouldBlock && self.is_udp() => {
                     self.blocked = true;
                     return;
                 }
@@ -230,8 +250,22 @@ fn send_one(socket: &UnixDatagram, answers: &Answers) -> io::Result<usize> {
     let Address::UnixDatagram(path) = &answer.to else {
         return Err(ErrorKind::Unsupported.into());
     };
-    socket.send_to(&answers.bytes[answer.bytes.clone()], path)?;
+    let bytes = &answers.bytes[answer.bytes.clone()];
+    SockRef::from(socket).send_to(bytes, &socket_name(path)?)?;
     Ok(1)
+}
+
+/// The path of a client, or `@` and its abstract name (unix(7)); empty if it has no name.
+fn path_of(name: &std::os::unix::net::SocketAddr) -> PathBuf {
+    #[cfg(target_os = "linux")]
+    if let Some(name) = std::os::linux::net::SocketAddrExt::as_abstract_name(name) {
+        return OsString::from_vec([b"@", name].concat()).into();
+    }
+    match name.as_pathname() {
+        Some(path) if path.as_os_str().as_bytes().starts_with(b"@") => Path::new(".").join(path),
+        Some(path) => path.to_owned(),
+        None => PathBuf::new(),
+    }
 }
 
 fn bind_udp(
@@ -306,7 +340,7 @@ mod linux {
         fn space(self) -> Vec<u8> {
             match self {
                 Self::V4 => cmsg_space!(libc::in_pktinfo),
-                Self::V6 => cmsg_space!(libc::in6_pktinfo),
+                Self::V6 => cmsg_space!(libc::in6_pktinfo, libc::in_pktinfo),
             }
         }
     }
@@ -322,8 +356,9 @@ mod linux {
             let mut info = None;
             // Who has many addresses answers from the one that was asked.
             if address.ip().is_unspecified() {
+                // IPv6 may take IPv4, too, of which only this tells who was meant by a broadcast.
+                setsockopt(socket, sockopt::Ipv4PacketInfo, &true)?;
                 info = Some(if address.is_ipv4() {
-                    setsockopt(socket, sockopt::Ipv4PacketInfo, &true)?;
                     Info::V4
                 } else {
                     setsockopt(socket, sockopt::Ipv6RecvPacketInfo, &true)?;
@@ -338,12 +373,6 @@ mod linux {
             })
         }
 
-        /// What the calls need for so many datagrams. It isn't kept: it may not go to another
-        /// thread, as a server may.
-        fn headers(&self, count: usize) -> MultiHeaders<SockaddrStorage> {
-            MultiHeaders::preallocate(count, self.info.map(Info::space))
-        }
-
         /// Receives a batch; how many there were, and whether there may be more.
         pub(super) fn receive(
             &mut self,
@@ -353,7 +382,7 @@ mod linux {
             let flags = MsgFlags::MSG_DONTWAIT;
             let fd = socket.as_raw_fd();
             let expected = self.expected;
-            let mut headers = self.headers(expected);
+            let mut headers = headers(expected, self.info.map(Info::space));
             let mut chunks = self.buffers.chunks_exact_mut(LARGEST);
             let mut slices: [[IoSliceMut<'_>; 1]; BATCH] =
                 array::from_fn(|_| [IoSliceMut::new(chunks.next().unwrap_or_default())]);
@@ -363,7 +392,7 @@ mod linux {
                 self.arrived.push(Arrived {
                     length: message.bytes,
                     from: Address::Udp(message.address.map_or(NOBODY, |name| address_of(&name))),
-                    to: message.cmsgs()?.find_map(|message| destination(&message)),
+                    to: message.cmsgs()?.filter_map(|m| destination(&m)).last(),
                 });
             }
             for (chunk, arrived) in self.buffers.chunks_exact(LARGEST).zip(&self.arrived) {
@@ -381,7 +410,7 @@ mod linux {
         /// Sends the first answers, as many as one call takes; how many that were.
         pub(super) fn send(&self, socket: &UdpSocket, answers: &Answers) -> io::Result<usize> {
             let first = answers.waiting.front().map(|answer| answer.from);
-            let from = first.flatten();
+            let from = first.flatten().filter(|_| self.info.is_some());
             // The address that they are sent from is one for all of a call.
             let waiting = answers.waiting.iter().take(BATCH);
             let count = waiting.take_while(|answer| answer.from == from).count();
@@ -395,14 +424,12 @@ mod linux {
                     &answers.bytes[answer.bytes.clone()]
                 }))]
             });
-            let (v4, v6) = from
-                .filter(|_| self.info.is_some())
-                .map(source)
-                .unwrap_or_default();
+            let (v4, v6) = from.map(source).unwrap_or_default();
             let v4 = v4.as_ref().map(ControlMessage::Ipv4PacketInfo);
             let v6 = v6.as_ref().map(ControlMessage::Ipv6PacketInfo);
             let control = v4.or(v6);
-            let mut headers = self.headers(count);
+            // Room that nothing is put into would be a message without a kind, which is an error.
+            let mut headers = headers(count, from.map(space));
             let sent = sendmmsg(
                 socket.as_raw_fd(),
                 &mut headers,
@@ -413,6 +440,12 @@ mod linux {
             )?;
             Ok(sent.count())
         }
+    }
+
+    /// What the calls need for so many datagrams. It isn't kept: it may not go to another thread, as
+    /// a server may.
+    fn headers(count: usize, space: Option<Vec<u8>>) -> MultiHeaders<SockaddrStorage> {
+        MultiHeaders::preallocate(count, space)
     }
 
     const NOBODY: SocketAddr = SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, 0));
@@ -427,7 +460,8 @@ mod linux {
         v4.or_else(v6).unwrap_or(NOBODY)
     }
 
-    /// Which of our addresses a datagram came to (ip(7), ipv6(7)).
+    /// Which of our addresses a datagram came to (ip(7), ipv6(7)); of IPv4 over IPv6 the kernel says
+    /// so in both ways, the better one last.
     fn destination(message: &ControlMessageOwned) -> Option<IpAddr> {
         match message {
             ControlMessageOwned::Ipv4PacketInfo(info) => {
@@ -441,6 +475,14 @@ mod linux {
                 (!special).then_some(address.into())
             }
             _ => None,
+        }
+    }
+
+    /// Room for what says that something is sent from this address.
+    fn space(from: IpAddr) -> Vec<u8> {
+        match from {
+            IpAddr::V4(_) => cmsg_space!(libc::in_pktinfo),
+            IpAddr::V6(_) => cmsg_space!(libc::in6_pktinfo),
         }
     }
 

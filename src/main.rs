@@ -4,6 +4,8 @@ mod cli;
 
 use std::fmt::Display;
 use std::io::{self, Write};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -184,9 +186,14 @@ fn netcat(address: &Address) -> String {
     match address.reachable() {
         Address::Tcp(address) => format!("'nc {} {}'", address.ip(), address.port()),
         Address::Udp(address) => format!("'nc -u {} {}'", address.ip(), address.port()),
-        Address::Unix(path) if !path.starts_with("@") => format!("'nc -U {}'", path.display()),
+        Address::Unix(path) if !is_abstract(&path) => format!("'nc -U {}'", path.display()),
         other => format!("'resound connect {other}'"),
     }
+}
+
+/// Whether it is the name of a socket without a file (unix(7)).
+fn is_abstract(path: &Path) -> bool {
+    path.as_os_str().as_bytes().starts_with(b"@")
 }
 
 /// One line on standard error, which may be closed.

@@ -6,7 +6,7 @@ use std::fs;
 use std::net::{Ipv6Addr, TcpListener, ToSocketAddrs};
 
 use common::client::{Client, join};
-use common::program::{Ended, Program, run};
+use common::program::{Ended, Program, complaint, run};
 use common::{Folder, eventually};
 use resound::Address;
 use rustix::process::Signal;
@@ -64,15 +64,6 @@ fn what_the_command_line_does_not_know_is_refused() {
         assert_eq!((ended.code, ended.stdout.as_str()), (Some(2), ""));
         assert!(!ended.log.is_empty(), "{args:?}");
     }
-}
-
-/// Its one line of complaint.
-#[track_caller]
-fn complaint(args: &[&str], code: i32) -> String {
-    let ended = run(args);
-    assert_eq!((ended.code, ended.stdout.as_str()), (Some(code), ""));
-    assert_eq!(ended.log.len(), 1, "{args:?}: {ended:?}");
-    ended.log[0].clone()
 }
 
 #[test]

@@ -131,6 +131,7 @@ pub(crate) fn parse() -> Result<Cli, ExitCode> {
             ErrorKind::ValueValidation | ErrorKind::InvalidValue => {
                 let text = e.to_string();
                 let text = text.split("\n\nFor more information").next();
+                let text = text.and_then(|text| text.split("\n\nUsage: ").next());
                 let line = text.unwrap_or_default().trim_end().replace('\n', "\\n");
                 let line = line.strip_prefix("error: ").unwrap_or(&line);
                 writeln!(io::stderr(), "resound: {line}")

@@ -9,6 +9,10 @@ use crate::close::{CloseReason, plural};
 use crate::net::Net;
 use crate::service::Service;
 
+/// How often datagrams are looked for when it stops: more than there is room for in a socket that
+/// nobody has made much larger than it is by default, but not for as long as a flood goes on.
+const LAST_DELIVERIES: usize = 16;
+
 /// Whether the server is stopping, and how far that has come.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Stop {
@@ -56,7 +60,11 @@ impl<S: Service, N: Net> Tick<S, N> {
         // What has come by now is answered, unless one was enough.
         if !self.limits.once {
             self.mail.latch_all();
-            self.deliver();
+            for _ in 0..LAST_DELIVERIES {
+                if self.mail.is_latched() {
+                    self.deliver();
+                }
+            }
         }
         self.close_doors();
         for (key, client) in &mut self.clients {

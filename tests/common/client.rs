@@ -4,6 +4,7 @@ use std::io::{self, BufReader, Read, Write};
 use std::mem::MaybeUninit;
 use std::net::Shutdown;
 use std::os::fd::AsFd;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use resound::Address;
@@ -37,7 +38,7 @@ impl Client {
     fn with_buffers(address: &Address, size: Option<usize>) -> io::Result<Self> {
         let (domain, name) = match address {
             Address::Tcp(address) => (Domain::for_address(*address), (*address).into()),
-            Address::Unix(path) => (Domain::UNIX, SockAddr::unix(path)?),
+            Address::Unix(path) => (Domain::UNIX, unix_name(path)?),
             stdio => panic!("{stdio} is no server"),
         };
         let socket = Socket::new(domain, Type::STREAM, None)?;
@@ -235,6 +236,14 @@ impl Client {
     pub(crate) fn reset(self) {
         let set = self.socket.set_linger(Some(Duration::ZERO));
         set.expect("linger can be set");
+    }
+}
+
+/// The name of a Unix socket: a path, or what follows an `@` in place of one (unix(7), abstract).
+pub(crate) fn unix_name(path: &Path) -> io::Result<SockAddr> {
+    match path.to_str().and_then(|text| text.strip_prefix('@')) {
+        Some(name) => SockAddr::unix(format!("\0{name}")),
+        None => SockAddr::unix(path),
     }
 }
 

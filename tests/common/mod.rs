@@ -6,6 +6,7 @@
 #![allow(dead_code, reason = "no test file uses all of it")]
 
 pub(crate) mod client;
+pub(crate) mod datagram;
 pub(crate) mod flood;
 pub(crate) mod operator;
 pub(crate) mod place;
@@ -18,6 +19,7 @@ pub(crate) mod tool;
 pub(crate) mod trouble;
 pub(crate) mod watched;
 
+use std::net::{Ipv6Addr, TcpListener, UdpSocket};
 use std::ops::Range;
 use std::path::PathBuf;
 use std::thread;
@@ -113,6 +115,26 @@ pub(crate) fn allow_many_descriptors() {
     setrlimit(Resource::Nofile, raised).expect("up to the hard limit it is allowed");
 }
 
+/// Whether there is an IPv6 to test with; says so if not.
+pub(crate) fn has_ipv6() -> bool {
+    let has = UdpSocket::bind((Ipv6Addr::LOCALHOST, 0)).is_ok();
+    if !has {
+        eprintln!("skipped: this system has no ::1");
+    }
+    has
+}
+
+/// A port on an address of loopback where neither TCP nor UDP is bound.
+pub(crate) fn free_port(ip: &str) -> u16 {
+    loop {
+        let listener = TcpListener::bind((ip, 0)).expect("loopback is large");
+        let port = listener.local_addr().expect("it is bound").port();
+        if UdpSocket::bind((ip, port)).is_ok() {
+            return port;
+        }
+    }
+}
+
 /// A folder of a test's own; it is removed when dropped.
 #[derive(Debug)]
 pub(crate) struct Folder(TempDir);
@@ -131,7 +153,12 @@ impl Folder {
         format!("unix:{}", self.path(name).display())
     }
 
-    /// The same as an address to connect to.
+    /// The same for datagrams.
+    pub(crate) fn unixgram(&self, name: &str) -> String {
+        format!("unixgram:{}", self.path(name).display())
+    }
+
+    /// The path as an address to connect to.
     pub(crate) fn address(&self, name: &str) -> Address {
         Address::Unix(self.path(name).into())
     }

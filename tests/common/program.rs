@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io::{BufRead, BufReader, Read};
+use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
@@ -39,6 +40,15 @@ pub(crate) fn run(args: &[&str]) -> Ended {
     Program::spawn(command(args)).wait()
 }
 
+/// Its one line of complaint, when it ends with this code.
+#[track_caller]
+pub(crate) fn complaint(args: &[&str], code: i32) -> String {
+    let ended = run(args);
+    assert_eq!((ended.code, ended.stdout.as_str()), (Some(code), ""));
+    assert_eq!(ended.log.len(), 1, "{args:?}: {ended:?}");
+    ended.log[0].clone()
+}
+
 /// The binary with these arguments, its output captured, in an environment that says nothing
 /// of logs.
 fn command(args: &[&str]) -> Command {
@@ -63,6 +73,18 @@ fn plain(mut command: Command) -> Command {
         .stdout(Stdio::piped())
         .stderr(Stdio::piped());
     command
+}
+
+impl Ended {
+    /// What it says that all has come to.
+    #[track_caller]
+    pub(crate) fn summary(&self) -> &str {
+        let last = self
+            .log
+            .last()
+            .and_then(|line| line.split_once("stopped: "));
+        last.unwrap_or_else(|| panic!("{self:#?}")).1
+    }
 }
 
 impl Program {
@@ -284,14 +306,15 @@ impl Drop for Program {
 }
 
 fn parse(text: &str) -> Address {
-    let path = |path: &str| std::path::Path::new(path).into();
-    match text.split_once(':') {
-        Some(("unix", name)) => Address::Unix(path(name)),
-        Some(("unixgram", name)) => Address::UnixDatagram(path(name)),
-        Some(("udp", rest)) => {
-            let address = rest.trim_start_matches('/').parse();
-            Address::Udp(address.expect("it is an address"))
-        }
-        _ => Address::Tcp(text.parse().expect("it is an address")),
+    let path = |text: &str| Path::new(text).into();
+    let ip = |text: &str| text.parse().expect("it is an address");
+    if let Some(text) = text.strip_prefix("unix:") {
+        Address::Unix(path(text))
+    } else if let Some(text) = text.strip_prefix("unixgram:") {
+        Address::UnixDatagram(path(text))
+    } else if let Some(text) = text.strip_prefix("udp://") {
+        Address::Udp(ip(text))
+    } else {
+        Address::Tcp(ip(text))
     }
 }
