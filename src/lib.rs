@@ -67,7 +67,9 @@
 //! | `service/echo.rs`, `service/discard.rs`, `service/broadcast.rs` | a service each |
 //! | `service/log.rs` | the shared byte log of broadcast, which knows where messages end |
 //! | `service/room.rs`, `service/framing.rs`, `service/tag.rs` | its settings; how messages are found; what goes in front of them |
-//! | `client.rs` | the client: standard streams at one end, a server at the other |
+//! | `client/mod.rs`, `client/dial.rs`, `client/source.rs` | the client: [`Connect`]; the way to a server |
+//! | `client/talk.rs`, `client/stream.rs`, `client/datagram.rs` | its loop, over a stream or datagrams |
+//! | `client/stdio.rs`, `client/incoming.rs`, `client/outgoing.rs` | its standard streams, and what becomes of the text |
 //! | `text.rs` | text from outside on its way to a terminal |
 //! | `aligned.rs` | the memory that bulk is read into and written from |
 //! | `server/simulation/` | tests: a kernel made up from a seed, and clients that misbehave |
@@ -101,7 +103,8 @@
 //! # What is absent
 //!
 //! No threads, no locks, no `Rc<RefCell>`, no callbacks, no queue of messages per client, no
-//! change of interest after registration, no clock outside `net.rs`, no `unsafe`.
+//! change of interest after registration, no clock outside `net.rs` but that of
+//! the client's tries to connect, no `unsafe`.
 
 mod address;
 mod aligned;
@@ -124,7 +127,7 @@ mod template;
 mod text;
 
 pub use address::{Address, AddressError, Listen, ListenAddress, Role};
-pub use client::{Connect, ConnectError};
+pub use client::{Connect, ConnectError, Source, SourceError};
 pub use close::{CloseReason, Stats};
 pub use config::{Config, Heartbeat, SlowConsumer};
 pub use encoding::{EncodingError, TextEncoding};

@@ -55,7 +55,7 @@ fn run(command: &Command) -> Result<(), String> {
             };
             serve("broadcast", &config, service, stdio)
         }
-        Command::Connect(args) => args.connect().run().map_err(|e| e.to_string()),
+        Command::Connect(args) => args.connect()?.run().map_err(|e| e.to_string()),
     }
 }
 

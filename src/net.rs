@@ -187,6 +187,16 @@ impl Poller {
         Ok(())
     }
 
+    /// Asks for the readiness of what is no stream, under a key of its own among the clients'.
+    pub(crate) fn register_source(
+        &mut self,
+        source: &mut impl mio::event::Source,
+        key: usize,
+    ) -> io::Result<()> {
+        let interest = Interest::READABLE | Interest::WRITABLE;
+        self.poll.registry().register(source, Token(key), interest)
+    }
+
     /// What signals and handles have asked for since the last time.
     fn requests(&mut self, events: &mut Vec<Event>) {
         for signal in self.signals.iter_mut().flat_map(Signals::pending) {

@@ -5,52 +5,16 @@ mod common;
 
 use std::fs::{self, File};
 use std::io::{Read, Write};
-use std::net::{Shutdown, TcpListener};
+use std::net::Shutdown;
 use std::process::Stdio;
 
 use common::program::{Program, run};
-use common::pty::terminal;
 use common::running::{Running, listening_on};
-use common::stdio::{Feed, Tap, input_pipe, output_pipe};
+use common::stdio::output_pipe;
+use common::talking::{Piped, accept, bare, deaf, typing};
 use common::{Folder, assert_same, bytes, eventually, random};
 use resound::Echo;
 use socket2::SockRef;
-
-/// A client between two pipes.
-struct Piped {
-    program: Program,
-    feed: Feed,
-    tap: Tap,
-}
-
-impl Piped {
-    #[track_caller]
-    fn to(address: &str) -> Self {
-        let (input, feed) = input_pipe();
-        let (tap, output) = output_pipe();
-        Self {
-            program: Program::spawn_on(&["connect", address], input, output),
-            feed,
-            tap,
-        }
-    }
-}
-
-/// A client at a terminal.
-#[track_caller]
-fn typing(args: &[&str]) -> (Program, Feed, Tap) {
-    let (theirs, feed, tap) = terminal();
-    let input = theirs.try_clone().expect("it can be shared");
-    let program = Program::spawn_on(args, input, theirs);
-    (program, feed, tap)
-}
-
-/// A server that only accepts.
-fn bare() -> (TcpListener, String) {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("there is a port");
-    let address = listener.local_addr().expect("it has one").to_string();
-    (listener, address)
-}
 
 #[test]
 fn lines_go_both_ways_as_they_come() {
@@ -117,7 +81,8 @@ fn a_word_typed_at_a_terminal_leaves() {
 fn ctrl_d_ends_the_input_and_what_comes_then_is_still_shown() {
     let (listener, address) = bare();
     let (program, feed, mut tap) = typing(&["connect", &address]);
-    let (mut server, _) = listener.accept().expect("it comes");
+    let (mut server, _) = accept(&listener);
+    program.will_have_logged(&format!("connected to {address}; quit or Ctrl-D leaves"));
     feed.say("last words\n");
     feed.say(common::pty::END);
     let mut heard = String::new();
@@ -136,7 +101,7 @@ fn a_server_does_not_drive_the_terminal_unless_it_may() {
         let (listener, address) = bare();
         let args = [&["connect", &address], args].concat();
         let (program, _feed, mut tap) = typing(&args);
-        let (mut server, _) = listener.accept().expect("it comes");
+        let (mut server, _) = accept(&listener);
         server.write_all(evil).expect("it listens");
         assert_eq!(tap.line().trim_end(), shown);
         // The rest of a letter may come later.
@@ -151,7 +116,7 @@ fn a_server_does_not_drive_the_terminal_unless_it_may() {
 fn what_goes_to_a_pipe_is_not_changed() {
     let (listener, address) = bare();
     let mut piped = Piped::to(&address);
-    let (mut server, _) = listener.accept().expect("it comes");
+    let (mut server, _) = accept(&listener);
     server.write_all(b"\x1b[2J\0\r\n").expect("it listens");
     piped.tap.hears(b"\x1b[2J\0\r\n");
 }
@@ -160,7 +125,7 @@ fn what_goes_to_a_pipe_is_not_changed() {
 fn an_end_that_the_server_makes_ends_the_client() {
     let (listener, address) = bare();
     let mut piped = Piped::to(&address);
-    let (mut server, _) = listener.accept().expect("it comes");
+    let (mut server, _) = accept(&listener);
     server.write_all(b"bye").expect("it listens");
     server.shutdown(Shutdown::Write).expect("it is connected");
     piped.tap.hears("bye");
@@ -169,15 +134,14 @@ fn an_end_that_the_server_makes_ends_the_client() {
 
 #[test]
 fn each_failure_is_one_line_and_a_code() {
-    let (listener, address) = bare();
-    drop(listener);
+    let (_port, address) = deaf();
     let ended = run(&["connect", &address]);
     let refused = format!("resound: cannot connect to {address}: connection refused");
     assert_eq!((ended.code, ended.log), (Some(1), vec![refused]));
 
     let (listener, address) = bare();
     let mut piped = Piped::to(&address);
-    let (mut server, _) = listener.accept().expect("it comes");
+    let (mut server, _) = accept(&listener);
     server.write_all(b"what came before\n").expect("it listens");
     piped.tap.hears("what came before\n");
     let linger = SockRef::from(&server).set_linger(Some(std::time::Duration::ZERO));
@@ -202,9 +166,52 @@ fn who_has_read_enough_ends_it_well() {
     let (listener, address) = bare();
     let (tap, output) = output_pipe();
     let program = Program::spawn_on(&["connect", &address], Stdio::null(), output);
-    let (mut server, _) = listener.accept().expect("it comes");
+    let (mut server, _) = accept(&listener);
     drop(tap);
     let ended = || server.write_all(b"more\n").is_err();
     eventually("the client being gone", ended);
     assert_eq!(program.wait().code, Some(0));
+}
+
+#[test]
+fn an_output_that_can_not_be_written_is_a_failure() {
+    let (listener, address) = bare();
+    let full = File::options().write(true).open("/dev/full");
+    let full = full.expect("Linux has it");
+    let program = Program::spawn_on(&["connect", &address], Stdio::null(), full);
+    let (mut server, _) = accept(&listener);
+    server.write_all(b"much\n").expect("it listens");
+    let ended = program.wait();
+    let line = "resound: cannot write to standard output: no storage space".to_owned();
+    assert_eq!((ended.code, ended.log), (Some(1), vec![line]));
+}
+
+#[test]
+fn a_slow_reader_gets_every_byte_and_costs_little_memory() {
+    let (listener, address) = bare();
+    let piped = Piped::to(&address);
+    let (mut server, _) = accept(&listener);
+    let mut rng = random();
+    let sent = bytes(&mut rng, 32 << 20);
+    let copy = sent.clone();
+    let Piped { program, feed, tap } = piped;
+    let feeding = std::thread::spawn(move || feed.say(copy));
+    program.assert_idle();
+    assert!(!feeding.is_finished(), "all of it is somewhere");
+    let (mut got, mut part) = (Vec::new(), vec![0; 64 * 1024]);
+    loop {
+        // Now and then little is taken.
+        let most = rng.usize(1..=part.len());
+        match server.read(&mut part[..most]).expect("it comes in time") {
+            0 => break,
+            n => got.extend_from_slice(&part[..n]),
+        }
+    }
+    feeding.join().expect("all of it is taken");
+    assert_same(&got, &sent);
+    let memory = program.peak_memory();
+    assert!(memory < 24 * 1024, "{memory} KiB");
+    drop(server);
+    assert_eq!(program.wait().code, Some(0));
+    drop(tap);
 }

@@ -81,7 +81,8 @@ pub(crate) enum Command {
     /// Talk to a server: standard input goes there, what comes is printed
     ///
     /// Lines go both ways at once. After the end of input (Ctrl-D) the server is told so, and what
-    /// it still says is printed; quit or exit, typed on a terminal, leaves at once.
+    /// it still says is printed; quit or exit, typed on a terminal, leaves at once. Over UDP and
+    /// Unix datagrams each line is one, and a second of silence after the last is the end.
     #[command(after_help = UNITS)]
     Connect(ConnectArgs),
 }

@@ -15,6 +15,7 @@ pub(crate) mod pty;
 pub(crate) mod running;
 pub(crate) mod stdio;
 pub(crate) mod tagged;
+pub(crate) mod talking;
 pub(crate) mod tool;
 pub(crate) mod trouble;
 pub(crate) mod watched;

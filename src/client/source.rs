@@ -1,0 +1,156 @@
+//! The address that a client connects from.
+
+use std::fmt;
+use std::io;
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::path::Path;
+use std::str::FromStr;
+
+use crate::address::{Address, ListenAddress};
+
+/// The address that a client connects from.
+///
+/// Forms: `IP` and `IP:PORT`, `IPv6` and `[IPv6]:PORT` (with a scope as in `fe80::1%eth0`), and
+/// `unixgram:PATH` for Unix datagrams, whose file is removed at the end.
+///
+/// ```
+/// use resound::Source;
+/// assert_eq!("::1".parse::<Source>()?.to_string(), "[::1]:0");
+/// assert!("localhost".parse::<Source>().is_err());
+/// # Ok::<(), resound::SourceError>(())
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Source(ListenAddress);
+
+/// Why a text is not a [`Source`]: one line.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SourceError(String);
+
+impl FromStr for Source {
+    type Err = SourceError;
+
+    fn from_str(text: &str) -> Result<Self, SourceError> {
+        let bare = text.strip_prefix('[').and_then(|t| t.strip_suffix(']'));
+        let host = bare.unwrap_or(text);
+        if is_ip(host) {
+            let host = host.to_owned();
+            return Ok(Self(ListenAddress::Tcp { host, port: 0 }));
+        }
+        let hint = "expected IP, IP:PORT, [IPv6]:PORT or unixgram:PATH";
+        match text.parse::<ListenAddress>() {
+            Ok(ListenAddress::Tcp { host, .. }) if !is_ip(&host) || !text.contains(':') => {
+                Err(SourceError(hint.to_owned()))
+            }
+            Ok(source @ (ListenAddress::Tcp { .. } | ListenAddress::UnixDatagram(_))) => {
+                Ok(Self(source))
+            }
+            Ok(_) => Err(SourceError(hint.to_owned())),
+            Err(_) if !text.contains(':') => Err(SourceError(hint.to_owned())),
+            Err(e) => Err(SourceError(e.to_string())),
+        }
+    }
+}
+
+fn is_ip(text: &str) -> bool {
+    match text.split_once('%') {
+        Some((address, scope)) => address.parse::<Ipv6Addr>().is_ok() && !scope.is_empty(),
+        None => text.parse::<IpAddr>().is_ok(),
+    }
+}
+
+impl fmt::Display for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl fmt::Display for SourceError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for SourceError {}
+
+impl Source {
+    /// Whether sockets for this address can have it, leaving aside which version of IP it is.
+    #[must_use]
+    pub fn fits(&self, to: &ListenAddress) -> bool {
+        match to {
+            ListenAddress::Tcp { .. } | ListenAddress::Udp { .. } => self.path().is_none(),
+            ListenAddress::Unix(_) => false,
+            ListenAddress::UnixDatagram(_) => self.path().is_some(),
+        }
+    }
+
+    /// The path, if it is one.
+    pub(super) fn path(&self) -> Option<&Path> {
+        match &self.0 {
+            ListenAddress::UnixDatagram(path) => Some(path),
+            _ => None,
+        }
+    }
+
+    /// The IP address and port, if it has them.
+    pub(super) fn resolve(&self) -> io::Result<Option<SocketAddr>> {
+        let all = self.0.resolve()?;
+        Ok(all.first().and_then(Address::socket_addr))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn parse(text: &str) -> Result<String, String> {
+        let parsed = text.parse::<Source>();
+        parsed.map(|s| s.to_string()).map_err(|e| e.to_string())
+    }
+
+    #[test]
+    fn every_documented_form_is_understood() {
+        for (text, shown) in [
+            ("10.0.0.1", "10.0.0.1:0"),
+            ("10.0.0.1:80", "10.0.0.1:80"),
+            ("::1", "[::1]:0"),
+            ("[::1]", "[::1]:0"),
+            ("[::1]:80", "[::1]:80"),
+            ("fe80::1%eth0", "[fe80::1%eth0]:0"),
+            ("[fe80::1%eth0]:5", "[fe80::1%eth0]:5"),
+            ("unixgram:/s", "unixgram:/s"),
+            ("unixgram:@s", "unixgram:@s"),
+        ] {
+            assert_eq!(parse(text).as_deref(), Ok(shown), "{text}");
+        }
+    }
+
+    #[test]
+    fn mistakes_are_refused_with_a_reason() {
+        for (text, cause) in [
+            ("", "expected IP"),
+            ("80", "expected IP"),
+            ("localhost", "expected IP"),
+            ("localhost:80", "expected IP"),
+            ("*:80", "expected IP"),
+            ("10.0.0.1%eth0", "expected IP"),
+            ("unix:/s", "expected IP"),
+            ("udp://10.0.0.1:1", "expected IP"),
+            ("10.0.0.1:x", "'x' is not a port"),
+            ("10.0.0.1:70000", "out of range"),
+            ("unixgram:", "expected a path"),
+        ] {
+            let error = parse(text).unwrap_err();
+            assert!(error.contains(cause), "{text:?}: {error}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn what_parses_survives_a_round_trip(text in "(unixgram:)?(\\PC{0,20}|[0-9a-f:.%\\[\\]]{0,20})") {
+            if let Ok(source) = text.parse::<Source>() {
+                prop_assert_eq!(source.to_string().parse(), Ok(source));
+            }
+        }
+    }
+}
