@@ -314,6 +314,16 @@ impl Address {
         self.socket_addr().is_some_and(|a| a.ip().is_unspecified())
     }
 
+    /// The same without the form in which IPv4 comes to sockets of IPv6 (`::ffff:127.0.0.1`).
+    #[must_use]
+    pub(crate) fn canonical(&self) -> Self {
+        match self.socket_addr().map(|address| address.ip()) {
+            Some(IpAddr::V6(ip)) => ip.to_ipv4_mapped().map(|ip| self.with_ip(ip.into())),
+            _ => None,
+        }
+        .unwrap_or_else(|| self.clone())
+    }
+
     /// The same with another IP address, if it has one.
     #[must_use]
     pub(crate) fn with_ip(&self, ip: IpAddr) -> Self {

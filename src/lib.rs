@@ -53,18 +53,20 @@
 //!
 //! | file | what it is |
 //! |---|---|
-//! | `main.rs`, `cli.rs` | the binary: arguments to a checked [`Config`], the logger, the exit code |
+//! | `main.rs`, `cli/` | the binary: arguments to a checked [`Config`], the logger, the exit code |
 //! | `config.rs`, `address.rs`, `close.rs` | plain values: settings, addresses, reasons and counters |
+//! | `options.rs` | socket options: set, and read back |
+//! | `template.rs`, `places.rs`, `encoding.rs` | texts of the server's own, with places in braces; encodings |
 //! | `server/mod.rs` | [`Server`] and [`Handle`]: bind, run, stop |
-//! | `server/tick.rs` | the loop: wait, accept, flush, read, publish, expire, beat, reap, converse |
-//! | `server/accept.rs`, `server/deadline.rs`, `server/heartbeat.rs`, `server/console.rs` | phases of it, with what they remember |
+//! | `server/tick.rs` | the loop: wait, accept, deliver, flush, read, publish, expire, beat, reap, converse |
+//! | `server/accept.rs`, `server/datagrams.rs`, `server/deadline.rs`, `server/timeouts.rs`, `server/heartbeat.rs`, `server/console.rs` | phases of it, with what they remember |
 //! | `server/operator.rs`, `server/stop.rs`, `server/report.rs` | the operator's commands; how it stops; what it says of itself |
 //! | `connection.rs` | one client: link, session; its endings |
 //! | `link.rs`, `slices.rs` | a stream, its latched readiness, the outbox; two slices as one text |
 //! | `net.rs` | the kernel as the tick sees it; its production form over `mio::Poll` |
-//! | `listener.rs`, `pipe.rs` | listening sockets and the errors of accepting; standard input and output |
+//! | `listener.rs`, `mailbox.rs`, `pipe.rs` | listening sockets and the errors of accepting; sockets for datagrams; standard input and output |
 //! | `service/mod.rs` | the [`Service`] trait |
-//! | `service/echo.rs`, `service/discard.rs`, `service/broadcast.rs` | a service each |
+//! | `service/{echo,prefix,discard,reply,daytime,time,chargen,broadcast}.rs` | a service each |
 //! | `service/log.rs` | the shared byte log of broadcast, which knows where messages end |
 //! | `service/room.rs`, `service/framing.rs`, `service/tag.rs` | its settings; how messages are found; what goes in front of them |
 //! | `client/mod.rs`, `client/dial.rs`, `client/source.rs` | the client: [`Connect`]; the way to a server |
@@ -75,7 +77,7 @@
 //! | `server/simulation/` | tests: a kernel made up from a seed, and clients that misbehave |
 //!
 //! Who knows whom: `main → cli`; `server → connection → service → log`; `connection → link`;
-//! `server → net → listener, pipe`; `client → link, net`.
+//! `server → net → listener, mailbox, pipe`; `client → link, net`.
 //!
 //! # What always holds
 //!
@@ -97,13 +99,17 @@
 //! - Shared output is only interrupted, left or taken up between messages.
 //! - Standard input and output are clients: nothing is true of them alone but how they are read
 //!   and written.
+//! - A datagram is answered before the next batch is received, or not at all; who might be a service
+//!   isn't answered.
+//! - For a client to whom nothing happens nothing is done: timeouts are lists in the order of the
+//!   last event, and the first of a list is the next to be late.
 //! - Every connection ends with exactly one [`CloseReason`], and every session is given back
 //!   to its service.
 //!
 //! # What is absent
 //!
 //! No threads, no locks, no `Rc<RefCell>`, no callbacks, no queue of messages per client, no
-//! change of interest after registration, no clock outside `net.rs` but that of
+//! change of interest after registration (but of a socket for datagrams whose buffer is full), no clock outside `net.rs` but that of
 //! the client's tries to connect, no `unsafe`.
 
 mod address;

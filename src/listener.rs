@@ -12,6 +12,7 @@ use std::sync::Arc;
 
 use mio::net::{TcpListener, UnixListener};
 use mio::{Interest, Registry, Token};
+use rustix::fs::{Mode, fchmod};
 use rustix::io::Errno;
 use socket2::{Domain, Protocol, SockAddr, SockRef, Type};
 
@@ -162,7 +163,7 @@ impl Listener {
         match &self.socket {
             Kind::Tcp(listener) => {
                 let (stream, peer) = listener.accept()?;
-                Ok((Socket::Tcp(stream), Address::Tcp(peer)))
+                Ok((Socket::Tcp(stream), Address::Tcp(peer).canonical()))
             }
             Kind::Unix(_, listener, options) => {
                 let (stream, _) = listener.accept()?;
@@ -202,10 +203,13 @@ pub(crate) fn bind_unix_name(
         return Ok(None);
     }
     remove_stale(path, name, socket.r#type()?)?;
+    if let Some(mode) = options.unix_mode {
+        // On Linux the file has at most what the socket has, from the start; elsewhere this fails.
+        let _ = fchmod(socket, Mode::from_raw_mode(mode));
+    }
     socket.bind(name)?;
     let file = SocketFile::of(path)?;
     if let Some(mode) = options.unix_mode {
-        // Nobody can connect before it listens.
         fs::set_permissions(path, fs::Permissions::from_mode(mode))?;
     }
     Ok(Some(file))

@@ -4,6 +4,7 @@ mod cli;
 
 use std::fmt::Display;
 use std::io::{self, Write};
+use std::net::SocketAddr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::process::ExitCode;
@@ -184,11 +185,20 @@ fn timeouts(config: &Config) -> String {
 /// The command that talks to an address.
 fn netcat(address: &Address) -> String {
     match address.reachable() {
-        Address::Tcp(address) => format!("'nc {} {}'", address.ip(), address.port()),
-        Address::Udp(address) => format!("'nc -u {} {}'", address.ip(), address.port()),
+        Address::Tcp(address) if !is_scoped(address) => {
+            format!("'nc {} {}'", address.ip(), address.port())
+        }
+        Address::Udp(address) if !is_scoped(address) => {
+            format!("'nc -u {} {}'", address.ip(), address.port())
+        }
         Address::Unix(path) if !is_abstract(&path) => format!("'nc -U {}'", path.display()),
         other => format!("'resound connect {other}'"),
     }
+}
+
+/// Whether it means something only together with an interface.
+fn is_scoped(address: SocketAddr) -> bool {
+    matches!(address, SocketAddr::V6(address) if address.scope_id() != 0)
 }
 
 /// Whether it is the name of a socket without a file (unix(7)).

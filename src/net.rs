@@ -271,7 +271,7 @@ impl Net for Poller {
         match stream {
             Socket::Tcp(stream) if address.is_unspecified() => stream
                 .local_addr()
-                .map_or_else(|_| address.clone(), Address::Tcp),
+                .map_or_else(|_| address.clone(), |local| Address::Tcp(local).canonical()),
             _ => address.clone(),
         }
     }

@@ -29,9 +29,9 @@ pub struct SocketOptions {
     pub nodelay: bool,
     /// TCP: `SO_KEEPALIVE` (tcp(7)): silent peers are asked for a sign of life.
     pub keepalive: Option<Keepalive>,
-    /// How long a client that is being closed may take to hear of it; 1 s if none. What
+    /// How long a client that is being closed may take for what it was sent; 1 s if none. What
     /// `SO_LINGER` (socket(7)) would do in close(2), for which everybody would have to wait, the loop does; 0
-    /// is `SO_LINGER` with 0: closing resets.
+    /// is `SO_LINGER` with 0: it is closed at once, by a reset, and what it has not taken is lost.
     pub linger: Option<Duration>,
     /// TCP, UDP: `IP_TOS` (ip(7)) or `IPV6_TCLASS`: the type of service of what is sent.
     pub tos: Option<u8>,
@@ -107,10 +107,22 @@ impl SocketOptions {
             named("IPV6_V6ONLY", socket.set_only_v6(!dual))?;
         }
         if let Some(tos) = self.tos {
-            named("IP_TOS", set_tos(socket, domain, dual, tos))?;
+            named("IP_TOS", self.set_tos(socket, domain, tos))?;
         }
         if let Some(device) = &self.bind_device {
             named("SO_BINDTODEVICE", bind_device(socket, device))?;
+        }
+        Ok(())
+    }
+
+    /// The type of service of IPv4, and of IPv6 the traffic class: sockets of IPv6 may speak both.
+    fn set_tos(&self, socket: &socket2::Socket, domain: Domain, tos: u8) -> io::Result<()> {
+        let tos = u32::from(tos);
+        if domain == Domain::IPV6 {
+            linux::set_traffic_class(socket, tos)?;
+        }
+        if domain == Domain::IPV4 || !self.ipv6_only {
+            socket.set_tos_v4(tos)?;
         }
         Ok(())
     }
@@ -143,6 +155,12 @@ impl SocketOptions {
             named("SO_SNDBUF", socket.set_send_buffer_size(size))?;
         }
         Ok(())
+    }
+
+    /// What the kernel takes but makes nothing of, in words.
+    pub(crate) fn in_vain(&self) -> Option<&'static str> {
+        let vain = self.fast_open.is_some() && !linux::allows_fast_open();
+        vain.then_some("TCP_FASTOPEN is set, but net.ipv4.tcp_fastopen doesn't let servers use it (2 or 3 would)")
     }
 
     /// What the kernel says is in force (getsockopt(2)), such as `SO_RCVBUF 131072 (asked for
@@ -225,19 +243,6 @@ impl Keepalive {
         }
         times
     }
-}
-
-/// The traffic class of IPv6 and, for what also speaks IPv4, the type of service.
-fn set_tos(socket: &socket2::Socket, domain: Domain, dual: bool, tos: u8) -> io::Result<()> {
-    let tos = u32::from(tos);
-    if domain == Domain::IPV4 {
-        return socket.set_tos_v4(tos);
-    }
-    linux::set_traffic_class(socket, tos)?;
-    if dual {
-        socket.set_tos_v4(tos)?;
-    }
-    Ok(())
 }
 
 #[cfg(target_os = "linux")]
@@ -338,6 +343,13 @@ mod linux {
         Ok(String::from_utf8_lossy(&device).into_owned())
     }
 
+    /// Whether servers may use TCP Fast Open (`net.ipv4.tcp_fastopen` in tcp(7)).
+    pub(super) fn allows_fast_open() -> bool {
+        let setting = std::fs::read_to_string("/proc/sys/net/ipv4/tcp_fastopen");
+        let bits = setting.ok().and_then(|text| text.trim().parse().ok());
+        bits.is_none_or(|bits: u32| bits & 2 != 0)
+    }
+
     /// How many may wait to be accepted: of TCP the kernel tells it, of Unix sockets only its cap.
     pub(super) fn backlog(socket: &SockRef<'_>, unix: bool) -> io::Result<i32> {
         if unix {
@@ -376,6 +388,10 @@ mod linux {
 
     pub(super) fn set_traffic_class(_: &socket2::Socket, _: u32) -> io::Result<()> {
         Err(absent())
+    }
+
+    pub(super) fn allows_fast_open() -> bool {
+        true
     }
 
     pub(super) fn traffic_class(_: &SockRef<'_>) -> io::Result<u32> {

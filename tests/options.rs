@@ -472,7 +472,7 @@ fn an_option_of_no_listener_is_bad_usage_and_named() {
         ("--ipv6-only", ip, &[&stream, &datagram]),
         (
             "--unix-mode=0600",
-            "is for Unix sockets, and there is none",
+            "is for Unix sockets with a path, and there is none",
             &[udp, "127.0.0.1:0"],
         ),
     ] {

@@ -147,6 +147,13 @@ pub(crate) fn parse() -> Result<Cli, ExitCode> {
 mod tests {
     use super::*;
 
+    #[track_caller]
+    fn assert_refused(args: &[&str], cause: &str) {
+        let cli = Cli::try_parse_from(["resound"].iter().chain(args)).unwrap();
+        let error = cli.command.check().unwrap_err().to_string();
+        assert!(error.contains(cause), "{args:?}: {error}");
+    }
+
     /// What an argument makes wrong is said, though each value by itself is right.
     #[test]
     fn settings_that_do_not_go_together_are_refused_with_a_reason() {
@@ -169,8 +176,16 @@ mod tests {
                 &["echo", "-l*:7", "--ipv6-only"],
                 "leaves nothing of both families: --listen '*:7'",
             ),
+        ] {
+            assert_refused(args, cause);
+        }
+    }
+
+    #[test]
+    fn what_fits_no_listener_and_what_no_encoding_has_is_refused() {
+        for (args, cause) in [
             (
-                &["echo", "-ludp://7", "--keepalive=1s"],
+                &["echo", "-ludp://7", "--keepalive=1s"][..],
                 "--keepalive is for TCP listeners",
             ),
             (
@@ -179,8 +194,14 @@ mod tests {
             ),
             (
                 &["echo", "--unix-mode=0600"],
-                "--unix-mode is for Unix sockets",
+                "--unix-mode is for Unix sockets with a path",
             ),
+            (&["echo", "-lunix:@x", "--unix-mode=0600"], "with a path"),
+            (
+                &["echo", "-ludp://7", "--greeting=hi"],
+                "--greeting is for listeners for connections",
+            ),
+            (&["echo", "-ludp://7", "--backlog=7"], "--backlog is for"),
             (
                 &["reply", "好👍", "--encoding=gbk"],
                 "TEXT: GBK has no '👍'",
@@ -194,9 +215,7 @@ mod tests {
                 "--greeting: windows-1252 has no '好'",
             ),
         ] {
-            let cli = Cli::try_parse_from(["resound"].iter().chain(args)).unwrap();
-            let error = cli.command.check().unwrap_err().to_string();
-            assert!(error.contains(cause), "{args:?}: {error}");
+            assert_refused(args, cause);
         }
     }
 

@@ -1,5 +1,6 @@
 //! The arguments of every server.
 
+use std::fmt;
 use std::time::Duration;
 
 use clap::Args;
@@ -36,12 +37,14 @@ pub(crate) struct ServerArgs {
     grace: Time,
 
     /// Close a client that sent nothing and was sent nothing for so long, or 'unlimited'
-    #[arg(long, value_name = "DURATION", default_value = "unlimited", value_parser = timeout)]
-    idle_timeout: Limit<Time>,
+    /// [default: unlimited]
+    #[arg(long, value_name = "DURATION", value_parser = timeout)]
+    idle_timeout: Option<Limit<Time>>,
 
     /// Close a client that takes nothing of what it is sent for so long, or 'unlimited'
-    #[arg(long, value_name = "DURATION", default_value = "unlimited", value_parser = timeout)]
-    write_timeout: Limit<Time>,
+    /// [default: unlimited]
+    #[arg(long, value_name = "DURATION", value_parser = timeout)]
+    write_timeout: Option<Limit<Time>>,
 
     /// Send each client TEXT when it comes
     #[arg(long, value_name = "TEXT")]
@@ -79,9 +82,9 @@ pub(crate) struct ServerArgs {
 #[command(next_help_heading = "Socket options")]
 #[expect(clippy::struct_excessive_bools, reason = "flags of a command line")]
 struct SocketArgs {
-    /// Connections that may wait to be accepted (the system may cap it)
-    #[arg(long, value_name = "N", default_value = "1024", value_parser = clap::value_parser!(i32).range(1..))]
-    backlog: i32,
+    /// Connections that may wait to be accepted (the system may cap it) [default: 1024]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(i32).range(1..))]
+    backlog: Option<i32>,
 
     /// Without SO_REUSEADDR: a restart waits until old connections are forgotten
     #[arg(long)]
@@ -108,8 +111,8 @@ struct SocketArgs {
     #[arg(long, value_name = "IDLE[,INTERVAL[,COUNT]]", value_parser = keepalive)]
     keepalive: Option<Keepalive>,
 
-    /// How long a client that the server closes may take to hear of it; 0s resets it at once
-    /// (SO_LINGER) [default: 1s]
+    /// How long a client that the server closes may take for what it was sent (SO_LINGER); 0s
+    /// closes it at once, and what it hasn't taken is lost [default: 1s]
     #[arg(long, value_name = "DURATION")]
     linger: Option<Time>,
 
@@ -165,8 +168,8 @@ impl ServerArgs {
             high_water: self.high_water,
             greeting: greeting.transpose()?,
             once: self.once,
-            idle_timeout: self.idle_timeout.time(),
-            write_timeout: self.write_timeout.time(),
+            idle_timeout: self.idle_timeout.and_then(Limit::time),
+            write_timeout: self.write_timeout.and_then(Limit::time),
             udp_rate: match self.udp_rate {
                 Limit::Of(Count(n)) => Some(u32::try_from(n).unwrap_or(u32::MAX)),
                 Limit::Unlimited => None,
@@ -191,34 +194,74 @@ impl ServerArgs {
                 "--ipv6-only leaves nothing of both families: --listen '{address}'"
             ));
         }
-        let tcp = |a: &ListenAddress| matches!(a, ListenAddress::Tcp { .. });
-        let udp = |a: &ListenAddress| matches!(a, ListenAddress::Udp { .. });
-        for (name, kind, fits) in self.sockets.given() {
-            let some = addresses().any(|a| match fits {
-                Fits::Tcp => tcp(a),
-                Fits::Ip => tcp(a) || udp(a),
-                Fits::Unix => !tcp(a) && !udp(a),
-            });
-            if !some {
-                return Err(format!("{name} is for {kind}, and there is none"));
+        for (name, fits) in self.given() {
+            if !addresses().any(|address| fits.fit(address)) {
+                return Err(format!("{name} is for {fits}, and there is none"));
             }
         }
         Ok(())
+    }
+
+    /// The options that were given and that not every socket has.
+    fn given(&self) -> impl Iterator<Item = (&'static str, Fits)> {
+        let own = [
+            ("--greeting", Fits::Stream, self.greeting.is_some()),
+            ("--idle-timeout", Fits::Stream, self.idle_timeout.is_some()),
+            (
+                "--write-timeout",
+                Fits::Stream,
+                self.write_timeout.is_some(),
+            ),
+        ];
+        let all = own.into_iter().chain(self.sockets.given());
+        let given = all.filter(|(_, _, given)| *given);
+        given.map(|(name, fits, _)| (name, fits))
     }
 }
 
 /// The sockets that have an option.
 #[derive(Clone, Copy, Debug)]
 enum Fits {
+    Stream,
     Tcp,
     Ip,
-    Unix,
+    UnixFile,
+}
+
+impl Fits {
+    fn fit(self, address: &ListenAddress) -> bool {
+        let tcp = matches!(address, ListenAddress::Tcp { .. });
+        let udp = matches!(address, ListenAddress::Udp { .. });
+        match self {
+            Self::Stream => !address.is_datagram(),
+            Self::Tcp => tcp,
+            Self::Ip => tcp || udp,
+            Self::UnixFile => match address {
+                ListenAddress::Unix(path) | ListenAddress::UnixDatagram(path) => {
+                    !path.as_os_str().as_encoded_bytes().starts_with(b"@")
+                }
+                _ => false,
+            },
+        }
+    }
+}
+
+impl fmt::Display for Fits {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Stream => "listeners for connections",
+            Self::Tcp => "TCP listeners",
+            Self::Ip => "TCP and UDP listeners",
+            Self::UnixFile => "Unix sockets with a path",
+        })
+    }
 }
 
 impl SocketArgs {
     fn options(&self) -> SocketOptions {
+        let default = SocketOptions::default();
         SocketOptions {
-            backlog: self.backlog,
+            backlog: self.backlog.unwrap_or(default.backlog),
             reuse_addr: !self.no_reuse_addr,
             reuse_port: self.reuse_port,
             recv_buffer: self.recv_buffer,
@@ -235,9 +278,11 @@ impl SocketArgs {
         }
     }
 
-    /// The options that were given and that not every socket has.
-    fn given(&self) -> impl Iterator<Item = (&'static str, &'static str, Fits)> {
+    /// The options that not every socket has, and whether they were given.
+    fn given(&self) -> impl Iterator<Item = (&'static str, Fits, bool)> {
         let all = [
+            ("--backlog", Fits::Stream, self.backlog.is_some()),
+            ("--linger", Fits::Stream, self.linger.is_some()),
             ("--no-reuse-addr", Fits::Tcp, self.no_reuse_addr),
             ("--reuse-port", Fits::Ip, self.reuse_port),
             ("--no-nodelay", Fits::Tcp, self.no_nodelay),
@@ -248,17 +293,9 @@ impl SocketArgs {
             ("--fast-open", Fits::Tcp, self.fast_open.is_some()),
             ("--bind-device", Fits::Ip, self.bind_device.is_some()),
             ("--ipv6-only", Fits::Ip, self.ipv6_only),
-            ("--unix-mode", Fits::Unix, self.unix_mode.is_some()),
+            ("--unix-mode", Fits::UnixFile, self.unix_mode.is_some()),
         ];
-        let given = all.into_iter().filter(|(_, _, given)| *given);
-        given.map(|(name, fits, _)| {
-            let kind = match fits {
-                Fits::Tcp => "TCP listeners",
-                Fits::Ip => "TCP and UDP listeners",
-                Fits::Unix => "Unix sockets",
-            };
-            (name, kind, fits)
-        })
+        all.into_iter()
     }
 }
 

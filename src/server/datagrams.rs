@@ -84,15 +84,16 @@ struct Desk<'a, S, T> {
 
 impl<S: Service, T: crate::net::Stream> Desk<'_, S, T> {
     fn answer(&mut self, datagram: Datagram<'_>, answer: &mut Vec<u8>) -> bool {
+        let from = datagram.from.canonical();
         if let Some(console) = &mut self.console {
-            console.hear_datagram(datagram.from, datagram.bytes);
+            console.hear_datagram(&from, datagram.bytes);
         }
         let local = datagram.to.filter(|_| self.bound.is_unspecified());
         let local = local.map_or_else(|| self.bound.clone(), |ip| self.bound.with_ip(ip));
         let peer = Peer {
             id: 0,
-            address: datagram.from,
-            local: &local,
+            address: &from,
+            local: &local.canonical(),
             role: Role::Both,
         };
         let Some(reply) = self.service.datagram(&peer, datagram.bytes) else {
@@ -102,7 +103,7 @@ impl<S: Service, T: crate::net::Stream> Desk<'_, S, T> {
             && let Err(refusal) = self.guard.admit(source, self.now, self.is_local)
         {
             self.stats.unanswered += 1;
-            self.refused.get_or_insert((datagram.from.clone(), refusal));
+            self.refused.get_or_insert((from, refusal));
             return false;
         }
         answer.extend_from_slice(reply[0]);
@@ -125,9 +126,10 @@ impl<S: Service, N: Net> Tick<S, N> {
     fn deliver_from(&mut self, mailbox: usize) {
         let now = self.net.now();
         for _ in 0..BATCHES {
-            let before = self.stats.datagrams;
+            let served = |stats: &Stats| stats.datagrams - stats.unanswered;
+            let before = served(&self.stats);
             let more = self.deliver_batch(mailbox, now);
-            if self.limits.once && self.stats.datagrams > before {
+            if self.limits.once && served(&self.stats) > before {
                 return self.stop_by_itself();
             }
             if !more {

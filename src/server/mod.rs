@@ -19,6 +19,8 @@ use std::io;
 use std::net::Ipv4Addr;
 use std::sync::Arc;
 
+use log::warn;
+
 use crate::address::{Address, Role};
 use crate::close::Stats;
 use crate::config::Config;
@@ -75,6 +77,9 @@ impl<S: Service> Server<S> {
             return Err(error.into());
         }
         let bound = Bound::all(config, service.takes_datagrams())?;
+        if let Some(why) = config.sockets.in_vain() {
+            warn!("{why}");
+        }
         let poller = Poller::new(bound.listeners, bound.mailboxes)?;
         let mut tick = Tick::new(poller, bound.doors, &bound.letterboxes, service, config);
         tick.heart = config

@@ -73,19 +73,31 @@ impl<S: Service, N: Net> Tick<S, N> {
             lines.push(format!("in: {input}"));
             lines.push(format!("out: {output}"));
         }
-        let clients = self.clients.iter().map(|(_, client)| client);
-        let behind = clients.max_by_key(|client| self.backlog(client));
-        lines.push(match behind.filter(|client| self.backlog(client) > 0) {
-            Some(client) => {
-                let bytes = plural(self.backlog(client), "byte");
-                format!(
-                    "furthest behind: client {} ({}), {bytes}",
-                    client.id, client.address
-                )
-            }
-            None => "furthest behind: nobody".to_owned(),
-        });
+        if stats.datagrams > 0 {
+            let Stats {
+                datagrams,
+                answers,
+                unanswered,
+                ..
+            } = stats;
+            lines.push(format!(
+                "datagrams: {datagrams} in, {answers} answered, {unanswered} refused"
+            ));
+        }
+        lines.push(self.furthest_behind());
         lines.push(format!("closed: {}", stats.reasons()));
         lines
+    }
+
+    /// For whom most waits.
+    fn furthest_behind(&self) -> String {
+        let clients = self.clients.iter().map(|(_, client)| client);
+        let behind = clients.max_by_key(|client| self.backlog(client));
+        let Some(client) = behind.filter(|client| self.backlog(client) > 0) else {
+            return "furthest behind: nobody".to_owned();
+        };
+        let bytes = plural(self.backlog(client), "byte");
+        let Client { id, address, .. } = client;
+        format!("furthest behind: client {id} ({address}), {bytes}")
     }
 }
