@@ -67,6 +67,7 @@
 //! | `listener.rs`, `mailbox.rs`, `pipe.rs` | listening sockets and the errors of accepting; sockets for datagrams; standard input and output |
 //! | `service/mod.rs` | the [`Service`] trait |
 //! | `service/{echo,prefix,discard,reply,daytime,time,chargen,broadcast}.rs` | a service each |
+//! | `service/plain.rs` | the small ones of these as one |
 //! | `service/log.rs` | the shared byte log of broadcast, which knows where messages end |
 //! | `service/room.rs`, `service/framing.rs`, `service/tag.rs` | its settings; how messages are found; what goes in front of them |
 //! | `client/mod.rs`, `client/dial.rs`, `client/source.rs` | the client: [`Connect`]; the way to a server |
@@ -141,7 +142,7 @@ pub use listener::BindError;
 pub use options::{Keepalive, SocketOptions};
 pub use server::{AtEnd, Handle, Place, Server};
 pub use service::{
-    Broadcast, Chargen, Daytime, Discard, Echo, Framing, MOST_INPUT, On, Outcome, Peer,
+    Broadcast, Chargen, Daytime, Discard, Echo, Framing, MOST_INPUT, On, Outcome, Peer, Plain,
     PrefixedEcho, Replay, Reply, Room, RoomError, Service, TagError, TagFormat, Then, Time,
     TimeFormat, TimeFormatError, Traffic,
 };

@@ -12,8 +12,8 @@ use std::time::Duration;
 
 use log::{LevelFilter, debug, info, warn};
 use resound::{
-    Address, AtEnd, Broadcast, Config, Discard, Echo, Place, PrefixedEcho, Role, Server, Service,
-    TextEncoding, Time,
+    Address, AtEnd, Broadcast, Config, Discard, Echo, Place, Plain, PrefixedEcho, Role, Server,
+    Service, TextEncoding, Time,
 };
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
@@ -39,13 +39,22 @@ fn run(command: &Command) -> Result<(), String> {
     match command {
         Command::Echo(args) => match args.prefix()? {
             None => serve_plainly("echo", &args.server, Echo::new()),
-            Some(prefix) => serve_plainly("echo", &args.server, PrefixedEcho::new(prefix)),
+            Some(prefix) => {
+                let service = Plain::Prefixed(PrefixedEcho::new(prefix));
+                serve_plainly("echo", &args.server, service)
+            }
         },
-        Command::Discard(args) => serve_plainly("discard", &args.server, Discard::new()),
-        Command::Reply(args) => serve_plainly("reply", &args.server, args.service()?),
-        Command::Daytime(args) => serve_plainly("daytime", &args.server, args.service()),
-        Command::Time(args) => serve_plainly("time", &args.server, Time::new()),
-        Command::Chargen(args) => serve_plainly("chargen", &args.server, args.service()),
+        Command::Discard(args) => {
+            serve_plainly("discard", &args.server, Plain::Discard(Discard::new()))
+        }
+        Command::Reply(args) => serve_plainly("reply", &args.server, Plain::Reply(args.service()?)),
+        Command::Daytime(args) => {
+            serve_plainly("daytime", &args.server, Plain::Daytime(args.service()))
+        }
+        Command::Time(args) => serve_plainly("time", &args.server, Plain::Time(Time::new())),
+        Command::Chargen(args) => {
+            serve_plainly("chargen", &args.server, Plain::Chargen(args.service()))
+        }
         Command::Broadcast(args) => {
             let config = checked(|places| args.config(places))?;
             let service = Broadcast::new(args.room()).map_err(|e| e.to_string())?;

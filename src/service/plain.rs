@@ -1,0 +1,144 @@
+//! The small services as one: the loop, which is compiled for each service anew, is compiled once
+//! for all of them, which makes the binary a tenth smaller. Echo and broadcast have their own.
+
+use std::time::SystemTime;
+
+use super::{
+    Chargen, Daytime, Discard, Outcome, Peer, PrefixedEcho, Reply, Service, Time, chargen, prefix,
+    reply,
+};
+
+/// One of the services of which speed isn't all.
+#[derive(Debug)]
+pub enum Plain {
+    /// See [`Discard`].
+    Discard(Discard),
+    /// See [`Reply`].
+    Reply(Reply),
+    /// See [`Daytime`].
+    Daytime(Daytime),
+    /// See [`Time`].
+    Time(Time),
+    /// See [`Chargen`].
+    Chargen(Chargen),
+    /// See [`PrefixedEcho`].
+    Prefixed(PrefixedEcho),
+}
+
+/// What the service in force remembers about one client.
+#[derive(Debug)]
+pub struct Session(Kept);
+
+#[derive(Debug)]
+enum Kept {
+    Nothing,
+    Reply(reply::Session),
+    Prefix(prefix::Session),
+    Chargen(chargen::Session),
+}
+
+/// Asks whichever service it is.
+macro_rules! ask {
+    ($plain:expr, $service:ident => $answer:expr) => {
+        match $plain {
+            Plain::Discard($service) => $answer,
+            Plain::Reply($service) => $answer,
+            Plain::Daytime($service) => $answer,
+            Plain::Time($service) => $answer,
+            Plain::Chargen($service) => $answer,
+            Plain::Prefixed($service) => $answer,
+        }
+    };
+}
+
+impl Service for Plain {
+    type Session = Session;
+
+    fn open(&mut self, peer: &Peer<'_>) -> (Session, Outcome<'_>) {
+        let (kept, outcome) = match self {
+            Self::Discard(service) => (Kept::Nothing, service.open(peer).1),
+            Self::Daytime(service) => (Kept::Nothing, service.open(peer).1),
+            Self::Time(service) => (Kept::Nothing, service.open(peer).1),
+            Self::Reply(service) => {
+                let (session, outcome) = service.open(peer);
+                (Kept::Reply(session), outcome)
+            }
+            Self::Prefixed(service) => {
+                let (session, outcome) = service.open(peer);
+                (Kept::Prefix(session), outcome)
+            }
+            Self::Chargen(service) => {
+                let (session, outcome) = service.open(peer);
+                (Kept::Chargen(session), outcome)
+            }
+        };
+        (Session(kept), outcome)
+    }
+
+    fn receive<'a>(&'a mut self, session: &'a mut Session, input: &'a [u8]) -> Outcome<'a> {
+        match (self, &mut session.0) {
+            (Self::Reply(service), Kept::Reply(session)) => service.receive(session, input),
+            (Self::Prefixed(service), Kept::Prefix(session)) => service.receive(session, input),
+            _ => Outcome::NOTHING, // the others discard it
+        }
+    }
+
+    fn datagram<'a>(&'a mut self, peer: &Peer<'_>, input: &'a [u8]) -> Option<[&'a [u8]; 2]> {
+        ask!(self, service => service.datagram(peer, input))
+    }
+
+    fn takes_datagrams(&self) -> bool {
+        ask!(self, service => service.takes_datagrams())
+    }
+
+    fn wants_local(&self) -> bool {
+        ask!(self, service => service.wants_local())
+    }
+
+    fn wants_time(&self) -> bool {
+        ask!(self, service => service.wants_time())
+    }
+
+    fn set_time(&mut self, now: SystemTime) {
+        ask!(self, service => service.set_time(now));
+    }
+
+    fn shared<'a>(&'a self, session: &'a Session) -> [&'a [u8]; 2] {
+        match (self, &session.0) {
+            (Self::Chargen(service), Kept::Chargen(session)) => service.shared(session),
+            _ => [&[], &[]],
+        }
+    }
+
+    fn advance(&mut self, session: &mut Session, written: usize) {
+        if let (Self::Chargen(service), Kept::Chargen(session)) = (self, &mut session.0) {
+            service.advance(session, written);
+        }
+    }
+
+    fn lag(&self, session: &Session) -> u64 {
+        match (self, &session.0) {
+            (Self::Chargen(service), Kept::Chargen(session)) => service.lag(session),
+            _ => 0,
+        }
+    }
+
+    fn unfinished(&self, session: &Session) -> usize {
+        match (self, &session.0) {
+            (Self::Chargen(service), Kept::Chargen(session)) => service.unfinished(session),
+            _ => 0,
+        }
+    }
+
+    fn deafen(&mut self, session: &mut Session) {
+        if let (Self::Chargen(service), Kept::Chargen(session)) = (self, &mut session.0) {
+            service.deafen(session);
+        }
+    }
+
+    fn conclude(&mut self, session: &mut Session) {
+        if let (Self::Chargen(service), Kept::Chargen(session)) = (self, &mut session.0) {
+            service.conclude(session);
+        }
+    }
+}
