@@ -473,7 +473,7 @@ impl<T: Stream, S> Connection<T, S> {
 mod tests {
     use super::*;
     use crate::address::{Address, Role};
-    use crate::service::{Echo, Outcome};
+    use crate::service::{Chargen, Echo, Outcome};
     use std::collections::VecDeque;
     use std::io::{self, ErrorKind, IoSlice, Read, Write};
 
@@ -942,6 +942,21 @@ mod tests {
         assert_eq!(bench.connection.is_parting(), Some(reason));
         bench.turn(ENDING);
         assert_eq!(bench.connection.state, State::Closed(reason));
+    }
+
+    /// A reader who takes everything at once doesn't keep the others waiting.
+    #[test]
+    fn output_without_end_comes_in_shares() {
+        let mut bench = Bench::new(Chargen::new(false), &[], &[]);
+        for share in 1..4 {
+            let more = bench.connection.flush(&mut bench.service);
+            let sent = bench.connection.traffic().1;
+            assert!(more && sent >= share * MOST_OUTPUT, "{sent} bytes");
+            assert!(sent < (share + 1) * MOST_OUTPUT, "{sent} bytes");
+        }
+        bench.connection.conclude(&mut bench.service);
+        assert!(!bench.connection.flush(&mut bench.service));
+        assert_eq!(bench.connection.traffic().1 % 74, 0);
     }
 
     #[test]

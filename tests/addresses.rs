@@ -369,3 +369,19 @@ fn a_port_of_loopback_is_not_that_of_another_address() {
     let elsewhere = Address::Tcp((Ipv4Addr::new(127, 0, 0, 89), port).into());
     assert!(Client::try_connect(&elsewhere).is_err());
 }
+
+/// IPv4 over a socket of IPv6 is still IPv4 to who reads it.
+#[test]
+fn a_peer_has_its_own_address_on_a_listener_for_both_families() {
+    let args = ["reply", "{peer} {local}", "-v", "-l*:0", "-ludp://*:0"];
+    let program = Program::start(&args);
+    let [tcp, udp] = program.addresses().try_into().expect("there are two");
+    let port = |address: &Address| address.socket_addr().expect("it is IP").port();
+    let client = Client::connect(&Address::Tcp(([127, 0, 0, 1], port(&tcp)).into()));
+    client.say("who am I?");
+    client.hears(format!("{} 127.0.0.1:{}", client.name(), port(&tcp)));
+    program.will_have_logged(&format!("client 1 ({}) connected", client.name()));
+    let sender = Sender::to(&Address::Udp(([127, 0, 0, 1], port(&udp)).into()));
+    sender.say("who am I?");
+    sender.hears(format!("{} 127.0.0.1:{}", sender.name(), port(&udp)));
+}

@@ -90,6 +90,22 @@ fn who_has_ended_its_input_and_does_not_read_is_reset() {
     assert_eq!(server.stop().closes(CloseReason::Stalled), 1);
 }
 
+/// Only one that is stuck is counted against.
+#[test]
+fn who_has_caught_up_may_be_silent() {
+    let mut config = write();
+    config.sockets.send_buffer = Some(16 * 1024);
+    let server = Running::start(&config, Echo::new());
+    let client = Client::with_small_buffers(server.address());
+    client.say(vec![7; 400 * 1024]); // more than goes back before it is read
+    client.hears(vec![7; 400 * 1024]);
+    std::thread::sleep(2 * SHORT);
+    client.say("still here");
+    client.hears("still here");
+    drop(client);
+    assert_eq!(server.stop().closes(CloseReason::Stalled), 0);
+}
+
 #[test]
 fn who_takes_little_but_something_is_not_stuck() {
     let server = Running::start(&write(), Chargen::new(false));
