@@ -108,18 +108,27 @@ impl TextEncoding {
 
     /// Something that decodes a text as it comes, cut anywhere.
     pub(crate) fn decoder(self) -> Decoder {
-        Decoder(self.0.new_decoder_without_bom_handling())
+        Decoder {
+            inner: self.0.new_decoder_without_bom_handling(),
+            recent: Vec::new(),
+        }
     }
 }
 
 /// Decodes a text as it comes.
-pub(crate) struct Decoder(encoding_rs::Decoder);
+pub(crate) struct Decoder {
+    inner: encoding_rs::Decoder,
+    /// The last bytes so far: of a letter that isn't whole nobody else knows them any more.
+    recent: Vec<u8>,
+}
+
+/// More bytes than any encoding has in a letter, an escape sequence before it included.
+const LONGEST_LETTER: usize = 8;
 
 impl fmt::Debug for Decoder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Decoder")
-            .field(&self.0.encoding().name())
-            .finish()
+        let name = self.inner.encoding().name();
+        f.debug_tuple("Decoder").field(&name).finish()
     }
 }
 
@@ -129,28 +138,32 @@ impl Decoder {
     pub(crate) fn decode(&mut self, mut input: &[u8], last: bool) -> String {
         let mut text = String::with_capacity(input.len() + 16);
         loop {
-            let (result, read) = self
-                .0
-                .decode_to_string_without_replacement(input, &mut text, last);
+            let decoder = &mut self.inner;
+            let (result, read) =
+                decoder.decode_to_string_without_replacement(input, &mut text, last);
             let (taken, rest) = input.split_at(read);
             input = rest;
+            self.remember(taken);
             match result {
                 DecoderResult::InputEmpty => return text,
                 DecoderResult::OutputFull => text.reserve(input.len().max(16)),
                 DecoderResult::Malformed(length, after) => {
-                    // Of what came before this input only the length is known.
-                    let end = taken.len().saturating_sub(after.into());
-                    let bad = &taken[end.saturating_sub(length.into())..end];
+                    let end = self.recent.len().saturating_sub(after.into());
+                    let bad = &self.recent[end.saturating_sub(length.into())..end];
                     for byte in bad {
                         // Writing to a string doesn't fail.
                         let _ = write!(text, "\\x{byte:02x}");
                     }
-                    if bad.len() < length.into() {
-                        text.push('\u{fffd}');
-                    }
                 }
             }
         }
+    }
+
+    fn remember(&mut self, taken: &[u8]) {
+        let newest = &taken[taken.len().saturating_sub(LONGEST_LETTER)..];
+        self.recent.extend_from_slice(newest);
+        let old = self.recent.len().saturating_sub(LONGEST_LETTER);
+        self.recent.drain(..old);
     }
 }
 
@@ -190,6 +203,13 @@ mod tests {
         assert_eq!(decode("utf-8", b"a\xffb"), "a\\xffb");
         assert_eq!(decode("gbk", b"\xba\xc3\xff\xff"), "好\\xff\\xff");
         assert_eq!(decode("gbk", b"a\xba"), "a\\xba");
+        // Whenever they came.
+        let mut decoder = encoding("utf-8").decoder();
+        assert_eq!(decoder.decode(b"a\xe4", false), "a");
+        assert_eq!(decoder.decode(b"\xbd", false), "");
+        assert_eq!(decoder.decode(b"b", false), "\\xe4\\xbdb");
+        assert_eq!(decoder.decode(b"\xe4", false), "");
+        assert_eq!(decoder.decode(b"", true), "\\xe4");
     }
 
     proptest! {

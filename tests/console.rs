@@ -635,3 +635,17 @@ fn sigusr1_names_who_is_furthest_behind() {
         thread.join().unwrap();
     }
 }
+
+#[test]
+fn the_operator_and_the_clients_may_have_different_encodings() {
+    let args = ["discard", "--console", "--encoding=gbk", "-l127.0.0.1:0"];
+    for mut operator in Operator::of_each_kind(&args) {
+        let client = operator.admit(Client::connect);
+        client.say(b"\xc4\xe3\xba\xc3\n");
+        operator.sees(&format!("1 {}: 你好", client.name()));
+        operator.types("@1 好的");
+        client.hears(b"\xba\xc3\xb5\xc4\n");
+        operator.types("你好👍");
+        client.hears(b"\xc4\xe3\xba\xc3?\n");
+    }
+}

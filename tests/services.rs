@@ -121,9 +121,10 @@ fn what_clients_send_is_shown_line_by_line() {
     for line in ["one", "two", "\\u{1b}[2Jthree"] {
         assert_eq!(tap.line(), format!("1 {name}: {line}"));
     }
-    client.say("without an end");
+    client.say(b"without an end, and a half letter: \xe4\xbd");
     drop(client);
-    assert_eq!(tap.line(), format!("1 {name}: without an end"));
+    let last = "without an end, and a half letter: \\xe4\\xbd";
+    assert_eq!(tap.line(), format!("1 {name}: {last}"));
     assert_eq!(program.terminate().code, Some(0));
     tap.hears_the_end();
 }

@@ -63,7 +63,8 @@ pub(crate) struct ServerArgs {
     #[arg(long)]
     pub(crate) console: bool,
 
-    /// The encoding of TEXT as it is sent, and of what is shown: gbk, big5, shift_jis, latin1 or
+    /// The encoding of TEXT as it is sent, of what is shown and of what an operator types: gbk,
+    /// big5, shift_jis, latin1 or
     /// any other label of the Encoding Standard
     #[arg(long, value_name = "LABEL", default_value_t, hide_default_value = true)]
     pub(crate) encoding: TextEncoding,

@@ -280,6 +280,15 @@ impl<T: Stream> Console<T> {
         lines.map(|line| without_end(line).to_vec()).collect()
     }
 
+    /// What was typed, in the encoding of the clients; what that lacks are question marks.
+    pub(super) fn encode(&self, typed: &[u8]) -> Vec<u8> {
+        if self.encoding == TextEncoding::default() {
+            return typed.to_vec();
+        }
+        let text = String::from_utf8_lossy(typed);
+        self.encoding.encode_lossy(&text).into_owned()
+    }
+
     /// A text for everybody has to wait.
     pub(super) fn defer(&mut self, text: Vec<u8>) {
         self.unsaid.push_back(text);

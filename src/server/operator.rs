@@ -82,7 +82,12 @@ fn number(text: &[u8]) -> Option<u64> {
 impl<S: Service, N: Net> Tick<S, N> {
     /// Does what the operator wants, and answers.
     pub(super) fn obey(&mut self, line: &[u8], console: &mut Console<N::Stream>) -> Option<String> {
-        match Wish::of(line) {
+        let wish = match Wish::of(line) {
+            Wish::Say(text) => Wish::Say(console.encode(&text)),
+            Wish::Tell(id, text) => Wish::Tell(id, console.encode(&text)),
+            other => other,
+        };
+        match wish {
             Wish::Nothing => None,
             Wish::Say(text) if !self.holding.is_empty() || console.defers() => {
                 console.defer(text);
