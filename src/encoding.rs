@@ -1,7 +1,7 @@
 //! Encodings of text other than UTF-8.
 
 use std::borrow::Cow;
-use std::fmt::{self, Write};
+use std::fmt;
 use std::str::FromStr;
 
 use encoding_rs::{DecoderResult, Encoding, REPLACEMENT, UTF_8, UTF_16BE, UTF_16LE};
@@ -135,28 +135,36 @@ impl fmt::Debug for Decoder {
 impl Decoder {
     /// The letters that are whole by now; with `last` there is nothing more to come. Bytes that are
     /// no text appear as `\xNN`.
-    pub(crate) fn decode(&mut self, mut input: &[u8], last: bool) -> String {
+    pub(crate) fn decode(&mut self, input: &[u8], last: bool) -> String {
         let mut text = String::with_capacity(input.len() + 16);
+        let mut taken = 0;
         loop {
-            let decoder = &mut self.inner;
             let (result, read) =
-                decoder.decode_to_string_without_replacement(input, &mut text, last);
-            let (taken, rest) = input.split_at(read);
-            input = rest;
-            self.remember(taken);
+                self.inner
+                    .decode_to_string_without_replacement(&input[taken..], &mut text, last);
+            taken += read;
             match result {
-                DecoderResult::InputEmpty => return text,
-                DecoderResult::OutputFull => text.reserve(input.len().max(16)),
+                DecoderResult::InputEmpty => break,
+                DecoderResult::OutputFull => text.reserve((input.len() - taken).max(64)),
                 DecoderResult::Malformed(length, after) => {
-                    let end = self.recent.len().saturating_sub(after.into());
-                    let bad = &self.recent[end.saturating_sub(length.into())..end];
-                    for byte in bad {
-                        // Writing to a string doesn't fail.
-                        let _ = write!(text, "\\x{byte:02x}");
+                    let end = usize::from(after);
+                    for distance in (end + 1..=end + usize::from(length)).rev() {
+                        let byte = match taken.checked_sub(distance) {
+                            Some(at) => Some(&input[at]),
+                            None => self.recent.iter().nth_back(distance - taken - 1),
+                        };
+                        push_hex(&mut text, byte.copied().unwrap_or_default());
                     }
                 }
             }
         }
+        self.remember(input);
+        text
+    }
+
+    /// Whether nothing is kept in it after the end of a line.
+    pub(crate) fn rests_after_a_line(&self) -> bool {
+        self.inner.encoding().is_ascii_compatible()
     }
 
     fn remember(&mut self, taken: &[u8]) {
@@ -165,6 +173,14 @@ impl Decoder {
         let old = self.recent.len().saturating_sub(LONGEST_LETTER);
         self.recent.drain(..old);
     }
+}
+
+/// A byte as `\xNN`.
+fn push_hex(text: &mut String, byte: u8) {
+    let digit = |value: u8| char::from_digit(value.into(), 16).unwrap_or('0');
+    text.push_str("\\x");
+    text.push(digit(byte >> 4));
+    text.push(digit(byte & 0xf));
 }
 
 #[cfg(test)]

@@ -26,6 +26,9 @@ use crate::options::SocketOptions;
 /// The largest datagram, and a byte: the length of one is 16 bits (RFC 768).
 const LARGEST: usize = 64 * 1024;
 
+/// The longest datagram that is taken from a Unix socket, where the system sets no limit.
+const LONGEST: usize = 256 * 1024;
+
 /// A bound datagram socket, and the answers that it didn't take yet.
 pub(crate) struct Mailbox {
     socket: Kind,
@@ -110,9 +113,15 @@ impl Answers {
 
 impl Mailbox {
     /// Binds a UDP or a Unix datagram socket; `dual`: it takes both families.
-    pub(crate) fn bind(address: &Address, dual: bool, options: &SocketOptions) -> io::Result<Self> {
+    /// One that receives `most` at once.
+    pub(crate) fn bind(
+        address: &Address,
+        dual: bool,
+        options: &SocketOptions,
+        most: usize,
+    ) -> io::Result<Self> {
         let (socket, address) = match address {
-            Address::Udp(address) => bind_udp(*address, dual, options)?,
+            Address::Udp(address) => bind_udp(*address, dual, options, most)?,
             Address::UnixDatagram(path) => bind_unix(path, options)?,
             _ => return Err(ErrorKind::Unsupported.into()),
         };
@@ -197,6 +206,10 @@ impl Mailbox {
                 let unnamed = from.is_unnamed();
                 let from = Address::UnixDatagram(path_of(&from).into());
                 done.bytes_in += n as u64;
+                if n > LONGEST {
+                    done.refused += 1; // this may be a part of it
+                    return Ok((1, true));
+                }
                 let bytes = &buffer[..n];
                 let datagram = Datagram {
                     bytes,
@@ -204,8 +217,10 @@ impl Mailbox {
                     to: None,
                 };
                 answers.make(datagram, &mut |datagram, answer| {
+                    let answered = answerer(datagram, answer);
                     // Whoever has no name can't be answered.
-                    answerer(datagram, answer) && !unnamed
+                    done.refused += u64::from(answered && unnamed);
+                    answered && !unnamed
                 });
                 Ok((1, true))
             }
@@ -272,12 +287,13 @@ fn bind_udp(
     address: SocketAddr,
     dual: bool,
     options: &SocketOptions,
+    most: usize,
 ) -> io::Result<(Kind, Address)> {
     let domain = Domain::for_address(address);
     let socket = socket2::Socket::new(domain, Type::DGRAM, Some(Protocol::UDP))?;
     socket.set_nonblocking(true)?;
     options.prepare(&socket, dual)?;
-    let batch = Batch::new(&socket, address)?;
+    let batch = Batch::new(&socket, address, most)?;
     socket.bind(&address.into())?;
     let bound = socket.local_addr()?.as_socket().unwrap_or(address);
     let socket = UdpSocket::from_std(socket.into());
@@ -291,7 +307,7 @@ fn bind_unix(path: &Arc<Path>, options: &SocketOptions) -> io::Result<(Kind, Add
     options.prepare(&socket, false)?;
     let file = bind_unix_name(&socket, path, &name, options)?;
     let socket = UnixDatagram::from_std(socket.into());
-    let kind = Kind::Unix(file, socket, vec![0; LARGEST * 4]);
+    let kind = Kind::Unix(file, socket, vec![0; LONGEST + 1]);
     Ok((kind, Address::UnixDatagram(Arc::clone(path))))
 }
 
@@ -324,6 +340,7 @@ mod linux {
         arrived: Vec<Arrived>,
         /// How many are expected next: as many as lately, and some more.
         expected: usize,
+        most: usize,
         /// What is said about the addresses of the machine, if it matters.
         info: Option<Info>,
     }
@@ -352,7 +369,11 @@ mod linux {
     }
 
     impl Batch {
-        pub(super) fn new(socket: &socket2::Socket, address: SocketAddr) -> io::Result<Self> {
+        pub(super) fn new(
+            socket: &socket2::Socket,
+            address: SocketAddr,
+            most: usize,
+        ) -> io::Result<Self> {
             let mut info = None;
             // Who has many addresses answers from the one that was asked.
             if address.ip().is_unspecified() {
@@ -369,6 +390,7 @@ mod linux {
                 buffers: vec![0; LARGEST * BATCH],
                 arrived: Vec::with_capacity(BATCH),
                 expected: 1,
+                most: most.min(BATCH),
                 info,
             })
         }
@@ -403,7 +425,7 @@ mod linux {
                 });
             }
             let count = self.arrived.len();
-            self.expected = (2 * count).clamp(1, BATCH);
+            self.expected = (2 * count).clamp(1, self.most);
             Ok((count, count == expected))
         }
 
@@ -529,7 +551,7 @@ mod portable {
     pub(super) struct Batch(Vec<u8>);
 
     impl Batch {
-        pub(super) fn new(_: &socket2::Socket, _: SocketAddr) -> io::Result<Self> {
+        pub(super) fn new(_: &socket2::Socket, _: SocketAddr, _: usize) -> io::Result<Self> {
             Ok(Self(vec![0; LARGEST]))
         }
 

@@ -4,7 +4,7 @@
 //! `mio::Poll`; the other one is the simulated kernel of the tests.
 
 use std::io::{self, IoSlice, Read, Write};
-use std::net::{IpAddr, Shutdown, UdpSocket};
+use std::net::{Shutdown, SocketAddr, UdpSocket};
 use std::os::fd::AsRawFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -48,8 +48,8 @@ pub(crate) trait Net {
     /// What a datagram socket is bound to.
     fn mailbox(&self, mailbox: usize) -> &Address;
 
-    /// Whether an IP address is one of this machine's.
-    fn is_local(ip: IpAddr) -> bool;
+    /// Whether an address may be one of this machine's, whatever its port.
+    fn is_local(address: SocketAddr) -> bool;
 
     /// Ends listening at once, and removes what that leaves in the file system.
     fn close_listeners(&mut self);
@@ -293,9 +293,11 @@ impl Net for Poller {
         self.mailboxes[mailbox].address()
     }
 
-    /// Only to one of them can a socket be bound.
-    fn is_local(ip: IpAddr) -> bool {
-        UdpSocket::bind((ip, 0)).is_ok()
+    /// To all others no socket can be bound (EADDRNOTAVAIL in bind(2)); any other error tells nothing.
+    fn is_local(mut address: SocketAddr) -> bool {
+        address.set_port(0);
+        let bound = UdpSocket::bind(address);
+        !bound.is_err_and(|e| e.kind() == io::ErrorKind::AddrNotAvailable)
     }
 
     fn close_listeners(&mut self) {

@@ -7,10 +7,12 @@ use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::time::{Duration, Instant};
 
+use log::{info, warn};
+
 use super::deadline::LINGER;
 use super::tick::Tick;
 use crate::address::Address;
-use crate::close::plural;
+use crate::close::{CloseReason, plural};
 use crate::encoding::{Decoder, TextEncoding};
 use crate::link::Link;
 use crate::net::{Net, Readiness, Stream};
@@ -131,13 +133,33 @@ impl<T: Stream> Console<T> {
 
     /// What is not shown by now never will be.
     pub(super) fn give_up(&mut self) {
+        if !self.given_up && !self.output.outbox.is_empty() {
+            let (first, second) = self.output.outbox.as_slices();
+            let ends = |text| memchr::memchr_iter(b'\n', text).count() as u64;
+            let lost = plural(self.lost + ends(first) + ends(second), "line");
+            warn!("{lost} could not be shown: standard output isn't read");
+        }
+        self.given_up = true;
+    }
+
+    /// Tells, once, that nothing is shown any more.
+    fn tell_of_failure(&mut self) {
+        match self.output.broken {
+            Some(CloseReason::Error(kind)) if !self.given_up => {
+                warn!("standard output has failed ({kind}): nothing more is shown");
+            }
+            Some(_) if !self.given_up => info!("standard output is read no more"),
+            _ => return,
+        }
         self.given_up = true;
     }
 
     /// Nobody is left to be heard: who reads what is shown has a while for the rest.
     fn finish(&mut self, now: Instant) {
         let end = *self.end.get_or_insert(now + LINGER);
-        self.given_up |= now >= end;
+        if now >= end {
+            self.give_up();
+        }
     }
 
     /// A client has sent something.
@@ -148,6 +170,13 @@ impl<T: Stream> Console<T> {
         input: &[u8],
         now: Instant,
     ) {
+        if self.output.outbox.len() > UNSHOWN {
+            // Nothing of it would be shown, so that it isn't even decoded.
+            let lines = memchr::memchr_iter(b'\n', input).count() as u64;
+            let begun = self.heard.remove(&key).is_some();
+            self.lost += lines.max(begun.into());
+            return;
+        }
         let whole = input.ends_with(b"\n");
         let mut part = self.heard.remove(&key).unwrap_or_else(|| Part {
             whose: format!("{id} {}", peer.name()),
@@ -155,8 +184,10 @@ impl<T: Stream> Console<T> {
             line: String::new(),
             since: now,
         });
+        if part.line.is_empty() {
+            part.since = now;
+        }
         part.line += &part.decoder.decode(input, false);
-        part.since = now;
         let mut rest = part.line.as_str();
         while let Some((line, after)) = rest.split_once('\n') {
             self.show_line(&part.whose, line);
@@ -168,13 +199,19 @@ impl<T: Stream> Console<T> {
             self.show_line(&part.whose, line);
             rest = after;
         }
-        // In some encodings the end of a line is followed by a part of it.
-        if !rest.is_empty() || !whole {
-            let done = part.line.len() - rest.len();
-            part.line.drain(..done);
-            self.due.get_or_insert(now + PAUSE);
-            self.heard.insert(key, part);
+        if rest.is_empty() && whole && part.decoder.rests_after_a_line() {
+            return;
         }
+        let (done, fresh) = (part.line.len() - rest.len(), !rest.is_empty());
+        part.line.drain(..done);
+        part.line.shrink_to(PART);
+        if fresh && done > 0 {
+            part.since = now;
+        }
+        if fresh {
+            self.due.get_or_insert(now + PAUSE);
+        }
+        self.heard.insert(key, part);
     }
 
     /// A datagram has come: it is whole. Its sender has no number.
@@ -197,15 +234,20 @@ impl<T: Stream> Console<T> {
         }
     }
 
-    /// Shows lines that have had no end for a while.
+    /// Shows lines that have had no end for a while. Of a letter that isn't whole the rest may come.
     fn show_parts(&mut self, now: Instant) {
         let paused = |part: &Part| now >= part.since + PAUSE;
-        let waiting = self.heard.values().filter(|part| !paused(part));
+        let waiting = self.heard.values().filter(|part| !part.line.is_empty());
+        let waiting = waiting.filter(|part| !paused(part));
         self.due = waiting.map(|part| part.since + PAUSE).min();
-        let keys = self.heard.iter().filter(|(_, part)| paused(part));
-        for key in keys.map(|(key, _)| *key).collect::<Vec<_>>() {
-            self.show_part(key);
+        let mut heard = std::mem::take(&mut self.heard);
+        for part in heard.values_mut() {
+            if !part.line.is_empty() && paused(part) {
+                let line = std::mem::take(&mut part.line);
+                self.show_line(&part.whose, &line);
+            }
         }
+        self.heard = heard;
     }
 
     fn show_line(&mut self, whose: &str, line: &str) {
@@ -230,6 +272,7 @@ impl<T: Stream> Console<T> {
     /// Writes what is to be shown, as far as it is taken.
     fn flush(&mut self) {
         self.output.flush();
+        self.tell_of_failure();
         if self.output.outbox.is_empty() && self.lost > 0 {
             let lost = plural(self.lost, "line");
             self.lost = 0;

@@ -7,6 +7,7 @@ use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher;
 use std::io::ErrorKind;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use log::{debug, warn};
@@ -38,10 +39,9 @@ pub(super) struct Mail {
 impl Mail {
     /// Mail for sockets that are bound to these addresses.
     pub(super) fn new(config: &Config, addresses: &[Address], start: Instant) -> Self {
-        let own = addresses.iter().filter_map(Address::socket_addr);
         Self {
             latched: vec![false; addresses.len()],
-            guard: Guard::new(own.collect(), config.udp_rate, start),
+            guard: Guard::new(addresses, config.udp_rate, start),
             warned: None,
         }
     }
@@ -65,8 +65,8 @@ impl Mail {
     }
 }
 
-/// Whether an address is one of this machine's.
-type IsLocal = fn(IpAddr) -> bool;
+/// Whether an address may be one of this machine's.
+type IsLocal = fn(SocketAddr) -> bool;
 
 /// What the answering of one socket's datagrams needs.
 struct Desk<'a, S, T> {
@@ -99,9 +99,7 @@ impl<S: Service, T: crate::net::Stream> Desk<'_, S, T> {
         let Some(reply) = self.service.datagram(&peer, datagram.bytes) else {
             return false;
         };
-        if let Some(source) = datagram.from.socket_addr()
-            && let Err(refusal) = self.guard.admit(source, self.now, self.is_local)
-        {
+        if let Err(refusal) = self.guard.admit(&from, self.now, self.is_local) {
             self.stats.unanswered += 1;
             self.refused.get_or_insert((from, refusal));
             return false;
@@ -199,6 +197,9 @@ impl<S: Service, N: Net> Tick<S, N> {
             Refusal::Reserved => format!(
                 "datagrams from {address} are not answered: ports below 1024 are those of other services"
             ),
+            Refusal::Relative => format!(
+                "datagrams from {address} are not answered: a name without its folder may mean another's socket here"
+            ),
             Refusal::Own => {
                 format!("datagrams from {address} are not answered: that is this server itself")
             }
@@ -218,6 +219,8 @@ enum Refusal {
     Reserved,
     /// The answer would come back to this server.
     Own,
+    /// It is a Unix socket whose name means another one where the server runs.
+    Relative,
     /// It has been answered as often as is allowed.
     TooMany,
 }
@@ -229,7 +232,7 @@ const PLACES: usize = 64 * 1024;
 /// Decides which datagrams are answered, in bounded memory.
 #[derive(Debug)]
 struct Guard {
-    own: Vec<SocketAddr>,
+    own: Vec<Address>,
     /// What an answer costs of the time.
     cost: Option<Duration>,
     start: Instant,
@@ -243,15 +246,12 @@ struct Guard {
 const BURST: Duration = Duration::from_secs(1);
 
 impl Guard {
-    fn new(own: Vec<SocketAddr>, rate: Option<u32>, start: Instant) -> Self {
+    fn new(own: &[Address], rate: Option<u32>, start: Instant) -> Self {
         let cost = rate.map(|rate| BURST / rate.max(1));
-        let places = if own.is_empty() || cost.is_none() {
-            0
-        } else {
-            PLACES
-        };
+        let udp = own.iter().any(|address| address.socket_addr().is_some());
+        let places = if udp && cost.is_some() { PLACES } else { 0 };
         Self {
-            own,
+            own: own.to_vec(),
             cost,
             start,
             paid: vec![0; places],
@@ -259,19 +259,24 @@ impl Guard {
         }
     }
 
-    fn admit(
-        &mut self,
-        source: SocketAddr,
-        now: Instant,
-        is_local: IsLocal,
-    ) -> Result<(), Refusal> {
-        if source.port() < 1024 {
+    /// Whether a source may be answered, in the form in which IPv4 is IPv4.
+    fn admit(&mut self, source: &Address, now: Instant, is_local: IsLocal) -> Result<(), Refusal> {
+        let address = match source {
+            Address::Udp(address) => *address,
+            // Its name is resolved where the server runs, and may be anything.
+            Address::UnixDatagram(path) if path.is_relative() && !is_abstract(path) => {
+                return Err(Refusal::Relative);
+            }
+            other if self.own.contains(other) => return Err(Refusal::Own),
+            _ => return Ok(()),
+        };
+        if address.port() < 1024 {
             return Err(Refusal::Reserved);
         }
-        if self.is_own(source, is_local) {
+        if self.is_own(address, is_local) {
             return Err(Refusal::Own);
         }
-        if self.pay(source.ip().to_canonical(), now) {
+        if self.pay(address.ip(), now) {
             Ok(())
         } else {
             Err(Refusal::TooMany)
@@ -279,11 +284,13 @@ impl Guard {
     }
 
     fn is_own(&self, source: SocketAddr, is_local: IsLocal) -> bool {
-        let ip = source.ip().to_canonical();
-        self.own.iter().any(|own| {
-            let bound = own.ip().to_canonical();
-            own.port() == source.port() && (bound == ip || bound.is_unspecified() && is_local(ip))
-        })
+        let own = self
+            .own
+            .iter()
+            .filter_map(|own| own.canonical().socket_addr());
+        let mut same_port = own.filter(|own| own.port() == source.port());
+        same_port
+            .any(|own| own.ip() == source.ip() || own.ip().is_unspecified() && is_local(source))
     }
 
     /// Takes the cost of an answer from what a source is allowed, if that is enough.
@@ -303,6 +310,11 @@ impl Guard {
     }
 }
 
+/// Whether it is the name of a Unix socket without a file.
+fn is_abstract(path: &Path) -> bool {
+    path.as_os_str().as_encoded_bytes().starts_with(b"@")
+}
+
 /// Whom an address belongs to: of IPv6 everybody has a whole network (RFC 6177).
 fn network(ip: IpAddr) -> IpAddr {
     match ip {
@@ -318,18 +330,22 @@ fn network(ip: IpAddr) -> IpAddr {
 mod tests {
     use super::*;
 
-    fn guard(own: &[&str], rate: Option<u32>) -> Guard {
-        let own = own.iter().map(|text| text.parse().unwrap());
-        Guard::new(own.collect(), rate, Instant::now())
+    fn udp(text: &str) -> Address {
+        Address::Udp(text.parse().unwrap()).canonical()
     }
 
-    const LOCAL: IsLocal = |ip| ip.to_string().starts_with("127.");
+    fn guard(own: &[&str], rate: Option<u32>) -> Guard {
+        let own: Vec<Address> = own.iter().map(|text| udp(text)).collect();
+        Guard::new(&own, rate, Instant::now())
+    }
+
+    const LOCAL: IsLocal = |address| address.ip().to_string().starts_with("127.");
 
     #[test]
     fn neither_services_nor_the_server_itself_are_answered() {
         let mut guard = guard(&["127.0.0.1:7007", "0.0.0.0:8000", "[::]:9000"], None);
         let now = Instant::now();
-        let mut admit = |text: &str| guard.admit(text.parse().unwrap(), now, LOCAL);
+        let mut admit = |text: &str| guard.admit(&udp(text), now, LOCAL);
         for (source, expected) in [
             ("127.0.0.1:7", Err(Refusal::Reserved)),
             ("192.0.2.1:1023", Err(Refusal::Reserved)),
@@ -353,8 +369,8 @@ mod tests {
         let mut guard = guard(&["127.0.0.1:7007"], Some(100));
         let start = guard.start;
         let mut count = |source: &str, at: Duration| {
-            let source: SocketAddr = source.parse().unwrap();
-            let admit = |_: &i32| guard.admit(source, start + at, LOCAL).is_ok();
+            let source = udp(source);
+            let admit = |_: &i32| guard.admit(&source, start + at, LOCAL).is_ok();
             (0..1000).filter(admit).count()
         };
         let second = Duration::from_secs;
@@ -376,7 +392,39 @@ mod tests {
     fn without_a_limit_everybody_is_answered() {
         let mut guard = guard(&["127.0.0.1:7007"], None);
         let now = guard.start;
-        let source = "192.0.2.1:5000".parse().unwrap();
-        assert!((0..100_000).all(|_| guard.admit(source, now, LOCAL).is_ok()));
+        let source = udp("192.0.2.1:5000");
+        assert!((0..100_000).all(|_| guard.admit(&source, now, LOCAL).is_ok()));
+    }
+
+    /// The names of Unix clients mean something else where the server runs.
+    #[test]
+    fn names_that_may_be_others_are_not_answered() {
+        let unix = |name: &str| Address::UnixDatagram(Path::new(name).into());
+        let own = [unix("/run/echo.sock"), unix("@echo")];
+        let mut guard = Guard::new(&own, Some(10), Instant::now());
+        let mut admit = |name: &str| guard.admit(&unix(name), Instant::now(), LOCAL);
+        for name in ["echo.sock", "dev/log", "./@x", ""] {
+            assert_eq!(admit(name), Err(Refusal::Relative), "{name}");
+        }
+        for name in ["/run/echo.sock", "@echo"] {
+            assert_eq!(admit(name), Err(Refusal::Own), "{name}");
+        }
+        for name in ["/run/client", "@client"] {
+            assert_eq!(admit(name), Ok(()), "{name}");
+        }
+    }
+
+    /// What the kernel says of addresses, by its own means.
+    #[test]
+    fn every_address_of_this_machine_is_local_and_no_other() {
+        use crate::net::{Net, Poller};
+        for text in ["127.0.0.1:7", "127.9.9.9:70"] {
+            assert!(Poller::is_local(text.parse().unwrap()), "{text}");
+        }
+        for text in ["192.0.2.1:7", "198.51.100.7:7"] {
+            assert!(!Poller::is_local(text.parse().unwrap()), "{text}");
+        }
+        // Without its link such an address can't be told from another's.
+        assert!(Poller::is_local("[fe80::1]:7".parse().unwrap()));
     }
 }

@@ -252,7 +252,8 @@ impl Bound {
     ) -> io::Result<()> {
         let sockets = &config.sockets;
         let (address, options) = if address.is_datagram() {
-            let mailbox = Mailbox::bind(address, dual, sockets)?;
+            let most = if config.once { 1 } else { usize::MAX };
+            let mailbox = Mailbox::bind(address, dual, sockets, most)?;
             let address = mailbox.address().clone();
             let options = sockets.in_force(&mailbox.as_socket());
             self.letterboxes.push(address.clone());

@@ -59,6 +59,7 @@ impl<S: Service, N: Net> Tick<S, N> {
         info!("stopping");
         // What has come by now is answered, unless one was enough.
         if !self.limits.once {
+            self.set_time();
             self.mail.latch_all();
             for _ in 0..LAST_DELIVERIES {
                 if self.mail.is_latched() {

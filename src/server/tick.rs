@@ -26,6 +26,12 @@ use crate::net::{Event, Net};
 use crate::service::{MOST_INPUT, Peer, Service};
 use crate::template::{Speaker, Who};
 
+/// Bytes read from a client in one turn if somebody is shown what it sends.
+const SHOWN: usize = 16 * 1024;
+
+/// A hundred years.
+const AGES: Duration = Duration::from_secs(100 * 31_557_600);
+
 /// What bounds a tick and a client.
 #[derive(Clone, Debug)]
 pub(super) struct Limits {
@@ -58,7 +64,11 @@ impl Limits {
             patience: config.patience,
             slow_consumer: config.slow_consumer,
             grace: config.grace,
-            linger: config.sockets.linger.unwrap_or(LINGER),
+            // Beyond this a deadline means nothing, and clocks overflow.
+            linger: config
+                .sockets
+                .linger
+                .map_or(LINGER, |linger| linger.min(AGES)),
             once: config.once,
         }
     }
@@ -75,8 +85,9 @@ pub(super) struct Client<T, S> {
     pub(super) address: Address,
     pub(super) opened: Instant,
     pub(super) role: Role,
-    /// It is in the turn queue.
+    /// It is in the turn queue, and among those to be written to.
     pub(super) queued: bool,
+    pub(super) flushing: bool,
     /// It holds up the room.
     pub(super) holding: bool,
     /// It was made to skip, and nobody waits for it again before it has caught up.
@@ -211,7 +222,7 @@ impl<S: Service, N: Net> Tick<S, N> {
     }
 
     /// Tells those the time who want to know it.
-    fn set_time(&mut self) {
+    pub(super) fn set_time(&mut self) {
         if self.timeouts.are_on() {
             self.timeouts.set_time(self.net.now());
         }
@@ -245,7 +256,9 @@ impl<S: Service, N: Net> Tick<S, N> {
                         client.queued = true;
                         self.turns.push_back(key);
                     }
-                    if ready.writable && client.connection.wants_flush(&self.service) {
+                    let flush = ready.writable && client.connection.wants_flush(&self.service);
+                    if flush && !client.flushing {
+                        client.flushing = true;
                         self.writable.push(key);
                     }
                 }
@@ -323,6 +336,7 @@ impl<S: Service, N: Net> Tick<S, N> {
             opened: self.net.now(),
             role,
             queued: false,
+            flushing: false,
             holding: false,
             spent: false,
             lingering: false,
@@ -348,12 +362,22 @@ impl<S: Service, N: Net> Tick<S, N> {
     fn flush(&mut self) {
         let mut writable = std::mem::take(&mut self.writable);
         writable.retain(|&key| {
-            let connection = &mut self.clients[key].connection;
-            let more = connection.flush(&mut self.service);
+            let client = &mut self.clients[key];
+            client.flushing = client.connection.flush(&mut self.service);
+            let more = client.flushing;
             self.after(key);
             more
         });
         self.writable = writable;
+    }
+
+    /// A client that has had its share is written to in the next tick.
+    pub(super) fn flush_later(&mut self, key: usize, more: bool) {
+        let client = &mut self.clients[key];
+        if more && !client.flushing {
+            client.flushing = true;
+            self.writable.push(key);
+        }
     }
 
     /// Gives each client in the queue one turn. While the room is held up, only those whose
@@ -361,6 +385,13 @@ impl<S: Service, N: Net> Tick<S, N> {
     fn read(&mut self) {
         let held = !self.holding.is_empty();
         let start = self.service.published();
+        // What is shown costs more than what is only moved.
+        let shown = self.console.is_some();
+        let turn = if shown {
+            self.limits.turn.min(SHOWN)
+        } else {
+            self.limits.turn
+        };
         for _ in 0..self.turns.len() {
             if self.service.published() - start >= self.limits.publish {
                 break;
@@ -376,7 +407,7 @@ impl<S: Service, N: Net> Tick<S, N> {
             connection.turn(
                 &mut self.service,
                 self.buffer.bytes_mut(),
-                self.limits.turn,
+                turn,
                 self.limits.high_water,
                 |input| {
                     if let Some(console) = &mut self.console {
@@ -387,7 +418,7 @@ impl<S: Service, N: Net> Tick<S, N> {
             );
             if connection.waiting() > 0 && connection.wants_flush(&self.service) {
                 let more = connection.flush(&mut self.service);
-                self.writable.extend(more.then_some(key));
+                self.flush_later(key, more);
             }
             self.after(key);
             self.count_last_turn();
@@ -409,7 +440,9 @@ impl<S: Service, N: Net> Tick<S, N> {
         let mut special = Vec::new();
         for (key, client) in &mut self.clients {
             let connection = &mut client.connection;
-            if connection.wants_flush(&self.service) && connection.flush(&mut self.service) {
+            let flush = connection.wants_flush(&self.service);
+            if flush && connection.flush(&mut self.service) && !client.flushing {
+                client.flushing = true;
                 self.writable.push(key);
             }
             let late = connection.lag(&self.service) > self.limits.backlog;

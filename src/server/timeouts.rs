@@ -19,8 +19,18 @@ pub(super) struct Timeouts {
     /// When this tick began its work, in microseconds from the start.
     now: u64,
     idle: Option<Queue>,
+    /// Clients that have just become stuck, and those that are looked at from time to time.
+    fresh: Option<Queue>,
     write: Option<Queue>,
+    /// How often in a row a stuck client, by its key, has taken nothing.
+    strikes: Vec<u8>,
 }
+
+/// The kernel tells of room only when there is much of it (of TCP, a third of its buffer), but takes
+/// what fits in less. So a stuck client is tried: soon, as what is on its way then may make room
+/// yet, and so often in a timeout.
+const TRIES: u8 = 4;
+const SOON: Duration = Duration::from_millis(2);
 
 impl Timeouts {
     pub(super) fn new(config: &Config, start: Instant) -> Self {
@@ -28,7 +38,11 @@ impl Timeouts {
             start,
             now: 0,
             idle: config.idle_timeout.map(Queue::new),
-            write: config.write_timeout.map(Queue::new),
+            fresh: config.write_timeout.map(|_| Queue::new(SOON)),
+            write: config
+                .write_timeout
+                .map(|time| Queue::new(time / u32::from(TRIES))),
+            strikes: Vec::new(),
         }
     }
 
@@ -43,14 +57,27 @@ impl Timeouts {
 
     /// When the first client is late.
     pub(super) fn next(&self) -> Option<Instant> {
-        let queues = [&self.idle, &self.write].into_iter().flatten();
+        let queues = [&self.idle, &self.fresh, &self.write];
+        let queues = queues.into_iter().flatten();
         let next = queues.filter_map(Queue::next).min()?;
         self.start.checked_add(Duration::from_micros(next))
     }
 
+    fn strikes_of(&self, key: usize) -> u8 {
+        self.strikes.get(key).copied().unwrap_or(0)
+    }
+
+    fn strike(&mut self, key: usize, strikes: u8) {
+        if self.strikes.len() <= key {
+            self.strikes.resize(key + 1, 0);
+        }
+        self.strikes[key] = strikes;
+    }
+
     /// A client has gone.
     pub(super) fn forget(&mut self, key: usize) {
-        for queue in [&mut self.idle, &mut self.write].into_iter().flatten() {
+        let queues = [&mut self.idle, &mut self.fresh, &mut self.write];
+        for queue in queues.into_iter().flatten() {
             queue.remove(key);
         }
     }
@@ -77,11 +104,16 @@ impl<S: Service, N: Net> Tick<S, N> {
         {
             idle.touch(key, now);
         }
-        if let Some(write) = &mut timeouts.write {
-            if !connection.is_stuck(&self.service) {
+        if let (Some(fresh), Some(write)) = (&mut timeouts.fresh, &mut timeouts.write) {
+            let stuck = connection.is_stuck(&self.service);
+            let known = fresh.contains(key) || write.contains(key);
+            if !stuck || took || !known {
+                fresh.remove(key);
                 write.remove(key);
-            } else if took || !write.contains(key) {
-                write.touch(key, now);
+            }
+            if stuck && (took || !known) {
+                fresh.touch(key, now);
+                timeouts.strike(key, 0);
             }
         }
     }
@@ -90,27 +122,64 @@ impl<S: Service, N: Net> Tick<S, N> {
     pub(super) fn expire_clients(&mut self, now: Instant) {
         self.timeouts.set_time(now);
         let now = self.timeouts.now;
+        while let Some(key) = late(self.timeouts.fresh.as_ref(), now) {
+            self.try_stuck(key, 0);
+        }
         while let Some(key) = late(self.timeouts.write.as_ref(), now) {
-            let connection = &mut self.clients[key].connection;
-            // The kernel only tells of room when there is much of it (a third of its buffer), but
-            // takes what fits in less.
-            connection.expect_room();
-            let more = connection.flush(&mut self.service);
-            self.writable.extend(more.then_some(key));
-            let (_, took) = connection.take_activity();
-            self.timeouts.forget(key);
-            if !took {
-                let connection = &mut self.clients[key].connection;
-                connection.abort(&self.service, CloseReason::Stalled);
-            }
-            self.after(key);
+            self.try_stuck(key, 1);
         }
         while let Some(key) = late(self.timeouts.idle.as_ref(), now) {
-            let connection = &mut self.clients[key].connection;
+            let client = &mut self.clients[key];
+            if client.queued
+                && let Some(idle) = &mut self.timeouts.idle
+            {
+                // It has said something, and only waits for its turn.
+                idle.touch(key, now);
+                continue;
+            }
+            let connection = &mut client.connection;
             connection.part(&mut self.service, CloseReason::Idle);
             self.timeouts.forget(key);
             self.after(key);
         }
+    }
+}
+
+impl<S: Service, N: Net> Tick<S, N> {
+    /// Tries whether a stuck client takes something; so many strikes if it doesn't.
+    fn try_stuck(&mut self, key: usize, strikes: u8) {
+        let client = &mut self.clients[key];
+        client.connection.expect_room();
+        let more = client.connection.flush(&mut self.service);
+        let (_, took) = client.connection.take_activity();
+        let count = if took {
+            0
+        } else {
+            self.timeouts.strikes_of(key) + strikes
+        };
+        self.timeouts.strike(key, count);
+        if count >= TRIES {
+            let reason = CloseReason::Stalled;
+            client.connection.abort(&self.service, reason);
+            self.timeouts.forget(key);
+            return self.after(key);
+        }
+        let Timeouts {
+            idle,
+            fresh,
+            write,
+            now,
+            ..
+        } = &mut self.timeouts;
+        if let (Some(fresh), Some(write)) = (fresh, write) {
+            fresh.remove(key);
+            write.touch(key, *now);
+        }
+        if let (true, Some(idle)) = (took, idle) {
+            idle.touch(key, *now);
+        }
+        self.flush_later(key, more);
+        self.after(key);
     }
 }
 

@@ -522,8 +522,8 @@ impl Net for SimNet {
         &MAILBOX
     }
 
-    fn is_local(ip: IpAddr) -> bool {
-        ip.is_loopback()
+    fn is_local(address: SocketAddr) -> bool {
+        address.ip().is_loopback()
     }
 
     fn close_listeners(&mut self) {
