@@ -208,7 +208,12 @@ fn host_and_port(text: &str) -> Result<(String, u16), AddressError> {
         Some(_) if text.contains("://") => {
             Err(error("only tcp:// or udp:// may be in front of HOST:PORT"))
         }
-        None => Err(error("expected HOST:PORT, [IPv6]:PORT, PORT or unix:PATH")),
+        None => Err(error(
+            "expected HOST:PORT, [IPv6]:PORT, PORT, udp://HOST:PORT or unix:PATH",
+        )),
+        Some((host, _)) if matches!(host.split(':').next(), Some("tcp" | "udp")) => {
+            Err(error("a scheme is written tcp:// or udp://"))
+        }
         Some((host, _)) if host.contains(':') => {
             Err(error("an IPv6 address goes in brackets, as in [::1]:7000"))
         }
@@ -219,6 +224,9 @@ fn host_and_port(text: &str) -> Result<(String, u16), AddressError> {
 fn unix(path: &str) -> Result<PathBuf, AddressError> {
     if path.is_empty() {
         return Err(error("expected a path after the colon"));
+    }
+    if path == "@" {
+        return Err(error("expected a name after '@'"));
     }
     if path.contains('\0') {
         return Err(error("a path has no NUL byte"));
@@ -375,6 +383,7 @@ impl fmt::Display for Address {
             Self::Tcp(address) => address.fmt(f),
             Self::Udp(address) => write!(f, "udp://{address}"),
             Self::Unix(path) => write!(f, "unix:{}", path.display()),
+            Self::UnixDatagram(path) if path.as_os_str().is_empty() => f.write_str("unixgram"),
             Self::UnixDatagram(path) => write!(f, "unixgram:{}", path.display()),
             Self::Stdin => f.write_str("stdin"),
             Self::Stdout => f.write_str("stdout"),
@@ -457,6 +466,9 @@ mod tests {
             ("udp://", "expected HOST:PORT"),
             ("udp://tcp://a:1", "only tcp:// or udp://"),
             ("unixgram:", "expected a path"),
+            ("unix:@", "expected a name after '@'"),
+            ("udp:7000", "written tcp:// or udp://"),
+            ("tcp:127.0.0.1:7000", "written tcp:// or udp://"),
             ("1?role=publish", "expected HOST:PORT"),
             ("a b:1", "'a b' is not a host"),
         ] {

@@ -167,8 +167,9 @@ impl Stats {
 impl fmt::Display for Stats {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let clients = plural(self.clients, "client");
-        let (input, output) = (self.bytes_in, self.bytes_out);
-        write!(f, "{clients}, {input} bytes in, {output} bytes out")?;
+        let bytes = |count| plural(count, "byte");
+        let (input, output) = (bytes(self.bytes_in), bytes(self.bytes_out));
+        write!(f, "{clients}, {input} in, {output} out")?;
         if self.datagrams > 0 {
             let datagrams = plural(self.datagrams, "datagram");
             write!(f, ", {datagrams}, {} answered", self.answers)?;

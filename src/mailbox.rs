@@ -217,10 +217,10 @@ impl Mailbox {
                     to: None,
                 };
                 answers.make(datagram, &mut |datagram, answer| {
-                    let answered = answerer(datagram, answer);
+                    let wanted = answerer(datagram, answer);
                     // Whoever has no name can't be answered.
-                    done.refused += u64::from(answered && unnamed);
-                    answered && !unnamed
+                    done.refused += u64::from(wanted && unnamed);
+                    wanted && !unnamed
                 });
                 Ok((1, true))
             }

@@ -6,7 +6,7 @@ use std::net::UdpSocket;
 use std::os::unix::net::UnixDatagram;
 use std::path::Path;
 
-use common::program::run;
+use common::program::{Program, run};
 use common::running::{Running, listening_on};
 use common::talking::{Piped, bare_udp, datagram, saying, typing};
 use common::{DEADLINE, Folder, assert_same, eventually};
@@ -334,4 +334,28 @@ fn what_the_server_does_not_take_yet_waits_in_order_and_bounded() {
     feeding.join().expect("all of it is taken");
     assert_eq!(program.wait().code, Some(0));
     drop(tap);
+}
+
+/// Thousands of lines at once: their answers are received before there are too many.
+#[test]
+fn a_burst_of_lines_comes_back() {
+    let server = Running::start(
+        &resound::Config {
+            udp_rate: None,
+            ..listening_on(&["udp://127.0.0.1:0"])
+        },
+        Echo::new(),
+    );
+    let address = server.address().to_string();
+    let lines = "a line\n".repeat(5000);
+    let folder = Folder::new();
+    std::fs::write(folder.path("in"), &lines).unwrap();
+    let input = std::fs::File::open(folder.path("in")).unwrap();
+    let output = std::fs::File::create(folder.path("out")).unwrap();
+    let ended = Program::spawn_on(&["connect", &address], input, output).wait();
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    let got = std::fs::read_to_string(folder.path("out")).unwrap();
+    // Datagrams may be lost, but who sends all first gets a few hundred.
+    let count = got.lines().count();
+    assert!(count > 1000, "{count} of 5000");
 }

@@ -458,6 +458,7 @@ fn an_option_of_no_listener_is_bad_usage_and_named() {
     let (stream, datagram) = (folder.unix("s"), folder.unixgram("d"));
     let tcp = "is for TCP listeners, and there is none";
     let ip = "is for TCP and UDP listeners, and there is none";
+    let ipv6 = "is for listeners on IPv6, and there is none";
     let udp = "udp://127.0.0.1:0";
     for (option, cause, listeners) in [
         ("--no-reuse-addr", tcp, &[udp, &stream, &datagram][..]),
@@ -469,7 +470,12 @@ fn an_option_of_no_listener_is_bad_usage_and_named() {
         ("--tos=1", ip, &[&stream, &datagram]),
         ("--dscp=ef", ip, &[&stream, &datagram]),
         ("--bind-device=lo", ip, &[&stream, &datagram]),
-        ("--ipv6-only", ip, &[&stream, &datagram]),
+        ("--ipv6-only", ipv6, &[udp, "0.0.0.0:0", &stream, &datagram]),
+        (
+            "--udp-rate=9",
+            "is for UDP listeners, and there is none",
+            &["0", &stream],
+        ),
         (
             "--unix-mode=0600",
             "is for Unix sockets with a path, and there is none",
@@ -498,7 +504,7 @@ fn a_bad_value_of_an_option_is_one_line_that_names_it() {
         ("--unix-mode", "rw", "in octal"),
         ("--unix-mode", "07777", "in octal"),
         ("--recv-buffer", "0", "more than 0"),
-        ("--send-buffer", "4GiB", "larger than 2GiB"),
+        ("--send-buffer", "4GiB", "2GiB or larger"),
         ("--backlog", "0", "0 is not in"),
         ("--udp-rate", "0", "from 1 on"),
     ] {

@@ -52,9 +52,9 @@ fn command(row: &str, at: usize, folder: Option<&Folder>, server: Option<&str>) 
         if words[i - 1] == "-l" {
             listens = true;
             words[i] = match (words[i].rsplit_once(':'), folder) {
-                (Some(("unix", path)), Some(folder)) => {
+                (Some((scheme @ ("unix" | "unixgram"), path)), Some(folder)) => {
                     let name = path.rsplit('/').next().expect("a path has a last part");
-                    folder.unix(name)
+                    folder.unix(name).replace("unix:", &format!("{scheme}:"))
                 }
                 (Some((host, port)), _) if port.parse::<u16>().is_ok() => format!("{host}:0"),
                 _ => panic!("{} is no address", words[i]),
@@ -429,13 +429,13 @@ fn s15_several_addresses_at_once() {
     let words = command("S15", 0, Some(&folder), None);
     let program = Program::start(&strs(&words));
     let addresses = program.addresses();
-    assert_eq!(addresses.len(), 4);
+    assert_eq!(addresses.len(), 5);
     for address in addresses.iter().filter(|address| !address.is_datagram()) {
         let client = Client::connect(address);
         client.say("hello");
         client.hears("hello");
     }
-    let udp = addresses.iter().find(|address| address.is_datagram());
+    let udp = addresses.iter().find(|a| matches!(a, Address::Udp(_)));
     assert_eq!(ask(udp.expect("there is one"), b"hello"), b"hello");
 }
 

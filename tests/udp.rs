@@ -14,6 +14,7 @@ use common::client::Client;
 use common::datagram::{LARGEST, Sender};
 use common::place::Flag;
 use common::program::{Program, complaint};
+use common::tool::Tool;
 use common::{DEADLINE, Folder, assert_same, bytes, eventually, free_port, has_ipv6, random};
 use jiff::Zoned;
 use jiff::civil::DateTime;
@@ -665,4 +666,55 @@ fn an_abstract_name_takes_datagrams_and_leaves_no_file() {
     client.echoes("still there?");
     assert_eq!(number(&summary(program), "answered"), 2);
     assert!(!Path::new(&name).exists());
+}
+
+/// A name without a folder means another socket where the server runs; here, the server's own.
+#[test]
+fn a_unix_client_whose_name_may_be_anothers_is_not_answered() {
+    let folder = Folder::new();
+    fs::create_dir(folder.path("client")).unwrap();
+    let (server, client) = (folder.path("s"), folder.path("client"));
+    let script = format!("cd {} && exec \"$0\" \"$@\"", folder.path("").display());
+    let address = format!("unixgram:{}", server.display());
+    let program = Program::start_in_shell(&script, &["echo", "-l", &address]).ready();
+    let script = r#"cd "$1" && exec socat -u STDIN UNIX-SENDTO:"$2",bind=s"#;
+    let Some(sh) = Tool::find("socat").and(Tool::find("sh")) else {
+        return;
+    };
+    let (client, server) = (client.display().to_string(), server.display().to_string());
+    sh.feed(&["-c", script, "sh", &client, &server], b"who am I?");
+    program.will_have_logged("a name without its folder may mean another's");
+    program.assert_idle();
+    let ended = program.terminate();
+    let summary = ended.summary();
+    assert!(
+        summary.contains("1 datagram, 0 answered, 1 refused"),
+        "{summary}"
+    );
+}
+
+/// Datagrams that may not be answered don't count, and one that is counts alone.
+#[test]
+fn one_datagram_is_answered_and_no_more() {
+    let args = [
+        "echo",
+        "--once",
+        "--udp-rate=unlimited",
+        "-ludp://127.0.0.1:0",
+    ];
+    let program = Program::start(&args);
+    let sender = Sender::to(&program.address());
+    program.signal(rustix::process::Signal::STOP);
+    for _ in 0..20 {
+        sender.say("hello");
+    }
+    program.signal(rustix::process::Signal::CONT);
+    sender.hears("hello");
+    let ended = program.wait();
+    assert_eq!(ended.code, Some(0));
+    assert!(
+        ended.summary().contains("1 datagram, 1 answered"),
+        "{ended:?}"
+    );
+    sender.has_heard_nothing();
 }

@@ -14,9 +14,6 @@ use super::values::{
 #[derive(Args, Debug)]
 #[expect(clippy::struct_excessive_bools, reason = "flags of a command line")]
 pub(crate) struct BroadcastArgs {
-    #[command(flatten)]
-    pub(crate) server: ServerArgs,
-
     /// Listen here for clients that publish and are sent nothing; the same as
     /// -l 'ADDR?role=publish'. May be given more than once
     #[arg(long, value_name = "ADDR")]
@@ -67,7 +64,7 @@ pub(crate) struct BroadcastArgs {
 
     /// Put the local date, the time and the sender in front of each message:
     /// 'MMDD HH:MM:SS From IP:PORT. msg='
-    #[arg(long)]
+    #[arg(long, conflicts_with = "tag_format")]
     tag: bool,
 
     /// The same in another form: a text with {date} (MMDD), {time} (HH:MM:SS), {iso} (RFC 3339),
@@ -79,8 +76,8 @@ pub(crate) struct BroadcastArgs {
     #[arg(long)]
     announce: bool,
 
-    /// Send a line, empty or TEXT, to clients that were sent nothing for so long
-    #[arg(long, value_name = "DURATION[=TEXT]", value_parser = heartbeat)]
+    /// Send a line, empty or LINE as it stands, to clients that were sent nothing for so long
+    #[arg(long, value_name = "DURATION[=LINE]", value_parser = heartbeat)]
     heartbeat: Option<Heartbeat>,
 
     /// Publish the lines of standard input; at its end stay, or with --stdin=exit deliver
@@ -92,6 +89,9 @@ pub(crate) struct BroadcastArgs {
     /// Write each published message to standard output
     #[arg(long, conflicts_with_all = ["console", "show"])]
     stdout: bool,
+
+    #[command(flatten)]
+    pub(crate) server: ServerArgs,
 }
 
 impl BroadcastArgs {
@@ -118,6 +118,14 @@ impl BroadcastArgs {
         };
         config.slow_consumer = self.slow_consumer;
         config.heartbeat.clone_from(&self.heartbeat);
+        if let Some(heartbeat) = &mut config.heartbeat {
+            let text = String::from_utf8_lossy(&heartbeat.text);
+            let encoded = self.server.encoding.encode(&text);
+            let encoded = encoded
+                .map_err(|e| format!("--heartbeat: {e}"))?
+                .into_owned();
+            heartbeat.text = encoded;
+        }
         Ok(config)
     }
 

@@ -11,7 +11,7 @@ use super::values::{Limit, Time, timeout};
 #[expect(clippy::doc_markdown, reason = "this is the text of the help")]
 pub(crate) struct ConnectArgs {
     /// Where the server listens: HOST:PORT, [IPv6]:PORT, PORT (on 127.0.0.1), the same with
-    /// udp:// in front for datagrams, unix:PATH or unixgram:PATH
+    /// udp:// in front for datagrams, unix:PATH, unix:@NAME or unixgram:PATH
     #[arg(value_name = "ADDR")]
     to: ListenAddress,
 
@@ -21,7 +21,8 @@ pub(crate) struct ConnectArgs {
     send: Vec<Template>,
 
     /// How long connecting may take, and how long nothing may come and nothing be sent until that
-    /// is the end, or 'unlimited' [default: unlimited; over datagrams 1s after the end of input]
+    /// is the end, a failure if nothing has come at all; or 'unlimited' [default: unlimited; over
+    /// datagrams 1s after the end of input, which is no failure]
     #[arg(long, value_name = "DURATION", value_parser = timeout)]
     timeout: Option<Limit<Time>>,
 
@@ -64,6 +65,11 @@ impl ConnectArgs {
         }
         if self.broadcast && !matches!(to, ListenAddress::Udp { .. }) {
             return Err(format!("--broadcast is for UDP, and '{to}' is not"));
+        }
+        if self.retry.is_some() && matches!(to, ListenAddress::Udp { .. }) {
+            return Err(format!(
+                "--retry is for what can be connected to, and '{to}' is not"
+            ));
         }
         if let Some(source) = self.source.as_ref().filter(|source| !source.fits(to)) {
             return Err(format!("--source '{source}' is not for '{to}'"));

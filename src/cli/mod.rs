@@ -21,12 +21,17 @@ use services::{ChargenArgs, DaytimeArgs, EchoArgs, PlainArgs, ReplyArgs};
 
 /// How values are written.
 const UNITS: &str = "\
-TEXT may have \\n, \\r, \\t, \\\\ and \\xNN in it, and {peer}, {local}, {id}, {hostname}, {date}, {time}, {iso} and
-{env:NAME}; {{ and }} stand for braces.
-SIZE is a number of bytes such as 65536, 64KiB or 1MiB, DURATION a time such as 10s, 250ms or 1m30s.
+TEXT may have \\n, \\r, \\t, \\\\ and \\xNN in it, and {peer}, {local}, {id}, {hostname}, {date}, {time}, {iso} and {env:NAME}; {{ and }} stand for braces. SIZE is a number of bytes such as 65536, 64KiB or 1MiB, DURATION a time such as 10s, 250ms or 1m30s.
+
 RUST_LOG, such as RUST_LOG=resound=debug, overrides -v and -q. SIGUSR1 makes a server log statistics.
-Exit code: 0 after a stop by signal, operator, --once or --stdin=exit; 1 if it can't start or go on; 2 after
-bad usage.";
+
+Exit code: 0 after a stop by signal, operator, --once or --stdin=exit; 1 if it can't start or go on; 2 after bad usage.";
+
+/// The same for the client.
+const CLIENT: &str = "\
+TEXT may have \\n, \\r, \\t, \\\\ and \\xNN in it, and {peer}, {local}, {hostname}, {date}, {time}, {iso} and {env:NAME}; {{ and }} stand for braces. DURATION is a time such as 10s, 250ms or 1m30s.
+
+Exit code: 0 when the server has ended, or a wait after something came; 1 if it can't connect, the connection is lost or nothing came; 2 after bad usage.";
 
 /// A plain echo or broadcast service over TCP, UDP and Unix sockets, and others as plain: one
 /// thread, bounded memory, no message torn or doubled.
@@ -45,7 +50,8 @@ pub(crate) struct Cli {
     #[command(subcommand)]
     pub(crate) command: Command,
 
-    /// Log each client that comes and goes; twice: each pass of the loop, too
+    /// Log more: the options in force, each client that comes and goes; twice: each pass of the
+    /// loop, too
     #[arg(short, long, global = true, action = clap::ArgAction::Count, conflicts_with = "quiet")]
     #[arg(display_order = 100)]
     verbose: u8,
@@ -83,7 +89,7 @@ pub(crate) enum Command {
     /// Lines go both ways at once. After the end of input (Ctrl-D) the server is told so, and what
     /// it still says is printed; quit or exit, typed on a terminal, leaves at once. Over UDP and
     /// Unix datagrams each line is one, and a second of silence after the last is the end.
-    #[command(after_help = UNITS)]
+    #[command(after_help = CLIENT)]
     Connect(ConnectArgs),
 }
 
@@ -129,18 +135,30 @@ pub(crate) fn parse() -> Result<Cli, ExitCode> {
     checked.map_err(|e| {
         // A closed standard stream is no reason to fail in another way.
         let _ = match e.kind() {
-            ErrorKind::ValueValidation | ErrorKind::InvalidValue => {
-                let text = e.to_string();
-                let text = text.split("\n\nFor more information").next();
-                let text = text.and_then(|text| text.split("\n\nUsage: ").next());
-                let line = text.unwrap_or_default().trim_end().replace('\n', "\\n");
-                let line = line.strip_prefix("error: ").unwrap_or(&line);
-                writeln!(io::stderr(), "resound: {line}")
-            }
-            _ => e.print(),
+            ErrorKind::DisplayHelp
+            | ErrorKind::DisplayVersion
+            | ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => e.print(),
+            _ => writeln!(io::stderr(), "resound: {}", one_line(&e)),
         };
         ExitCode::from(u8::try_from(e.exit_code()).unwrap_or(2))
     })
+}
+
+/// What is wrong, in one line: without the usage and the tips that come with it.
+fn one_line(error: &clap::Error) -> String {
+    let text = error.to_string();
+    let text = text.strip_prefix("error: ").unwrap_or(&text);
+    let end = ["\n\nUsage: ", "\n\nFor more information", "\n\n  tip: "];
+    let end = end.iter().filter_map(|mark| text.find(mark)).min();
+    let text = text[..end.unwrap_or(text.len())].trim_end();
+    match error.kind() {
+        // Here line ends are those of the user.
+        ErrorKind::ValueValidation | ErrorKind::InvalidValue => text.replace('\n', "\\n"),
+        _ => {
+            let words: Vec<&str> = text.split_whitespace().collect();
+            format!("{}; --help lists what there is", words.join(" "))
+        }
+    }
 }
 
 #[cfg(test)]
@@ -293,7 +311,7 @@ mod tests {
             (&["echo", "--defer-accept=1ms"], "whole seconds"),
             (&["echo", "--unix-mode=888"], "in octal"),
             (&["echo", "--bind-device="], "name of an interface"),
-            (&["echo", "--recv-buffer=4GiB"], "larger than 2GiB"),
+            (&["echo", "--recv-buffer=4GiB"], "2GiB or larger"),
         ] {
             let all = ["resound"].iter().chain(args);
             let error = Cli::try_parse_from(all).unwrap_err().to_string();

@@ -1,6 +1,7 @@
 //! The arguments of every server.
 
 use std::fmt;
+use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use clap::Args;
@@ -41,7 +42,7 @@ pub(crate) struct ServerArgs {
     #[arg(long, value_name = "DURATION", value_parser = timeout)]
     idle_timeout: Option<Limit<Time>>,
 
-    /// Close a client that takes nothing of what it is sent for so long, or 'unlimited'
+    /// Reset a client that takes nothing of what it is sent for so long, or 'unlimited'
     /// [default: unlimited]
     #[arg(long, value_name = "DURATION", value_parser = timeout)]
     write_timeout: Option<Limit<Time>>,
@@ -71,8 +72,9 @@ pub(crate) struct ServerArgs {
 
     /// Datagrams that are answered to one source (an IP address; of IPv6 a /64) in a second, or
     /// 'unlimited'
-    #[arg(long, value_name = "N", default_value = "10000")]
-    udp_rate: Limit<Count>,
+    /// [default: 10000]
+    #[arg(long, value_name = "N")]
+    udp_rate: Option<Limit<Count>>,
 
     #[command(flatten)]
     sockets: SocketArgs,
@@ -87,7 +89,7 @@ struct SocketArgs {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(i32).range(1..))]
     backlog: Option<i32>,
 
-    /// Without SO_REUSEADDR: a restart waits until old connections are forgotten
+    /// Without SO_REUSEADDR: a restart is refused until old connections are forgotten
     #[arg(long)]
     no_reuse_addr: bool,
 
@@ -172,8 +174,9 @@ impl ServerArgs {
             idle_timeout: self.idle_timeout.and_then(Limit::time),
             write_timeout: self.write_timeout.and_then(Limit::time),
             udp_rate: match self.udp_rate {
-                Limit::Of(Count(n)) => Some(u32::try_from(n).unwrap_or(u32::MAX)),
-                Limit::Unlimited => None,
+                None => default.udp_rate,
+                Some(Limit::Of(Count(n))) => Some(u32::try_from(n).unwrap_or(u32::MAX)),
+                Some(Limit::Unlimited) => None,
             },
             grace: self.grace.0,
             ..default
@@ -207,6 +210,8 @@ impl ServerArgs {
     fn given(&self) -> impl Iterator<Item = (&'static str, Fits)> {
         let own = [
             ("--greeting", Fits::Stream, self.greeting.is_some()),
+            ("--max-clients", Fits::Stream, self.max_clients.is_some()),
+            ("--udp-rate", Fits::Udp, self.udp_rate.is_some()),
             ("--idle-timeout", Fits::Stream, self.idle_timeout.is_some()),
             (
                 "--write-timeout",
@@ -225,7 +230,9 @@ impl ServerArgs {
 enum Fits {
     Stream,
     Tcp,
+    Udp,
     Ip,
+    Ipv6,
     UnixFile,
 }
 
@@ -236,6 +243,13 @@ impl Fits {
         match self {
             Self::Stream => !address.is_datagram(),
             Self::Tcp => tcp,
+            Self::Udp => udp,
+            Self::Ipv6 => match address {
+                ListenAddress::Tcp { host, .. } | ListenAddress::Udp { host, .. } => {
+                    host.parse::<Ipv4Addr>().is_err()
+                }
+                _ => false,
+            },
             Self::Ip => tcp || udp,
             Self::UnixFile => match address {
                 ListenAddress::Unix(path) | ListenAddress::UnixDatagram(path) => {
@@ -252,6 +266,8 @@ impl fmt::Display for Fits {
         f.write_str(match self {
             Self::Stream => "listeners for connections",
             Self::Tcp => "TCP listeners",
+            Self::Udp => "UDP listeners",
+            Self::Ipv6 => "listeners on IPv6",
             Self::Ip => "TCP and UDP listeners",
             Self::UnixFile => "Unix sockets with a path",
         })
@@ -293,7 +309,7 @@ impl SocketArgs {
             ("--defer-accept", Fits::Tcp, self.defer_accept.is_some()),
             ("--fast-open", Fits::Tcp, self.fast_open.is_some()),
             ("--bind-device", Fits::Ip, self.bind_device.is_some()),
-            ("--ipv6-only", Fits::Ip, self.ipv6_only),
+            ("--ipv6-only", Fits::Ipv6, self.ipv6_only),
             ("--unix-mode", Fits::UnixFile, self.unix_mode.is_some()),
         ];
         all.into_iter()
@@ -390,7 +406,7 @@ mod tests {
             ..Config::default()
         };
         assert_eq!(discard("").config(5), Ok(default));
-        let unlimited = discard("--udp-rate unlimited --idle-timeout unlimited");
+        let unlimited = discard("-l udp://7 --udp-rate unlimited --idle-timeout unlimited");
         assert_eq!(unlimited.config(5).unwrap().udp_rate, None);
     }
 }

@@ -15,21 +15,18 @@ pub(crate) struct PlainArgs {
 
 #[derive(Args, Debug)]
 pub(crate) struct EchoArgs {
-    #[command(flatten)]
-    pub(crate) server: ServerArgs,
-
     /// Put TEXT in front of each message: what one read returned, or a datagram
     #[arg(long, value_name = "TEXT")]
     prefix: Option<Template>,
+
+    #[command(flatten)]
+    pub(crate) server: ServerArgs,
 }
 
 #[derive(Args, Debug)]
 pub(crate) struct ReplyArgs {
     /// What to say, as it stands: no newline is added
     text: Template,
-
-    #[command(flatten)]
-    pub(crate) server: ServerArgs,
 
     /// When to say it: on 'connect', or to each 'message', which is what one read returned.
     /// Datagrams are messages
@@ -39,27 +36,30 @@ pub(crate) struct ReplyArgs {
     /// Close the client after the first time
     #[arg(long)]
     close: bool,
+
+    #[command(flatten)]
+    pub(crate) server: ServerArgs,
 }
 
 #[derive(Args, Debug)]
 pub(crate) struct DaytimeArgs {
-    #[command(flatten)]
-    pub(crate) server: ServerArgs,
-
     /// How to write it, as strftime(3) has it
     #[arg(long, value_name = "FORMAT", default_value_t)]
     format: TimeFormat,
+
+    #[command(flatten)]
+    pub(crate) server: ServerArgs,
 }
 
 #[derive(Args, Debug)]
 pub(crate) struct ChargenArgs {
-    #[command(flatten)]
-    pub(crate) server: ServerArgs,
-
     /// Answer datagrams with up to 512 characters: who forges an address can have it flooded with
     /// them (CVE-1999-0103)
     #[arg(long)]
     udp_amplify: bool,
+
+    #[command(flatten)]
+    pub(crate) server: ServerArgs,
 }
 
 /// Whether the settings of a service for streams and datagrams go together.
@@ -108,7 +108,7 @@ impl DaytimeArgs {
     }
 
     pub(crate) fn service(&self) -> Daytime {
-        Daytime::new(self.format.clone())
+        Daytime::new(self.format.clone(), self.server.encoding)
     }
 }
 
@@ -117,6 +117,11 @@ impl ChargenArgs {
         check(&self.server)?;
         let listen = self.server.config(1)?.listen;
         let datagram = listen.iter().find(|listen| listen.address.is_datagram());
+        if self.udp_amplify && datagram.is_none() {
+            return Err(
+                "--udp-amplify is for listeners for datagrams, and there is none".to_owned(),
+            );
+        }
         match datagram.filter(|_| !self.udp_amplify) {
             Some(listen) => Err(format!(
                 "chargen over datagrams can be used to flood others: --listen '{listen}' takes --udp-amplify"

@@ -143,7 +143,7 @@ pub(super) fn buffer(text: &str) -> Result<usize, String> {
         n => i32::try_from(n)
             .ok()
             .and_then(|n| usize::try_from(n).ok())
-            .ok_or_else(|| "larger than 2GiB".to_owned()),
+            .ok_or_else(|| "2GiB or larger".to_owned()),
     }
 }
 

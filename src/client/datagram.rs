@@ -21,6 +21,10 @@ const LARGEST: usize = 65_507;
 /// at most four.
 const LONGEST_LINE: usize = 4 * LARGEST;
 
+/// Datagrams sent before those that have come are received: who sends thousands at once has no room
+/// for the answers.
+const AT_ONCE: usize = 4;
+
 /// What a broadcast address takes.
 pub(super) const BROADCAST_HINT: &str = "a broadcast address takes --broadcast";
 
@@ -154,6 +158,10 @@ impl Partner for Datagrams {
         self.ready.readable
     }
 
+    fn can_send(&self) -> bool {
+        self.ready.writable && !self.waiting.is_empty()
+    }
+
     /// An empty datagram that waits counts, too.
     fn waiting(&self) -> usize {
         self.bytes + self.waiting.len()
@@ -179,9 +187,10 @@ impl Partner for Datagrams {
 
     fn send(&mut self) -> Result<bool, ConnectError> {
         let mut sent = false;
-        while self.ready.writable
-            && let Some(first) = self.waiting.front()
-        {
+        for _ in 0..AT_ONCE {
+            let Some(first) = self.waiting.front().filter(|_| self.ready.writable) else {
+                break;
+            };
             match self.socket.send(first) {
                 Ok(_) => {
                     sent = true;

@@ -63,6 +63,11 @@ impl Partner for Lines {
         self.link.latch(ready);
     }
 
+    /// What the stream took no more of it will ask for.
+    fn can_send(&self) -> bool {
+        false
+    }
+
     fn is_readable(&self) -> bool {
         self.link.ready.readable
     }

@@ -15,6 +15,9 @@ const SERVER: usize = 0;
 const INPUT: usize = 1;
 const OUTPUT: usize = 2;
 
+/// Datagrams received before others are sent.
+const MANY: usize = 64;
+
 /// With more than this unsent in one direction no more is read for it.
 pub(super) const ENOUGH: usize = 256 * 1024;
 
@@ -32,6 +35,9 @@ pub(super) trait Partner {
     fn latch(&mut self, ready: Readiness);
 
     fn is_readable(&self) -> bool;
+
+    /// Whether more could be sent at once.
+    fn can_send(&self) -> bool;
 
     /// How much waits to be sent, roughly in bytes; 0: nothing.
     fn waiting(&self) -> usize;
@@ -155,7 +161,8 @@ impl<P: Partner> Talk<P> {
 
     /// Waits for what can be moved, or for the end of patience.
     fn wait(&mut self) -> Result<(), ConnectError> {
-        let timeout = if self.can_read() || self.can_receive() {
+        let sends = self.partner.can_send() && self.ended.is_none();
+        let timeout = if self.can_read() || self.can_receive() || sends {
             Some(Duration::ZERO)
         } else {
             self.deadline()
@@ -190,8 +197,12 @@ impl<P: Partner> Talk<P> {
         if let Err(e) = read {
             self.end(Err(e));
         }
-        if self.can_receive() {
-            self.receive();
+        // Of datagrams there may be many.
+        let most = if P::ENDS { 1 } else { MANY };
+        for _ in 0..most {
+            if self.can_receive() {
+                self.receive();
+            }
         }
     }
 

@@ -10,7 +10,7 @@ use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use log::{debug, warn};
+use log::{debug, trace, warn};
 
 use super::console::Console;
 use super::tick::Tick;
@@ -167,7 +167,7 @@ impl<S: Service, N: Net> Tick<S, N> {
                 stats.bytes_out += done.bytes_out;
                 stats.unanswered += done.refused;
                 if done.received + done.sent > 0 {
-                    debug!(
+                    trace!(
                         "{bound}: {}, {} sent",
                         plural(done.received, "datagram"),
                         plural(done.sent, "answer")

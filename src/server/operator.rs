@@ -115,6 +115,9 @@ impl<S: Service, N: Net> Tick<S, N> {
         if self.service.say(text) {
             return None;
         }
+        if self.clients.is_empty() {
+            return Some("nobody is here".to_owned());
+        }
         let message = self.service.message(text);
         let keys = self.keys().into_iter();
         let deaf = keys.filter(|key| !self.tell_client(*key, &message)).count();

@@ -10,6 +10,7 @@ use jiff::{Timestamp, Zoned};
 
 use super::{Outcome, Peer, Service, Then};
 use crate::close::CloseReason;
+use crate::encoding::TextEncoding;
 
 /// How a date and a time are written, in the terms of strftime(3).
 ///
@@ -65,18 +66,20 @@ pub struct Daytime {
     format: TimeFormat,
     zone: TimeZone,
     now: SystemTime,
-    line: String,
+    encoding: TextEncoding,
+    line: Vec<u8>,
 }
 
 impl Daytime {
-    /// Tells the time of the local time zone.
+    /// Tells the time of the local time zone, in an encoding; what that lacks are question marks.
     #[must_use]
-    pub fn new(format: TimeFormat) -> Self {
+    pub fn new(format: TimeFormat, encoding: TextEncoding) -> Self {
         Self {
             format,
             zone: TimeZone::system(),
             now: UNIX_EPOCH,
-            line: String::new(),
+            encoding,
+            line: Vec::new(),
         }
     }
 
@@ -84,9 +87,9 @@ impl Daytime {
         let now = Timestamp::try_from(self.now).unwrap_or_default();
         let now: Zoned = now.to_zoned(self.zone.clone());
         let told = strtime::format(&self.format.0, &now);
-        self.line = told.unwrap_or_default();
-        self.line.push_str("\r\n");
-        self.line.as_bytes()
+        let line = told.unwrap_or_default() + "\r\n";
+        self.line = self.encoding.encode_lossy(&line).into_owned();
+        &self.line
     }
 }
 
@@ -129,7 +132,7 @@ mod tests {
     use std::time::Duration;
 
     fn daytime(format: &str) -> Daytime {
-        let mut daytime = Daytime::new(format.parse().unwrap());
+        let mut daytime = Daytime::new(format.parse().unwrap(), TextEncoding::default());
         daytime.zone = TimeZone::fixed(jiff::tz::offset(1));
         daytime.set_time(UNIX_EPOCH + Duration::from_secs(1_700_000_000));
         daytime
@@ -152,12 +155,19 @@ mod tests {
         assert_eq!(service.tell(), b"2023-11-14 23:13:20 +01:00\r\n");
     }
 
+    #[test]
+    fn in_another_encoding() {
+        let mut service = daytime("%Y年");
+        service.encoding = "gbk".parse().unwrap();
+        assert_eq!(service.tell(), b"2023\xc4\xea\r\n");
+    }
+
     proptest! {
         /// Any text is a format or an error; a format always makes a line.
         #[test]
         fn no_format_is_too_much(text in "(%[a-zA-Z%:.+-]{1,2}|\\PC){0,8}", second: u32) {
             if let Ok(format) = text.parse::<TimeFormat>() {
-                let mut service = Daytime::new(format);
+                let mut service = Daytime::new(format, TextEncoding::default());
                 service.set_time(UNIX_EPOCH + Duration::from_secs(second.into()));
                 prop_assert!(service.tell().ends_with(b"\r\n"));
             }

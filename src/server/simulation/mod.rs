@@ -155,12 +155,7 @@ fn timeouts_are_exact_to_a_millisecond() {
     assert!(within(conn(silent).longest_pause, 500, 1));
     let stuck = |id: usize| conn(id).dropped_at.unwrap() - conn(id).took.unwrap();
     assert!(within(stuck(greedy), 300, 8) && conn(greedy).cut);
-    assert!(
-        within(stuck(patient), 300, 8) && conn(patient).cut,
-        "{:?} {:?}",
-        stuck(patient),
-        conn(patient)
-    );
+    assert!(within(stuck(patient), 300, 8) && conn(patient).cut);
     assert!(conn(patient).dropped_at.unwrap() - conn(greedy).dropped_at.unwrap() >= millis(200));
 }
 
