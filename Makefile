@@ -43,7 +43,7 @@ doc:
 bench-build:
 	$(CARGO) bench --locked --no-run
 
-bench: ## measure with criterion (about a minute after building)
+bench: ## measure with criterion (a few minutes after building)
 	$(CARGO) bench --locked
 
 soak: ## many more simulated runs: SEEDS=100000
