@@ -1,8 +1,10 @@
 //! Addresses: as written on the command line, and as the kernel knows them.
 
+use std::ffi::OsString;
 use std::fmt;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::sync::Arc;
@@ -93,6 +95,15 @@ impl ListenAddress {
     #[must_use]
     pub fn is_datagram(&self) -> bool {
         matches!(self, Self::Udp { .. } | Self::UnixDatagram(_))
+    }
+
+    /// Whether it is a Unix socket with a file.
+    #[must_use]
+    pub fn has_file(&self) -> bool {
+        match self {
+            Self::Unix(path) | Self::UnixDatagram(path) => abstract_name(path).is_none(),
+            _ => false,
+        }
     }
 
     /// All addresses that this one stands for; [`ListenAddress::is_dual_stack`] is `[::]`.
@@ -281,6 +292,21 @@ impl fmt::Display for AddressError {
 
 impl std::error::Error for AddressError {}
 
+/// What follows the `@` of the name of a Unix socket without a file (unix(7), abstract).
+pub(crate) fn abstract_name(path: &Path) -> Option<&[u8]> {
+    path.as_os_str().as_bytes().strip_prefix(b"@")
+}
+
+/// The path of a Unix socket, or `@` and its abstract name; empty if it has neither.
+pub(crate) fn unix_name(path: Option<&Path>, name: Option<&[u8]>) -> PathBuf {
+    match (path, name) {
+        (_, Some(name)) => OsString::from_vec([b"@", name].concat()).into(),
+        // A file whose name only looks like that.
+        (Some(path), None) if abstract_name(path).is_some() => Path::new(".").join(path),
+        (path, None) => path.map_or_else(PathBuf::new, Path::to_path_buf),
+    }
+}
+
 /// One end of a connection, or what a listener is bound to.
 ///
 /// Clients of a Unix socket have no name of their own: their address is their listener's path.
@@ -314,6 +340,15 @@ impl Address {
     #[must_use]
     pub fn is_datagram(&self) -> bool {
         matches!(self, Self::Udp(_) | Self::UnixDatagram(_))
+    }
+
+    /// Whether it is a Unix socket without a file (unix(7), abstract).
+    #[must_use]
+    pub fn is_abstract(&self) -> bool {
+        match self {
+            Self::Unix(path) | Self::UnixDatagram(path) => abstract_name(path).is_some(),
+            _ => false,
+        }
     }
 
     /// Whether it stands for every address of the machine: 0.0.0.0 or `[::]`.

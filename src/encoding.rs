@@ -6,6 +6,8 @@ use std::str::FromStr;
 
 use encoding_rs::{DecoderResult, Encoding, REPLACEMENT, UTF_8, UTF_16BE, UTF_16LE};
 
+use crate::text::push_hex;
+
 /// An encoding of text, UTF-8 unless something else is said.
 ///
 /// As a text it is any label of the WHATWG Encoding Standard, such as `gbk`, `big5`, `shift_jis`, `latin1`
@@ -173,14 +175,6 @@ impl Decoder {
         let old = self.recent.len().saturating_sub(LONGEST_LETTER);
         self.recent.drain(..old);
     }
-}
-
-/// A byte as `\xNN`.
-fn push_hex(text: &mut String, byte: u8) {
-    let digit = |value: u8| char::from_digit(value.into(), 16).unwrap_or('0');
-    text.push_str("\\x");
-    text.push(digit(byte >> 4));
-    text.push(digit(byte & 0xf));
 }
 
 #[cfg(test)]

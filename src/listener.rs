@@ -5,7 +5,7 @@ use std::fmt;
 use std::fs;
 use std::io;
 use std::net::SocketAddr;
-use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::ffi::OsStringExt;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::path::Path;
 use std::sync::Arc;
@@ -16,7 +16,7 @@ use rustix::fs::{Mode, fchmod};
 use rustix::io::Errno;
 use socket2::{Domain, Protocol, SockAddr, SockRef, Type};
 
-use crate::address::Address;
+use crate::address::{Address, abstract_name};
 use crate::net::Socket;
 use crate::options::SocketOptions;
 
@@ -180,7 +180,7 @@ impl Listener {
 pub(crate) fn socket_name(path: &Path) -> io::Result<SockAddr> {
     let bad = |text| io::Error::new(io::ErrorKind::InvalidInput, text);
     let too_long = |_| bad("the path is too long");
-    let Some(rest) = path.as_os_str().as_bytes().strip_prefix(b"@") else {
+    let Some(rest) = abstract_name(path) else {
         return SockAddr::unix(path).map_err(too_long);
     };
     if !cfg!(target_os = "linux") {

@@ -4,22 +4,17 @@
 //! elsewhere, and on Unix sockets, a batch is one datagram.
 
 use std::collections::VecDeque;
-#[cfg(target_os = "linux")]
-use std::ffi::OsString;
 use std::io::{self, ErrorKind};
 use std::net::{IpAddr, SocketAddr};
 use std::ops::Range;
-use std::os::unix::ffi::OsStrExt;
-#[cfg(target_os = "linux")]
-use std::os::unix::ffi::OsStringExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use mio::net::{UdpSocket, UnixDatagram};
 use mio::{Interest, Registry, Token};
 use socket2::{Domain, Protocol, SockRef, Type};
 
-use crate::address::Address;
+use crate::address::{Address, unix_name};
 use crate::listener::{SocketFile, bind_unix_name, socket_name};
 use crate::options::SocketOptions;
 
@@ -112,8 +107,8 @@ impl Answers {
 }
 
 impl Mailbox {
-    /// Binds a UDP or a Unix datagram socket; `dual`: it takes both families.
-    /// One that receives `most` at once.
+    /// Binds a UDP or a Unix datagram socket, which receives at most `most` at once; `dual`: it takes
+    /// both families.
     pub(crate) fn bind(
         address: &Address,
         dual: bool,
@@ -204,7 +199,7 @@ impl Mailbox {
             Kind::Unix(_, socket, buffer) => {
                 let (n, from) = socket.recv_from(buffer)?;
                 let unnamed = from.is_unnamed();
-                let from = Address::UnixDatagram(path_of(&from).into());
+                let from = address_of(&from);
                 done.bytes_in += n as u64;
                 if n > LONGEST {
                     done.refused += 1; // this may be a part of it
@@ -270,17 +265,13 @@ fn send_one(socket: &UnixDatagram, answers: &Answers) -> io::Result<usize> {
     Ok(1)
 }
 
-/// The path of a client, or `@` and its abstract name (unix(7)); empty if it has no name.
-fn path_of(name: &std::os::unix::net::SocketAddr) -> PathBuf {
+/// The address of a client, as it is written.
+fn address_of(name: &std::os::unix::net::SocketAddr) -> Address {
     #[cfg(target_os = "linux")]
-    if let Some(name) = std::os::linux::net::SocketAddrExt::as_abstract_name(name) {
-        return OsString::from_vec([b"@", name].concat()).into();
-    }
-    match name.as_pathname() {
-        Some(path) if path.as_os_str().as_bytes().starts_with(b"@") => Path::new(".").join(path),
-        Some(path) => path.to_owned(),
-        None => PathBuf::new(),
-    }
+    let abstract_name = std::os::linux::net::SocketAddrExt::as_abstract_name(name);
+    #[cfg(not(target_os = "linux"))]
+    let abstract_name = None;
+    Address::UnixDatagram(unix_name(name.as_pathname(), abstract_name).into())
 }
 
 fn bind_udp(
@@ -404,7 +395,7 @@ mod linux {
             let flags = MsgFlags::MSG_DONTWAIT;
             let fd = socket.as_raw_fd();
             let expected = self.expected;
-            let mut headers = headers(expected, self.info.map(Info::space));
+            let mut headers = Headers::preallocate(expected, self.info.map(Info::space));
             let mut chunks = self.buffers.chunks_exact_mut(LARGEST);
             let mut slices: [[IoSliceMut<'_>; 1]; BATCH] =
                 array::from_fn(|_| [IoSliceMut::new(chunks.next().unwrap_or_default())]);
@@ -451,7 +442,7 @@ mod linux {
             let v6 = v6.as_ref().map(ControlMessage::Ipv6PacketInfo);
             let control = v4.or(v6);
             // Room that nothing is put into would be a message without a kind, which is an error.
-            let mut headers = headers(count, from.map(space));
+            let mut headers = Headers::preallocate(count, from.map(space));
             let sent = sendmmsg(
                 socket.as_raw_fd(),
                 &mut headers,
@@ -464,11 +455,8 @@ mod linux {
         }
     }
 
-    /// What the calls need for so many datagrams. It isn't kept: it may not go to another thread, as
-    /// a server may.
-    fn headers(count: usize, space: Option<Vec<u8>>) -> MultiHeaders<SockaddrStorage> {
-        MultiHeaders::preallocate(count, space)
-    }
+    /// What the calls need. It isn't kept: it may not go to another thread, as a server may.
+    type Headers = MultiHeaders<SockaddrStorage>;
 
     const NOBODY: SocketAddr = SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, 0));
 

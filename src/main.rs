@@ -5,8 +5,6 @@ mod cli;
 use std::fmt::Display;
 use std::io::{self, Write};
 use std::net::SocketAddr;
-use std::os::unix::ffi::OsStrExt;
-use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -200,7 +198,7 @@ fn netcat(address: &Address) -> String {
         Address::Udp(address) if !is_scoped(address) => {
             format!("'nc -u {} {}'", address.ip(), address.port())
         }
-        Address::Unix(path) if !is_abstract(&path) => format!("'nc -U {}'", path.display()),
+        Address::Unix(path) if !address.is_abstract() => format!("'nc -U {}'", path.display()),
         other => format!("'resound connect {other}'"),
     }
 }
@@ -208,11 +206,6 @@ fn netcat(address: &Address) -> String {
 /// Whether it means something only together with an interface.
 fn is_scoped(address: SocketAddr) -> bool {
     matches!(address, SocketAddr::V6(address) if address.scope_id() != 0)
-}
-
-/// Whether it is the name of a socket without a file (unix(7)).
-fn is_abstract(path: &Path) -> bool {
-    path.as_os_str().as_bytes().starts_with(b"@")
 }
 
 /// One line on standard error, which may be closed.

@@ -41,8 +41,8 @@ pub(crate) trait Net {
     /// the one of them.
     fn local(&self, listener: usize, stream: &Self::Stream) -> Address;
 
-    /// Sends the answers that wait at a datagram socket, then receives some datagrams and answers
-    /// them; `WouldBlock` when there are none.
+    /// Sends the answers that wait at a datagram socket, then receives some datagrams, if there are
+    /// any, and answers them.
     fn exchange(&mut self, mailbox: usize, answerer: &mut Answerer<'_>) -> io::Result<Exchanged>;
 
     /// What a datagram socket is bound to.
@@ -279,7 +279,7 @@ impl Net for Poller {
     fn exchange(&mut self, mailbox: usize, answerer: &mut Answerer<'_>) -> io::Result<Exchanged> {
         let token = Token(LAST_LISTENER - self.doors.0 - mailbox);
         let Some(mailbox) = self.mailboxes.get_mut(mailbox) else {
-            return Err(io::ErrorKind::WouldBlock.into());
+            return Ok(Exchanged::default());
         };
         let before = mailbox.blocked;
         let result = mailbox.exchange(answerer);

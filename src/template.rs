@@ -167,7 +167,7 @@ impl Template {
     }
 
     /// Whether it depends on the client or the time.
-    pub(crate) fn has_places(&self) -> bool {
+    fn has_places(&self) -> bool {
         let fixed = |part: &Part| matches!(part, Part::Text(_) | Part::Byte(_));
         !self.parts.iter().all(fixed)
     }
@@ -201,10 +201,22 @@ impl From<&Peer<'_>> for Who {
     }
 }
 
+/// Whom a text is about, if it is about somebody: what a service keeps of a client to say it.
+#[derive(Clone, Debug, Default)]
+pub struct About(Option<Box<Who>>);
+
+impl About {
+    pub(crate) fn who(&self) -> Option<&Who> {
+        self.0.as_deref()
+    }
+}
+
 /// Says a text, with what belongs into its places.
 #[derive(Clone, Debug)]
 pub(crate) struct Speaker {
     template: Template,
+    /// The text is another one for each client, or at each time.
+    varies: bool,
     zone: TimeZone,
     now: SystemTime,
     said: Vec<u8>,
@@ -214,15 +226,21 @@ impl Speaker {
     /// Says it in the local time zone.
     pub(crate) fn new(template: Template) -> Self {
         let mut speaker = Self {
+            varies: template.has_places(),
             template,
             zone: TimeZone::system(),
             now: UNIX_EPOCH,
             said: Vec::new(),
         };
-        if !speaker.template.has_places() {
+        if !speaker.varies {
             speaker.make(None);
         }
         speaker
+    }
+
+    /// What has to be known of a client.
+    pub(crate) fn about(&self, peer: &Peer<'_>) -> About {
+        About(self.varies.then(|| Box::new(Who::from(peer))))
     }
 
     pub(crate) fn template(&self) -> &Template {
@@ -235,7 +253,7 @@ impl Speaker {
 
     /// The text for a client, who need not be known if it has no places.
     pub(crate) fn say(&mut self, who: Option<&Who>) -> &[u8] {
-        if self.template.has_places() {
+        if self.varies {
             self.make(who);
         }
         &self.said

@@ -1,7 +1,5 @@
 //! Text from outside on its way to a terminal.
 
-use std::fmt::Write;
-
 /// A text as it can be shown on any terminal: what is not UTF-8, control characters (but tabs) and
 /// those that turn the direction of writing appear as what they are in Rust.
 pub(crate) fn escape(text: &[u8]) -> String {
@@ -15,12 +13,19 @@ pub(crate) fn escape(text: &[u8]) -> String {
                 shown.push(letter);
             }
         }
-        for byte in chunk.invalid() {
-            // Writing to a string doesn't fail.
-            let _ = write!(shown, "\\x{byte:02x}");
+        for &byte in chunk.invalid() {
+            push_hex(&mut shown, byte);
         }
     }
     shown
+}
+
+/// A byte that is no text, as `\xNN`.
+pub(crate) fn push_hex(text: &mut String, byte: u8) {
+    let digit = |value: u8| char::from_digit(value.into(), 16).unwrap_or('0');
+    text.push_str("\\x");
+    text.push(digit(byte >> 4));
+    text.push(digit(byte & 0xf));
 }
 
 /// How many bytes of a text come before a letter that isn't complete, if it ends in one.

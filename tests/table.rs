@@ -11,8 +11,9 @@ use std::process::Stdio;
 use common::client::{Client, all_are_in};
 use common::operator::Operator;
 use common::program::{Ended, Program, run};
-use common::stdio::{Feed, Tap, input_pipe, output_pipe};
+use common::stdio::{Feed, Tap, output_pipe};
 use common::tagged::{now, untagged};
+use common::talking::{Piped, accept, bare};
 use common::tool::Tool;
 use common::{DEADLINE, Folder, bytes, eventually, random};
 use resound::Address;
@@ -93,32 +94,9 @@ fn connect(row: &str, at: usize, server: &str) -> Ended {
 
 /// The client of a row between two pipes.
 fn chat(row: &str, server: &str) -> (Program, Feed, Tap) {
-    let (input, feed) = input_pipe();
-    let (tap, output) = output_pipe();
     let words = command(row, 0, None, Some(server));
-    (Program::spawn_on(&strs(&words), input, output), feed, tap)
-}
-
-/// A listener, and its address.
-fn listener() -> (TcpListener, String) {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("there is a port");
-    let address = listener.local_addr().expect("it is bound").to_string();
-    (listener, address)
-}
-
-/// Who comes to a listener in time.
-fn accept(listener: &TcpListener) -> TcpStream {
-    listener.set_nonblocking(true).expect("it can be set");
-    let mut came = None;
-    eventually("a client", || {
-        came = listener.accept().ok();
-        came.is_some()
-    });
-    let (stream, _) = came.expect("it came");
-    stream.set_nonblocking(false).expect("it can be set");
-    let set = stream.set_read_timeout(Some(DEADLINE));
-    set.expect("it isn't zero");
-    stream
+    let Piped { program, feed, tap } = Piped::with(&strs(&words)[1..]);
+    (program, feed, tap)
 }
 
 /// A socket for datagrams whose every call ends in time.
@@ -185,9 +163,9 @@ fn s2_a_datagram_goes_out() {
 
 #[test]
 fn s3_one_text_in_gbk_and_its_answer() {
-    let (listener, address) = listener();
+    let (listener, address) = bare();
     let server = std::thread::spawn(move || {
-        let mut stream = accept(&listener);
+        let (mut stream, _) = accept(&listener);
         let mut said = Vec::new();
         stream.read_to_end(&mut said).expect("it ends its output");
         stream.write_all(GBK_REPLY).expect("it listens");
@@ -238,7 +216,7 @@ fn s5_many_clients_each_message_answered_and_who_leaves_is_noticed() {
     if let (Some(nc), Some(iconv)) = (Tool::find("nc"), Tool::find("iconv")) {
         let said = nc.talk(&["-N", "-w", "10"], &reach(&program), GBK_HELLO);
         assert_eq!(
-            iconv.filter(&["-f", "gbk", "-t", "utf-8"], &said),
+            iconv.feed(&["-f", "gbk", "-t", "utf-8"], &said),
             "好的,我是服务端".as_bytes()
         );
     }
@@ -588,7 +566,7 @@ fn ncat_is_a_peer_like_any_other() {
     talk.say("hello\n");
     other.hears("hello\n");
     // A port that was free a moment ago.
-    let port = listener().1.rsplit(':').next().unwrap().to_owned();
+    let port = bare().1.rsplit(':').next().unwrap().to_owned();
     let mut server = ncat.start(&["-l", "127.0.0.1", &port]);
     let address = format!("127.0.0.1:{port}");
     eventually("ncat listening", || listens(&port));

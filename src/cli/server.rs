@@ -65,14 +65,12 @@ pub(crate) struct ServerArgs {
     pub(crate) console: bool,
 
     /// The encoding of TEXT as it is sent, of what is shown and of what an operator types: gbk,
-    /// big5, shift_jis, latin1 or
-    /// any other label of the Encoding Standard
+    /// big5, shift_jis, latin1 or any other label of the Encoding Standard
     #[arg(long, value_name = "LABEL", default_value_t, hide_default_value = true)]
     pub(crate) encoding: TextEncoding,
 
     /// Datagrams that are answered to one source (an IP address; of IPv6 a /64) in a second, or
-    /// 'unlimited'
-    /// [default: 10000]
+    /// 'unlimited' [default: 10000]
     #[arg(long, value_name = "N")]
     udp_rate: Option<Limit<Count>>,
 
@@ -251,12 +249,7 @@ impl Fits {
                 _ => false,
             },
             Self::Ip => tcp || udp,
-            Self::UnixFile => match address {
-                ListenAddress::Unix(path) | ListenAddress::UnixDatagram(path) => {
-                    !path.as_os_str().as_encoded_bytes().starts_with(b"@")
-                }
-                _ => false,
-            },
+            Self::UnixFile => address.has_file(),
         }
     }
 }

@@ -1,20 +1,18 @@
 //! The way to a server: names, sockets and their options, and another try.
 
-use std::ffi::OsString;
 use std::io::{self, ErrorKind};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use log::info;
-use socket2::{Domain, Protocol, SockAddr, Type};
+use socket2::{Domain, Protocol, Type};
 
 use super::datagram::{self, BROADCAST_HINT};
 use super::{Connect, ConnectError, Source};
-use crate::address::Address;
+use crate::address::{Address, unix_name};
 use crate::listener::{bind_unix_name, cause, socket_name};
 use crate::net::Socket;
 use crate::options::SocketOptions;
@@ -223,7 +221,9 @@ fn dial_unix_datagram(to: &Path, from: Option<&Path>) -> io::Result<(Line, Addre
             cause(&e)
         ))
     })?;
-    let local = Address::UnixDatagram(name_of(&socket.local_addr()?).into());
+    let name = socket.local_addr()?;
+    let local = unix_name(name.as_pathname(), name.as_abstract_namespace());
+    let local = Address::UnixDatagram(local.into());
     let socket = mio::net::UnixDatagram::from_std(socket.into());
     let socket = datagram::Socket::Unix(socket, file);
     Ok((Line::Datagrams(socket), local))
@@ -236,13 +236,4 @@ fn some_name() -> PathBuf {
     }
     let (process, number) = (std::process::id(), fastrand::u32(..));
     std::env::temp_dir().join(format!("resound-{process}-{number:08x}"))
-}
-
-/// How people write it.
-fn name_of(name: &SockAddr) -> PathBuf {
-    match (name.as_pathname(), name.as_abstract_namespace()) {
-        (Some(path), _) => path.to_path_buf(),
-        (None, Some(name)) => OsString::from_vec([b"@", name].concat()).into(),
-        (None, None) => PathBuf::new(),
-    }
 }

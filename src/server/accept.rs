@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use log::warn;
 
+use super::report::Seldom;
 use super::tick::Tick;
 use crate::address::{Address, Role};
 use crate::close::plural;
@@ -17,8 +18,6 @@ use crate::service::Service;
 const BATCH: usize = 256;
 /// How long accepting rests when the system has run out of something.
 const REST: Duration = Duration::from_millis(100);
-/// How often the log says that it has.
-const QUIET: Duration = Duration::from_secs(60);
 
 /// What is remembered between ticks about accepting.
 #[derive(Debug)]
@@ -27,7 +26,7 @@ pub(super) struct Acceptor {
     latched: Vec<bool>,
     doors: Vec<Door>,
     resting_until: Option<Instant>,
-    warned: Option<Instant>,
+    warned: Seldom,
 }
 
 /// What a listener is for, and its address.
@@ -43,7 +42,7 @@ impl Acceptor {
             latched: vec![false; doors.len()],
             doors,
             resting_until: None,
-            warned: None,
+            warned: Seldom::default(),
         }
     }
 
@@ -180,9 +179,7 @@ impl<S: Service, N: Net> Tick<S, N> {
     /// At most once in a while: what is wrong stays so for long, and is met often.
     pub(super) fn warn_now_and_then(&mut self, text: impl FnOnce() -> String) {
         let now = self.net.now();
-        let quiet = self.acceptor.warned.is_some_and(|at| now < at + QUIET);
-        if !quiet {
-            self.acceptor.warned = Some(now);
+        if self.acceptor.warned.is_due(now) {
             warn!("{}", text());
         }
     }

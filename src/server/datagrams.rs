@@ -7,12 +7,12 @@ use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher;
 use std::io::ErrorKind;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
-use std::path::Path;
 use std::time::{Duration, Instant};
 
 use log::{debug, trace, warn};
 
 use super::console::Console;
+use super::report::Seldom;
 use super::tick::Tick;
 use crate::address::{Address, Role};
 use crate::close::{Stats, plural};
@@ -24,8 +24,6 @@ use crate::service::{Peer, Service};
 
 /// Batches of a socket in a tick, so that clients don't wait for a flood.
 const BATCHES: usize = 4;
-/// How often the log tells of datagrams that are not answered.
-const QUIET: Duration = Duration::from_secs(60);
 
 /// What is remembered between ticks about datagrams.
 #[derive(Debug)]
@@ -33,7 +31,7 @@ pub(super) struct Mail {
     /// For each socket, whether there may be something to do.
     latched: Vec<bool>,
     guard: Guard,
-    warned: Option<Instant>,
+    warned: Seldom,
 }
 
 impl Mail {
@@ -42,7 +40,7 @@ impl Mail {
         Self {
             latched: vec![false; addresses.len()],
             guard: Guard::new(addresses, config.udp_rate, start),
-            warned: None,
+            warned: Seldom::default(),
         }
     }
 
@@ -175,7 +173,6 @@ impl<S: Service, N: Net> Tick<S, N> {
                 }
                 done.more
             }
-            Err(e) if e.kind() == ErrorKind::WouldBlock => false,
             Err(e) if e.kind() == ErrorKind::Interrupted => true,
             Err(e) => {
                 // Of a datagram that was answered before; the next one may be all right.
@@ -187,11 +184,9 @@ impl<S: Service, N: Net> Tick<S, N> {
 
     /// Tells of a datagram that wasn't answered, now and then.
     fn tell_of(&mut self, address: &Address, refusal: Refusal, now: Instant) {
-        let quiet = self.mail.warned.is_some_and(|at| now < at + QUIET);
-        if quiet {
+        if !self.mail.warned.is_due(now) {
             return;
         }
-        self.mail.warned = Some(now);
         let address = address.name();
         let why = match refusal {
             Refusal::Reserved => format!(
@@ -232,6 +227,7 @@ const PLACES: usize = 64 * 1024;
 /// Decides which datagrams are answered, in bounded memory.
 #[derive(Debug)]
 struct Guard {
+    /// The addresses of this server, in the form in which IPv4 is IPv4.
     own: Vec<Address>,
     /// What an answer costs of the time.
     cost: Option<Duration>,
@@ -251,7 +247,7 @@ impl Guard {
         let udp = own.iter().any(|address| address.socket_addr().is_some());
         let places = if udp && cost.is_some() { PLACES } else { 0 };
         Self {
-            own: own.to_vec(),
+            own: own.iter().map(Address::canonical).collect(),
             cost,
             start,
             paid: vec![0; places],
@@ -264,7 +260,7 @@ impl Guard {
         let address = match source {
             Address::Udp(address) => *address,
             // Its name is resolved where the server runs, and may be anything.
-            Address::UnixDatagram(path) if path.is_relative() && !is_abstract(path) => {
+            Address::UnixDatagram(path) if path.is_relative() && !source.is_abstract() => {
                 return Err(Refusal::Relative);
             }
             other if self.own.contains(other) => return Err(Refusal::Own),
@@ -284,10 +280,7 @@ impl Guard {
     }
 
     fn is_own(&self, source: SocketAddr, is_local: IsLocal) -> bool {
-        let own = self
-            .own
-            .iter()
-            .filter_map(|own| own.canonical().socket_addr());
+        let own = self.own.iter().filter_map(Address::socket_addr);
         let mut same_port = own.filter(|own| own.port() == source.port());
         same_port
             .any(|own| own.ip() == source.ip() || own.ip().is_unspecified() && is_local(source))
@@ -310,11 +303,6 @@ impl Guard {
     }
 }
 
-/// Whether it is the name of a Unix socket without a file.
-fn is_abstract(path: &Path) -> bool {
-    path.as_os_str().as_encoded_bytes().starts_with(b"@")
-}
-
 /// Whom an address belongs to: of IPv6 everybody has a whole network (RFC 6177).
 fn network(ip: IpAddr) -> IpAddr {
     match ip {
@@ -329,6 +317,7 @@ fn network(ip: IpAddr) -> IpAddr {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::path::Path;
 
     fn udp(text: &str) -> Address {
         Address::Udp(text.parse().unwrap()).canonical()

@@ -80,8 +80,13 @@ impl<S: Service> Server<S> {
         if let Some(why) = config.sockets.in_vain() {
             warn!("{why}");
         }
+        let letterboxes: Vec<Address> = bound
+            .mailboxes
+            .iter()
+            .map(|m| m.address().clone())
+            .collect();
         let poller = Poller::new(bound.listeners, bound.mailboxes)?;
-        let mut tick = Tick::new(poller, bound.doors, &bound.letterboxes, service, config);
+        let mut tick = Tick::new(poller, bound.doors, &letterboxes, service, config);
         tick.heart = config
             .heartbeat
             .as_ref()
@@ -203,8 +208,6 @@ struct Bound {
     listeners: Vec<Listener>,
     doors: Vec<Door>,
     mailboxes: Vec<Mailbox>,
-    /// The addresses of the mailboxes.
-    letterboxes: Vec<Address>,
     places: Vec<Place>,
 }
 
@@ -256,7 +259,6 @@ impl Bound {
             let mailbox = Mailbox::bind(address, dual, sockets, most)?;
             let address = mailbox.address().clone();
             let options = sockets.in_force(&mailbox.as_socket());
-            self.letterboxes.push(address.clone());
             self.mailboxes.push(mailbox);
             (address, options)
         } else {

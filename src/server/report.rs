@@ -1,11 +1,31 @@
 //! Reports: what the server has done so far and what it holds, in words.
 
+use std::time::{Duration, Instant};
+
 use log::info;
 
 use super::tick::{Client, Tick};
 use crate::close::{Stats, plural};
 use crate::net::Net;
 use crate::service::Service;
+
+/// When something was last said that is true for long, and met often.
+#[derive(Debug, Default)]
+pub(super) struct Seldom(Option<Instant>);
+
+/// How often that is said.
+const QUIET: Duration = Duration::from_secs(60);
+
+impl Seldom {
+    /// Whether it is time to say it again; if so, it is taken for said.
+    pub(super) fn is_due(&mut self, now: Instant) -> bool {
+        let due = self.0.is_none_or(|at| now >= at + QUIET);
+        if due {
+            self.0 = Some(now);
+        }
+        due
+    }
+}
 
 impl<S: Service, N: Net> Tick<S, N> {
     /// Writes a report to the log.

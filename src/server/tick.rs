@@ -24,7 +24,7 @@ use crate::config::{Config, SlowConsumer};
 use crate::connection::Connection;
 use crate::net::{Event, Net};
 use crate::service::{MOST_INPUT, Peer, Service};
-use crate::template::{Speaker, Who};
+use crate::template::Speaker;
 
 /// Bytes read from a client in one turn if somebody is shown what it sends.
 const SHOWN: usize = 16 * 1024;
@@ -327,7 +327,10 @@ impl<S: Service, N: Net> Tick<S, N> {
             .greeting
             .as_mut()
             .filter(|_| role != Role::Publish && !address.is_stdio());
-        let greeting = greeting.map_or(&[][..], |greeting| greeting.say(Some(&Who::from(&peer))));
+        let greeting = greeting.map_or(&[][..], |greeting| {
+            let about = greeting.about(&peer);
+            greeting.say(about.who())
+        });
         let connection = Connection::open(stream, &mut self.service, &peer, greeting);
         entry.insert(Client {
             connection,

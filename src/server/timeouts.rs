@@ -143,9 +143,7 @@ impl<S: Service, N: Net> Tick<S, N> {
             self.after(key);
         }
     }
-}
 
-impl<S: Service, N: Net> Tick<S, N> {
     /// Tries whether a stuck client takes something; so many strikes if it doesn't.
     fn try_stuck(&mut self, key: usize, strikes: u8) {
         let client = &mut self.clients[key];

@@ -4,9 +4,9 @@
 use std::time::SystemTime;
 
 use super::{
-    Chargen, Daytime, Discard, Outcome, Peer, PrefixedEcho, Reply, Service, Time, chargen, prefix,
-    reply,
+    Chargen, Daytime, Discard, Outcome, Peer, PrefixedEcho, Reply, Service, Time, chargen,
 };
+use crate::template::About;
 
 /// One of the services of which speed isn't all.
 #[derive(Debug)]
@@ -32,8 +32,7 @@ pub struct Session(Kept);
 #[derive(Debug)]
 enum Kept {
     Nothing,
-    Reply(reply::Session),
-    Prefix(prefix::Session),
+    About(About),
     Chargen(chargen::Session),
 }
 
@@ -61,11 +60,11 @@ impl Service for Plain {
             Self::Time(service) => (Kept::Nothing, service.open(peer).1),
             Self::Reply(service) => {
                 let (session, outcome) = service.open(peer);
-                (Kept::Reply(session), outcome)
+                (Kept::About(session), outcome)
             }
             Self::Prefixed(service) => {
                 let (session, outcome) = service.open(peer);
-                (Kept::Prefix(session), outcome)
+                (Kept::About(session), outcome)
             }
             Self::Chargen(service) => {
                 let (session, outcome) = service.open(peer);
@@ -77,8 +76,8 @@ impl Service for Plain {
 
     fn receive<'a>(&'a mut self, session: &'a mut Session, input: &'a [u8]) -> Outcome<'a> {
         match (self, &mut session.0) {
-            (Self::Reply(service), Kept::Reply(session)) => service.receive(session, input),
-            (Self::Prefixed(service), Kept::Prefix(session)) => service.receive(session, input),
+            (Self::Reply(service), Kept::About(session)) => service.receive(session, input),
+            (Self::Prefixed(service), Kept::About(session)) => service.receive(session, input),
             _ => Outcome::NOTHING, // the others discard it
         }
     }

@@ -3,7 +3,7 @@
 use std::time::SystemTime;
 
 use super::{Outcome, Peer, Service};
-use crate::template::{Speaker, Template, Who};
+use crate::template::{About, Speaker, Template};
 
 /// An echo service that puts a text in front of each message. As with recv(2) that is what one
 /// read returned, or a datagram.
@@ -22,22 +22,16 @@ impl PrefixedEcho {
     }
 }
 
-/// Whom the text is about, if it is about somebody.
-#[derive(Clone, Debug)]
-pub struct Session(Option<Box<Who>>);
-
 impl Service for PrefixedEcho {
-    type Session = Session;
+    type Session = About;
 
-    fn open(&mut self, peer: &Peer<'_>) -> (Session, Outcome<'_>) {
-        let about = self.speaker.template().has_places();
-        let who = about.then(|| Box::new(Who::from(peer)));
-        (Session(who), Outcome::NOTHING)
+    fn open(&mut self, peer: &Peer<'_>) -> (About, Outcome<'_>) {
+        (self.speaker.about(peer), Outcome::NOTHING)
     }
 
-    fn receive<'a>(&'a mut self, session: &'a mut Session, input: &'a [u8]) -> Outcome<'a> {
+    fn receive<'a>(&'a mut self, about: &'a mut About, input: &'a [u8]) -> Outcome<'a> {
         Outcome {
-            reply: [self.speaker.say(session.0.as_deref()), input],
+            reply: [self.speaker.say(about.who()), input],
             ..Outcome::NOTHING
         }
     }
@@ -47,7 +41,8 @@ impl Service for PrefixedEcho {
     }
 
     fn datagram<'a>(&'a mut self, peer: &Peer<'_>, input: &'a [u8]) -> Option<[&'a [u8]; 2]> {
-        Some([self.speaker.say(Some(&Who::from(peer))), input])
+        let about = self.speaker.about(peer);
+        Some([self.speaker.say(about.who()), input])
     }
 
     fn wants_local(&self) -> bool {

@@ -4,7 +4,7 @@ use std::time::SystemTime;
 
 use super::{Outcome, Peer, Service, Then};
 use crate::close::CloseReason;
-use crate::template::{Speaker, Template, Who};
+use crate::template::{About, Speaker, Template};
 
 /// When a [`Reply`] is given. Over datagrams each of them is answered.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -35,39 +35,34 @@ impl Reply {
         }
     }
 
-    fn answer(&mut self, who: Option<&Who>) -> Outcome<'_> {
+    fn answer(&mut self, about: &About) -> Outcome<'_> {
         let then = if self.close {
             Then::Close(CloseReason::Done)
         } else {
             Then::Continue
         };
         Outcome {
-            reply: [self.speaker.say(who), &[]],
+            reply: [self.speaker.say(about.who()), &[]],
             then,
         }
     }
 }
 
-/// Whom the text is about, if it is about somebody.
-#[derive(Clone, Debug)]
-pub struct Session(Option<Box<Who>>);
-
 impl Service for Reply {
-    type Session = Session;
+    type Session = About;
 
-    fn open(&mut self, peer: &Peer<'_>) -> (Self::Session, Outcome<'_>) {
-        let about = self.speaker.template().has_places();
-        let who = about.then(|| Box::new(Who::from(peer)));
+    fn open(&mut self, peer: &Peer<'_>) -> (About, Outcome<'_>) {
+        let about = self.speaker.about(peer);
         match self.on {
-            On::Connect => (Session(None), self.answer(who.as_deref())),
-            On::Message => (Session(who), Outcome::NOTHING),
+            On::Connect => (About::default(), self.answer(&about)),
+            On::Message => (about, Outcome::NOTHING),
         }
     }
 
-    fn receive<'a>(&'a mut self, session: &'a mut Session, _: &'a [u8]) -> Outcome<'a> {
+    fn receive<'a>(&'a mut self, about: &'a mut About, _: &'a [u8]) -> Outcome<'a> {
         match self.on {
             On::Connect => Outcome::NOTHING,
-            On::Message => self.answer(session.0.as_deref()),
+            On::Message => self.answer(about),
         }
     }
 
@@ -76,7 +71,8 @@ impl Service for Reply {
     }
 
     fn datagram<'a>(&'a mut self, peer: &Peer<'_>, _: &'a [u8]) -> Option<[&'a [u8]; 2]> {
-        Some([self.speaker.say(Some(&Who::from(peer))), &[]])
+        let about = self.speaker.about(peer);
+        Some([self.speaker.say(about.who()), &[]])
     }
 
     fn wants_local(&self) -> bool {
@@ -128,7 +124,7 @@ mod tests {
         let address = Address::Stdin;
         let mut service = reply("ok", On::Message, true);
         let (mut session, _) = service.open(&peer(&address));
-        assert!(session.0.is_none(), "nothing is kept for a fixed text");
+        assert!(session.who().is_none(), "nothing is kept for a fixed text");
         assert_eq!(
             said(&service.receive(&mut session, b"x")),
             (&b"ok"[..], DONE)

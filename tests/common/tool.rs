@@ -55,12 +55,6 @@ impl Tool {
         output
     }
 
-    /// The same for a filter.
-    #[track_caller]
-    pub(crate) fn filter(&self, args: &[&str], input: &[u8]) -> Vec<u8> {
-        self.feed(args, input)
-    }
-
     /// What a server says to a netcat that is fed this.
     #[track_caller]
     pub(crate) fn talk(&self, options: &[&str], server: &Address, input: &[u8]) -> Vec<u8> {

@@ -512,9 +512,6 @@ impl Net for SimNet {
             }
         }
         done.more = !world.mail.is_empty();
-        if done.received == 0 {
-            return Err(ErrorKind::WouldBlock.into());
-        }
         Ok(done)
     }
 
