@@ -73,12 +73,17 @@
 //! | `client/mod.rs`, `client/dial.rs`, `client/source.rs` | the client: [`Connect`]; the way to a server |
 //! | `client/talk.rs`, `client/stream.rs`, `client/datagram.rs` | its loop, over a stream or datagrams |
 //! | `client/stdio.rs`, `client/incoming.rs`, `client/outgoing.rs` | its standard streams, and what becomes of the text |
+//! | `load/mod.rs`, `load/engine.rs`, `load/player.rs` | the load tester: [`Load`]; its loop; what the loop knows of its clients |
+//! | `load/{echo,datagrams,churn,fanout,one_way,slow}.rs` | clients that do the same, a file each |
+//! | `load/message.rs`, `load/sequence.rs`, `load/publisher.rs` | what they send, and how it is known again |
+//! | `load/dialer.rs`, `load/wire.rs`, `load/line.rs` | their connections |
+//! | `load/tally.rs`, `load/faults.rs`, `load/outcome.rs` | what is counted, and what it comes to |
 //! | `text.rs` | text from outside on its way to a terminal |
 //! | `aligned.rs` | the memory that bulk is read into and written from |
 //! | `server/simulation/` | tests: a kernel made up from a seed, and clients that misbehave |
 //!
 //! Who knows whom: `main → cli`; `server → connection → service → log`; `connection → link`;
-//! `server → net → listener, mailbox, pipe`; `client → link, net`.
+//! `server → net → listener, mailbox, pipe`; `client → link, net`; `load → link, net`.
 //!
 //! # What always holds
 //!
@@ -122,6 +127,7 @@ mod connection;
 mod encoding;
 mod link;
 mod listener;
+mod load;
 mod mailbox;
 mod net;
 mod options;
@@ -139,6 +145,10 @@ pub use close::{CloseReason, Stats};
 pub use config::{Config, Heartbeat, SlowConsumer};
 pub use encoding::{EncodingError, TextEncoding};
 pub use listener::BindError;
+pub use load::{
+    Counts, Fault, Faults, Interval, Latencies, Load, LoadEnd, LoadError, LoadMode,
+    Outcome as LoadOutcome, SHORTEST_MESSAGE,
+};
 pub use options::{Keepalive, SocketOptions};
 pub use server::{AtEnd, Handle, Place, Server};
 pub use service::{

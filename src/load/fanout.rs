@@ -1,0 +1,295 @@
+//! Publishers and subscribers: each message reaches all the others.
+
+use super::Load;
+use super::dialer::Wish;
+use super::faults::Fault;
+use super::line::{Input, Line, read};
+use super::message::{Frames, Messages, Piece, sender_and_number};
+use super::player::{Context, Player};
+use super::publisher::Publisher;
+use super::sequence::{Seen, Sequence};
+use super::wire::Wire;
+use crate::net::Readiness;
+
+/// How long to wait for a probe to reach everybody before another is sent.
+const PROBE: u64 = 20_000_000;
+
+/// Messages are written when there is room for so large a part of the depth, so that a write has
+/// some of them.
+const SHARE: usize = 8;
+
+/// Publishers, whose keys come first, and subscribers.
+pub(super) struct Fanout {
+    members: Vec<Option<Member>>,
+    alive: usize,
+    publishers: Vec<Publisher>,
+    messages: Messages,
+    depth: usize,
+    verify: bool,
+    /// The first number of this run: the room may remember others.
+    base: u64,
+    /// When the next probe is due.
+    probe: u64,
+}
+
+/// Somebody who receives, and perhaps publishes.
+struct Member {
+    line: Line,
+    frames: Frames,
+    /// What has come, by publisher; nothing before its first message.
+    come: Vec<Option<Sequence>>,
+}
+
+impl Fanout {
+    pub(super) fn new(load: &Load) -> Self {
+        let base = fastrand::u64(0..1 << 43);
+        let publisher = |_| Publisher::new(base);
+        Self {
+            members: std::iter::repeat_with(|| None)
+                .take(load.players())
+                .collect(),
+            alive: 0,
+            publishers: (0..load.publishers).map(publisher).collect(),
+            messages: Messages::new(load.size, load.depth),
+            depth: load.depth,
+            verify: load.verify,
+            base,
+            probe: 0,
+        }
+    }
+
+    /// Those who haven't seen a probe, which is the first publisher's.
+    fn strangers(&self) -> usize {
+        let others = self.members.iter().skip(1).flatten();
+        others.filter(|member| member.come[0].is_none()).count()
+    }
+
+    /// Those who receive what this publisher sends.
+    fn receivers(&self) -> u32 {
+        u32::try_from(self.alive.saturating_sub(1)).unwrap_or(u32::MAX)
+    }
+
+    /// Sends so many messages.
+    fn publish(&mut self, key: usize, count: usize) {
+        let Some(member) = &mut self.members[key] else {
+            return;
+        };
+        let first = self.publishers[key].next() - count as u64;
+        let bytes = self.messages.numbered(key, first, count);
+        member.line.send([bytes, &[]], true);
+    }
+
+    /// Sends what is due, as far as the depth and the kernel allow.
+    fn send(&mut self, key: usize, cx: &Context) {
+        let receivers = self.receivers();
+        loop {
+            let Some(member) = &self.members[key] else {
+                return;
+            };
+            if !member.line.outbox.is_empty() || member.line.broken.is_some() {
+                return;
+            }
+            let publisher = &mut self.publishers[key];
+            let free = self.depth.saturating_sub(publisher.under_way());
+            let count = publisher.due(free).min(self.messages.most());
+            if count == 0 || (cx.schedule.is_none() && free < self.depth / SHARE) {
+                return;
+            }
+            let publishers = self.publishers.len() as u64;
+            self.publishers[key].note(key, count, publishers, receivers, cx);
+            self.publish(key, count);
+        }
+    }
+
+    /// Counts what has come; whether the connection has ended.
+    fn receive(&mut self, key: usize, cx: &mut Context) -> bool {
+        loop {
+            let Some(member) = &mut self.members[key] else {
+                return false;
+            };
+            if !member.line.ready.readable {
+                return false;
+            }
+            let n = match read(&mut member.line, cx) {
+                Input::Some(n) => n,
+                Input::Nothing => return false,
+                Input::End => return true,
+            };
+            let mut taking = Taking {
+                key,
+                now: cx.clock(),
+                base: self.base,
+                publishers: &mut self.publishers,
+                messages: self.verify.then_some(&self.messages),
+                delivered: 0,
+            };
+            let buffer = std::mem::take(&mut cx.buffer);
+            let Member { frames, come, .. } = member;
+            frames.feed(&buffer[..n], self.messages.size(), |piece| match piece {
+                Piece::Message(message) => taking.take(message, come, cx),
+                Piece::Garbage => cx.tally.faults().add(Fault::Corrupt, 1),
+            });
+            cx.buffer = buffer;
+            cx.tally.delivered(taking.delivered, taking.now);
+        }
+    }
+
+    /// A member has gone: nobody waits for what it would have received.
+    fn leave(&mut self, key: usize) {
+        let Some(member) = self.members[key].take() else {
+            return;
+        };
+        self.alive -= 1;
+        for (sender, publisher) in self.publishers.iter_mut().enumerate() {
+            if sender == key {
+                continue;
+            }
+            let next = member.come[sender]
+                .as_ref()
+                .map_or(self.base, Sequence::next);
+            publisher.give_up(next..publisher.next());
+        }
+    }
+}
+
+/// What is done with the messages of one read.
+struct Taking<'a> {
+    key: usize,
+    now: u64,
+    base: u64,
+    publishers: &'a mut [Publisher],
+    /// With which to check contents, if they are to be checked.
+    messages: Option<&'a Messages>,
+    delivered: u64,
+}
+
+impl Taking<'_> {
+    fn take(&mut self, message: &[u8], come: &mut [Option<Sequence>], cx: &mut Context) {
+        let (sender, number) = sender_and_number(message).unwrap_or((usize::MAX, 0));
+        let faults = cx.tally.faults();
+        if let Some(messages) = self.messages
+            && !messages.is_intact(message, sender, number)
+        {
+            return faults.add(Fault::Corrupt, 1);
+        }
+        let Some(publisher) = self.publishers.get_mut(sender) else {
+            return faults.add(Fault::Stray, 1);
+        };
+        if !(self.base..publisher.next()).contains(&number) {
+            return faults.add(Fault::Stray, 1);
+        }
+        if sender == self.key {
+            return; // a room that includes the sender
+        }
+        let expected = if sender == 0 { number } else { self.base };
+        let sequence = come[sender].get_or_insert_with(|| Sequence::from(expected));
+        match sequence.see(number) {
+            Seen::Next => {}
+            Seen::After(gap) => {
+                faults.add(Fault::Lost, gap.end - gap.start);
+                publisher.give_up(gap);
+            }
+            Seen::Late => return cx.tally.found(),
+            Seen::Again => return faults.add(Fault::Doubled, 1),
+        }
+        self.delivered += 1;
+        publisher.deliver(number, self.now, &mut cx.tally);
+    }
+}
+
+impl Player for Fanout {
+    fn open(&mut self, wish: Wish, wire: Wire, _: &mut Context) {
+        if let Wire::Stream(socket) = wire {
+            self.members[wish.key] = Some(Member {
+                line: Line::new(socket),
+                frames: Frames::default(),
+                come: vec![None; self.publishers.len()],
+            });
+            self.alive += 1;
+        }
+    }
+
+    fn ready(&mut self, key: usize, ready: Readiness, cx: &mut Context) {
+        let Some(member) = &mut self.members[key] else {
+            return;
+        };
+        member.line.latch(ready);
+        member.line.flush();
+        if self.receive(key, cx) {
+            self.leave(key);
+        }
+    }
+
+    /// Everybody has joined when everybody has seen a probe.
+    fn prepare(&mut self, cx: &mut Context) -> bool {
+        if self.strangers() == 0 {
+            return true;
+        }
+        if cx.now >= self.probe {
+            self.probe = cx.now + PROBE;
+            self.publishers[0].probe();
+            self.publish(0, 1);
+        }
+        false
+    }
+
+    fn obstacle(&self) -> String {
+        let (strangers, all) = (self.strangers(), self.members.len() - 1);
+        format!(
+            "{strangers} of {all} clients get nothing of what another publishes: is it a broadcast service?"
+        )
+    }
+
+    fn begin(&mut self, cx: &mut Context) {
+        for publisher in &mut self.publishers {
+            publisher.begin(cx.schedule.is_some());
+        }
+    }
+
+    fn act(&mut self, cx: &mut Context) {
+        while let Some(key) = cx.next_due_of(self.publishers.len()) {
+            self.publishers[key].fall_due();
+        }
+        for key in 0..self.publishers.len() {
+            self.send(key, cx);
+        }
+    }
+
+    fn expire(&mut self, sent_before: u64, cx: &mut Context) {
+        for publisher in &mut self.publishers {
+            publisher.expire(sent_before, cx);
+        }
+    }
+
+    fn finish(&mut self, cx: &mut Context) {
+        for publisher in &mut self.publishers {
+            publisher.finish(cx.schedule.is_some());
+        }
+    }
+
+    fn is_done(&self) -> bool {
+        self.publishers.iter().all(Publisher::is_done)
+    }
+
+    /// What the members who are left haven't received.
+    fn give_up(&mut self, cx: &mut Context) {
+        for (sender, publisher) in self.publishers.iter_mut().enumerate() {
+            for (key, member) in self.members.iter().enumerate() {
+                let Some(member) = member.as_ref().filter(|_| key != sender) else {
+                    continue;
+                };
+                let next = member.come[sender]
+                    .as_ref()
+                    .map_or(self.base, Sequence::next);
+                let missing = publisher.next().saturating_sub(next);
+                cx.tally.faults().add(Fault::Unanswered, missing);
+            }
+            publisher.expire(u64::MAX, cx);
+        }
+    }
+
+    fn is_alive(&self) -> bool {
+        let publishers = self.members[..self.publishers.len()].iter().flatten();
+        publishers.count() > 0 && self.alive > 1
+    }
+}

@@ -1,0 +1,132 @@
+//! Which of a sender's messages have come.
+
+use std::ops::Range;
+
+/// Gaps that are remembered; what is in an older one counts as having come.
+const MOST_GAPS: usize = 1024;
+
+/// Which of a sender's numbered messages have come.
+#[derive(Clone, Debug)]
+pub(super) struct Sequence {
+    /// The number after the highest that has come.
+    next: u64,
+    /// What is missing below it, in order.
+    missing: Vec<Range<u64>>,
+}
+
+/// What a message's number says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Seen {
+    /// It is the one that was expected.
+    Next,
+    /// These were to come before it.
+    After(Range<u64>),
+    /// It was missing.
+    Late,
+    /// It has come before.
+    Again,
+}
+
+impl Sequence {
+    /// A sender of which this is the first message to come.
+    pub(super) fn from(first: u64) -> Self {
+        Self {
+            next: first,
+            missing: Vec::new(),
+        }
+    }
+
+    /// The number after the highest that has come.
+    pub(super) fn next(&self) -> u64 {
+        self.next
+    }
+
+    /// Takes note of a message.
+    pub(super) fn see(&mut self, number: u64) -> Seen {
+        if number == self.next {
+            self.next += 1;
+            return Seen::Next;
+        }
+        if number > self.next {
+            let gap = self.next..number;
+            self.next = number + 1;
+            self.miss(gap.clone());
+            return Seen::After(gap);
+        }
+        if self.find(number) {
+            Seen::Late
+        } else {
+            Seen::Again
+        }
+    }
+
+    fn miss(&mut self, gap: Range<u64>) {
+        if self.missing.len() == MOST_GAPS {
+            self.missing.remove(0);
+        }
+        self.missing.push(gap);
+    }
+
+    /// Whether a message was missing, which now isn't any more.
+    fn find(&mut self, number: u64) -> bool {
+        let Some(at) = self.missing.iter().position(|gap| gap.contains(&number)) else {
+            return false;
+        };
+        let gap = self.missing[at].clone();
+        let parts = [gap.start..number, number + 1..gap.end];
+        let parts = parts.into_iter().filter(|part| !part.is_empty());
+        self.missing.splice(at..=at, parts);
+        true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use std::collections::BTreeSet;
+
+    #[test]
+    fn each_case_is_told_apart() {
+        let mut sequence = Sequence::from(10);
+        assert_eq!(sequence.see(10), Seen::Next);
+        assert_eq!(sequence.see(14), Seen::After(11..14));
+        assert_eq!(sequence.see(12), Seen::Late);
+        assert_eq!(sequence.see(12), Seen::Again);
+        assert_eq!(sequence.see(14), Seen::Again);
+        assert_eq!(sequence.see(11), Seen::Late);
+        assert_eq!(sequence.see(15), Seen::Next);
+        assert_eq!(sequence.see(9), Seen::Again);
+        assert_eq!(sequence.next(), 16);
+    }
+
+    #[test]
+    fn memory_is_bounded_whatever_is_missing() {
+        let mut sequence = Sequence::from(0);
+        for number in 0..10_000 {
+            sequence.see(number * 2 + 1);
+        }
+        assert_eq!(sequence.missing.len(), MOST_GAPS);
+        assert_eq!(sequence.see(0), Seen::Again);
+        assert_eq!(sequence.see(19_998), Seen::Late);
+    }
+
+    proptest! {
+        #[test]
+        fn it_agrees_with_a_set(numbers in proptest::collection::vec(0..60u64, 0..120)) {
+            let mut sequence = Sequence::from(0);
+            let mut come = BTreeSet::new();
+            for number in numbers {
+                let next = come.last().map_or(0, |last| last + 1);
+                let again = !come.insert(number);
+                let expected = match number {
+                    _ if again => Seen::Again,
+                    n if n == next => Seen::Next,
+                    n if n > next => Seen::After(next..n),
+                    _ => Seen::Late,
+                };
+                prop_assert_eq!(sequence.see(number), expected);
+            }
+        }
+    }
+}
