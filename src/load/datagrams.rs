@@ -75,6 +75,19 @@ impl Client {
         self.settle();
     }
 
+    /// Nothing that is under way, or should be, comes any more.
+    fn give_up(&mut self, key: usize, clients: u64, cx: &mut Context) {
+        if let Some(schedule) = &cx.schedule {
+            let due = self.next()..self.due;
+            let times = due.map(|number| schedule.time(number * clients + key as u64));
+            self.sent.extend(times);
+        }
+        while let Some(&sent) = self.sent.front() {
+            self.lose(sent, cx);
+        }
+        self.due = 0;
+    }
+
     fn may_send(&self, depth: usize) -> bool {
         self.ready.writable && self.sent.len() < depth && self.next() < self.due
     }
@@ -107,6 +120,7 @@ impl Datagrams {
         if let Some(client) = &mut self.clients[key] {
             client.queued = false;
         }
+        let clients = self.clients.len() as u64;
         let result = self.receive(key, cx).and_then(|()| self.send(key, cx));
         let Some(client) = &mut self.clients[key] else {
             return;
@@ -117,6 +131,7 @@ impl Datagrams {
                 _ => Fault::Reset,
             };
             cx.tally.faults().lose(fault, || cause(&e));
+            client.give_up(key, clients, cx);
             self.clients[key] = None;
             self.alive -= 1;
         } else if client.ready.readable || client.may_send(self.depth) {
@@ -299,9 +314,10 @@ impl Player for Datagrams {
     }
 
     fn give_up(&mut self, cx: &mut Context) {
-        for client in self.clients.iter_mut().flatten() {
-            while let Some(&sent) = client.sent.front() {
-                client.lose(sent, cx);
+        let clients = self.clients.len() as u64;
+        for (key, client) in self.clients.iter_mut().enumerate() {
+            if let Some(client) = client {
+                client.give_up(key, clients, cx);
             }
         }
     }

@@ -1,5 +1,7 @@
 //! Publishers and subscribers: each message reaches all the others.
 
+use std::ops::Range;
+
 use super::Load;
 use super::dialer::Wish;
 use super::faults::Fault;
@@ -17,6 +19,9 @@ const PROBE: u64 = 20_000_000;
 /// Messages are written when there is room for so large a part of the depth, so that a write has
 /// some of them.
 const SHARE: usize = 8;
+
+/// The run of nobody.
+const NO_RUN: (usize, Range<u64>) = (usize::MAX, 0..0);
 
 /// Publishers, whose keys come first, and subscribers.
 pub(super) struct Fanout {
@@ -120,22 +125,25 @@ impl Fanout {
                 now: cx.clock(),
                 base: self.base,
                 publishers: &mut self.publishers,
+                come: &mut member.come,
                 messages: self.verify.then_some(&self.messages),
+                run: NO_RUN,
                 delivered: 0,
             };
             let buffer = std::mem::take(&mut cx.buffer);
-            let Member { frames, come, .. } = member;
+            let frames = &mut member.frames;
             frames.feed(&buffer[..n], self.messages.size(), |piece| match piece {
-                Piece::Message(message) => taking.take(message, come, cx),
+                Piece::Message(message) => taking.take(message, cx),
                 Piece::Garbage => cx.tally.faults().add(Fault::Corrupt, 1),
             });
             cx.buffer = buffer;
+            taking.end_run(cx);
             cx.tally.delivered(taking.delivered, taking.now);
         }
     }
 
     /// A member has gone: nobody waits for what it would have received.
-    fn leave(&mut self, key: usize) {
+    fn leave(&mut self, key: usize, cx: &mut Context) {
         let Some(member) = self.members[key].take() else {
             return;
         };
@@ -147,31 +155,47 @@ impl Fanout {
             let next = member.come[sender]
                 .as_ref()
                 .map_or(self.base, Sequence::next);
-            publisher.give_up(next..publisher.next());
+            publisher.give_up(next..publisher.next(), cx.now, &mut cx.tally);
         }
     }
 }
 
 /// What is done with the messages of one read.
+///
+/// Most of them follow upon each other: such a run is dealt with at once.
 struct Taking<'a> {
     key: usize,
     now: u64,
     base: u64,
     publishers: &'a mut [Publisher],
+    come: &'a mut [Option<Sequence>],
     /// With which to check contents, if they are to be checked.
     messages: Option<&'a Messages>,
+    /// The sender and the numbers of the present run, all of them expected.
+    run: (usize, Range<u64>),
     delivered: u64,
 }
 
 impl Taking<'_> {
-    fn take(&mut self, message: &[u8], come: &mut [Option<Sequence>], cx: &mut Context) {
+    fn take(&mut self, message: &[u8], cx: &mut Context) {
         let (sender, number) = sender_and_number(message).unwrap_or((usize::MAX, 0));
-        let faults = cx.tally.faults();
         if let Some(messages) = self.messages
             && !messages.is_intact(message, sender, number)
         {
-            return faults.add(Fault::Corrupt, 1);
+            return cx.tally.faults().add(Fault::Corrupt, 1);
         }
+        let (run_sender, run) = &mut self.run;
+        if sender == *run_sender && number == run.end {
+            run.end += 1;
+            return;
+        }
+        self.end_run(cx);
+        self.judge(sender, number, cx);
+    }
+
+    /// A message that begins a run, or stands in none.
+    fn judge(&mut self, sender: usize, number: u64, cx: &mut Context) {
+        let faults = cx.tally.faults();
         let Some(publisher) = self.publishers.get_mut(sender) else {
             return faults.add(Fault::Stray, 1);
         };
@@ -182,18 +206,33 @@ impl Taking<'_> {
             return; // a room that includes the sender
         }
         let expected = if sender == 0 { number } else { self.base };
-        let sequence = come[sender].get_or_insert_with(|| Sequence::from(expected));
+        let sequence = self.come[sender].get_or_insert_with(|| Sequence::from(expected));
         match sequence.see(number) {
             Seen::Next => {}
             Seen::After(gap) => {
                 faults.add(Fault::Lost, gap.end - gap.start);
-                publisher.give_up(gap);
+                publisher.give_up(gap, self.now, &mut cx.tally);
             }
             Seen::Late => return cx.tally.found(),
             Seen::Again => return faults.add(Fault::Doubled, 1),
         }
-        self.delivered += 1;
-        publisher.deliver(number, self.now, &mut cx.tally);
+        // The sequence knows of the first, and hears of the others at the end.
+        self.run = (sender, number..number + 1);
+    }
+
+    /// Everything in the run is delivered, as far as it was sent.
+    fn end_run(&mut self, cx: &mut Context) {
+        let (sender, run) = std::mem::replace(&mut self.run, NO_RUN);
+        let Some(publisher) = self.publishers.get_mut(sender) else {
+            return;
+        };
+        let sent = run.start..run.end.min(publisher.next());
+        cx.tally.faults().add(Fault::Stray, run.end - sent.end);
+        if let Some(sequence) = &mut self.come[sender] {
+            sequence.go_on(sent.end - sent.start - 1);
+        }
+        self.delivered += sent.end - sent.start;
+        publisher.deliver(sent, self.now, &mut cx.tally);
     }
 }
 
@@ -216,7 +255,7 @@ impl Player for Fanout {
         member.line.latch(ready);
         member.line.flush();
         if self.receive(key, cx) {
-            self.leave(key);
+            self.leave(key, cx);
         }
     }
 
@@ -257,7 +296,7 @@ impl Player for Fanout {
 
     fn expire(&mut self, sent_before: u64, cx: &mut Context) {
         for publisher in &mut self.publishers {
-            publisher.expire(sent_before, cx);
+            publisher.expire(sent_before, cx.now, &mut cx.tally);
         }
     }
 
@@ -284,7 +323,7 @@ impl Player for Fanout {
                 let missing = publisher.next().saturating_sub(next);
                 cx.tally.faults().add(Fault::Unanswered, missing);
             }
-            publisher.expire(u64::MAX, cx);
+            publisher.expire(u64::MAX, cx.now, &mut cx.tally);
         }
     }
 

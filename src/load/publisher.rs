@@ -1,40 +1,40 @@
 //! A publisher's messages under way.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::ops::Range;
 
 use super::player::Context;
 use super::tally::Tally;
 
 /// Messages of a publisher that not everybody has yet.
+///
+/// What is kept of each lies apart by kind: most are delivered many at a time, and then only the
+/// counts are touched.
 #[derive(Debug)]
 pub(super) struct Publisher {
     /// The number of the oldest of them.
     first: u64,
-    under_way: VecDeque<UnderWay>,
+    /// When each was, or was to be, sent.
+    times: VecDeque<u64>,
+    /// How many have yet to receive it.
+    left: VecDeque<u32>,
+    /// The first that nobody has.
+    fresh: u64,
+    /// Those that somebody will never have.
+    spoilt: BTreeSet<u64>,
     /// Messages sent so far, probes not counted, and those that should have been.
     sent: u64,
     due: u64,
-}
-
-/// A message on its way.
-#[derive(Clone, Copy, Debug)]
-struct UnderWay {
-    /// When it was, or was to be, sent.
-    sent: u64,
-    /// How many have yet to receive it.
-    left: u32,
-    /// Somebody has it.
-    arrived: bool,
-    /// Somebody will never have it.
-    spoilt: bool,
 }
 
 impl Publisher {
     pub(super) fn new(base: u64) -> Self {
         Self {
             first: base,
-            under_way: VecDeque::new(),
+            times: VecDeque::new(),
+            left: VecDeque::new(),
+            fresh: base,
+            spoilt: BTreeSet::new(),
             sent: 0,
             due: 0,
         }
@@ -42,11 +42,11 @@ impl Publisher {
 
     /// The number of the message that is sent next.
     pub(super) fn next(&self) -> u64 {
-        self.first + self.under_way.len() as u64
+        self.first + self.left.len() as u64
     }
 
     pub(super) fn under_way(&self) -> usize {
-        self.under_way.len()
+        self.left.len()
     }
 
     /// A message that doesn't count is sent.
@@ -78,80 +78,81 @@ impl Publisher {
         cx: &Context,
     ) {
         let now = cx.clock();
-        for _ in 0..count {
-            let sent = match &cx.schedule {
-                Some(schedule) => schedule.time(self.sent * publishers + key as u64),
-                None => now,
-            };
-            self.sent += 1;
-            self.under_way.push_back(UnderWay {
-                sent,
-                left: receivers,
-                arrived: false,
-                spoilt: false,
-            });
-        }
-        self.settle();
-    }
-
-    /// A message has reached one of its receivers.
-    pub(super) fn deliver(&mut self, number: u64, now: u64, tally: &mut Tally) {
-        let Some(message) = self.find(number) else {
-            return;
+        let first = self.sent;
+        self.sent += count as u64;
+        let time = |index| match &cx.schedule {
+            Some(schedule) => schedule.time(index * publishers + key as u64),
+            None => now,
         };
-        let UnderWay { sent, spoilt, .. } = *message;
-        if !std::mem::replace(&mut message.arrived, true) {
-            tally.first(sent, now);
-        }
-        message.left = message.left.saturating_sub(1);
-        if message.left == 0 {
-            if !spoilt {
-                tally.complete(sent, now);
-            }
-            self.settle();
-        }
+        self.times.extend((first..self.sent).map(time));
+        self.left.extend(std::iter::repeat_n(receivers, count));
     }
 
-    fn find(&mut self, number: u64) -> Option<&mut UnderWay> {
-        let index = number.checked_sub(self.first)?;
-        self.under_way.get_mut(usize::try_from(index).ok()?)
+    /// Messages have reached one of their receivers.
+    pub(super) fn deliver(&mut self, numbers: Range<u64>, now: u64, tally: &mut Tally) {
+        for number in self.fresh.max(self.first).max(numbers.start)..numbers.end {
+            tally.first(self.times[self.index(number)], now);
+        }
+        self.fresh = self.fresh.max(numbers.end);
+        self.count_down(numbers);
+        self.settle(now, tally);
+    }
+
+    /// The place of a message that is under way, or after those that are.
+    fn index(&self, number: u64) -> usize {
+        let index = number.saturating_sub(self.first);
+        usize::try_from(index).map_or(self.left.len(), |index| index.min(self.left.len()))
+    }
+
+    /// One less has yet to receive these.
+    fn count_down(&mut self, numbers: Range<u64>) {
+        let range = self.index(numbers.start)..self.index(numbers.end);
+        let (older, newer) = self.left.as_mut_slices();
+        let split = older.len();
+        let parts = [
+            &mut older[range.start.min(split)..range.end.min(split)],
+            &mut newer[range.start.max(split) - split..range.end.max(split) - split],
+        ];
+        for left in parts.into_iter().flatten() {
+            *left = left.saturating_sub(1);
+        }
     }
 
     /// Somebody will never receive these.
-    pub(super) fn give_up(&mut self, numbers: Range<u64>) {
-        for number in numbers.start.max(self.first)..numbers.end {
-            if let Some(message) = self.find(number) {
-                message.spoilt = true;
-                message.left = message.left.saturating_sub(1);
-            }
-        }
-        self.settle();
+    pub(super) fn give_up(&mut self, numbers: Range<u64>, now: u64, tally: &mut Tally) {
+        self.spoilt
+            .extend(numbers.start.max(self.first)..numbers.end);
+        self.count_down(numbers);
+        self.settle(now, tally);
     }
 
     /// Forgets what everybody has, from the oldest on.
-    fn settle(&mut self) {
-        while self
-            .under_way
-            .front()
-            .is_some_and(|message| message.left == 0)
-        {
-            self.under_way.pop_front();
-            self.first += 1;
+    fn settle(&mut self, now: u64, tally: &mut Tally) {
+        while self.left.front() == Some(&0) {
+            self.pop(now, tally, true);
         }
     }
 
-    /// Nobody waits any longer for what was sent before this time.
-    pub(super) fn expire(&mut self, sent_before: u64, cx: &mut Context) {
-        let now = cx.clock();
-        while let Some(message) = self.under_way.front()
-            && message.sent < sent_before
-        {
-            if !message.spoilt {
-                cx.tally.spoilt(message.sent, now);
-            }
-            self.under_way.pop_front();
-            self.first += 1;
+    /// The oldest message is forgotten: everybody has it, unless that is out of the question.
+    fn pop(&mut self, now: u64, tally: &mut Tally, complete: bool) {
+        self.left.pop_front();
+        let Some(sent) = self.times.pop_front() else {
+            return;
+        };
+        if !self.spoilt.is_empty() && self.spoilt.remove(&self.first) || !complete {
+            tally.spoilt(sent, now);
+        } else {
+            tally.complete(sent, now);
         }
+        self.first += 1;
+    }
+
+    /// Nobody waits any longer for what was sent before this time.
+    pub(super) fn expire(&mut self, sent_before: u64, now: u64, tally: &mut Tally) {
+        while self.times.front().is_some_and(|sent| *sent < sent_before) {
+            self.pop(now, tally, false);
+        }
+        self.settle(now, tally);
     }
 
     /// No more falls due.
@@ -162,6 +163,72 @@ impl Publisher {
     }
 
     pub(super) fn is_done(&self) -> bool {
-        self.under_way.is_empty() && self.due <= self.sent
+        self.left.is_empty() && self.due <= self.sent
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::load::Fault;
+
+    /// A publisher whose messages, sent at the times 100, 101 and so on, are under way.
+    fn publisher(count: usize, receivers: u32) -> (Publisher, Tally) {
+        let mut publisher = Publisher::new(7);
+        publisher.times = (100..100 + count as u64).collect();
+        publisher.left = std::iter::repeat_n(receivers, count).collect();
+        let mut tally = Tally::new(10);
+        tally.begin(0, 0..1000);
+        (publisher, tally)
+    }
+
+    /// Completed, begun, and the messages under way.
+    fn state(publisher: &Publisher, tally: Tally) -> (u64, u64, usize) {
+        let (counts, faults) = tally.into_total();
+        assert_eq!(faults.count(Fault::Lost), 0);
+        (counts.messages, counts.first.len(), publisher.under_way())
+    }
+
+    #[test]
+    fn a_message_is_complete_with_its_last_receiver() {
+        let (mut publisher, mut tally) = publisher(4, 2);
+        publisher.deliver(7..10, 200, &mut tally);
+        publisher.deliver(7..9, 210, &mut tally);
+        assert_eq!((publisher.first, publisher.next()), (9, 11));
+        publisher.deliver(9..11, 220, &mut tally);
+        assert_eq!(state(&publisher, tally), (3, 4, 1));
+    }
+
+    #[test]
+    fn what_somebody_will_never_have_is_not_complete() {
+        let (mut publisher, mut tally) = publisher(3, 2);
+        publisher.deliver(7..10, 200, &mut tally);
+        publisher.give_up(7..9, 200, &mut tally);
+        publisher.deliver(9..10, 200, &mut tally);
+        assert!(publisher.spoilt.is_empty());
+        assert_eq!(state(&publisher, tally), (1, 3, 0));
+    }
+
+    #[test]
+    fn nobody_waits_for_what_is_late() {
+        let (mut publisher, mut tally) = publisher(3, 2);
+        publisher.expire(102, 300, &mut tally);
+        publisher.deliver(7..10, 310, &mut tally);
+        publisher.deliver(9..10, 310, &mut tally);
+        assert_eq!(state(&publisher, tally), (1, 1, 0));
+    }
+
+    #[test]
+    fn the_counts_go_round_in_their_ring() {
+        let (mut publisher, mut tally) = publisher(0, 0);
+        for round in 0..1000 {
+            let first = 7 + round * 3;
+            publisher.times.extend([100; 3]);
+            publisher.left.extend([3; 3]);
+            for receiver in 0..3 {
+                publisher.deliver(first..first + 3, 200 + receiver, &mut tally);
+            }
+        }
+        assert_eq!(state(&publisher, tally), (3000, 3000, 0));
     }
 }

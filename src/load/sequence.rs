@@ -60,6 +60,11 @@ impl Sequence {
         }
     }
 
+    /// So many more have come that were expected.
+    pub(super) fn go_on(&mut self, count: u64) {
+        self.next += count;
+    }
+
     fn miss(&mut self, gap: Range<u64>) {
         if self.missing.len() == MOST_GAPS {
             self.missing.remove(0);
