@@ -13,8 +13,9 @@ use super::sequence::{Seen, Sequence};
 use super::wire::Wire;
 use crate::net::Readiness;
 
-/// How long to wait for a probe to reach everybody before another is sent.
-const PROBE: u64 = 20_000_000;
+/// How long to wait for the first probe to reach everybody before another is sent; then twice as
+/// long each time.
+const PROBE: u64 = 10_000_000;
 
 /// Messages are written when there is room for so large a part of the depth, so that a write has
 /// some of them.
@@ -33,8 +34,9 @@ pub(super) struct Fanout {
     verify: bool,
     /// The first number of this run: the room may remember others.
     base: u64,
-    /// When the next probe is due.
+    /// When the next probe is due, and how long that takes.
     probe: u64,
+    pause: u64,
 }
 
 /// Somebody who receives, and perhaps publishes.
@@ -60,13 +62,23 @@ impl Fanout {
             verify: load.verify,
             base,
             probe: 0,
+            pause: PROBE,
         }
     }
 
-    /// Those who haven't seen a probe, which is the first publisher's.
-    fn strangers(&self) -> usize {
-        let others = self.members.iter().skip(1).flatten();
-        others.filter(|member| member.come[0].is_none()).count()
+    /// How many of the others have not seen a probe, which is the first publisher's; and how many
+    /// not the newest.
+    fn strangers(&self) -> (usize, usize) {
+        let newest = self.publishers[0].next();
+        let others = || self.members.iter().skip(1).flatten();
+        let seen = |member: &&Member| member.come[0].is_some();
+        let seen_all = |member: &&Member| {
+            let come = member.come[0].as_ref();
+            come.is_some_and(|come| come.next() == newest)
+        };
+        let all = others().count();
+        let none = all - others().filter(seen).count();
+        (none, all - others().filter(seen_all).count())
     }
 
     /// Those who receive what this publisher sends.
@@ -259,21 +271,22 @@ impl Player for Fanout {
         }
     }
 
-    /// Everybody has joined when everybody has seen a probe.
+    /// Everybody has joined when everybody has seen a probe; and when they have seen all of them
+    /// nothing of that is under way any more.
     fn prepare(&mut self, cx: &mut Context) -> bool {
-        if self.strangers() == 0 {
-            return true;
-        }
-        if cx.now >= self.probe {
-            self.probe = cx.now + PROBE;
+        let (none, behind) = self.strangers();
+        if none > 0 && cx.now >= self.probe {
+            self.pause *= 2;
+            self.probe = cx.now + self.pause;
             self.publishers[0].probe();
             self.publish(0, 1);
+            return false;
         }
-        false
+        behind == 0
     }
 
     fn obstacle(&self) -> String {
-        let (strangers, all) = (self.strangers(), self.members.len() - 1);
+        let ((strangers, _), all) = (self.strangers(), self.members.len() - 1);
         format!(
             "{strangers} of {all} clients get nothing of what another publishes: is it a broadcast service?"
         )
