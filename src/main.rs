@@ -1,8 +1,8 @@
 //! The binary: parse, start the logger, bind, run, exit code.
 
 mod cli;
+mod show;
 
-use std::fmt::Display;
 use std::io::{self, Write};
 use std::net::SocketAddr;
 use std::process::ExitCode;
@@ -26,15 +26,15 @@ fn main() -> ExitCode {
         Err(code) => return code,
     };
     start_logger(&cli);
-    match run(&cli.command) {
+    match run(&cli) {
         Ok(()) => ExitCode::SUCCESS,
         Err(e) => fail(&e),
     }
 }
 
 /// Does what the command line says.
-fn run(command: &Command) -> Result<(), String> {
-    match command {
+fn run(cli: &Cli) -> Result<(), String> {
+    match &cli.command {
         Command::Echo(args) => match args.prefix()? {
             None => serve_plainly("echo", &args.server, Echo::new()),
             Some(prefix) => {
@@ -64,6 +64,10 @@ fn run(command: &Command) -> Result<(), String> {
             serve("broadcast", &config, service, stdio)
         }
         Command::Connect(args) => args.connect()?.run().map_err(|e| e.to_string()),
+        Command::Load(args) => {
+            raise_descriptor_limit();
+            show::load(args, cli.quiet)
+        }
     }
 }
 
@@ -208,9 +212,11 @@ fn is_scoped(address: SocketAddr) -> bool {
     matches!(address, SocketAddr::V6(address) if address.scope_id() != 0)
 }
 
-/// One line on standard error, which may be closed.
-fn fail(error: &impl Display) -> ExitCode {
-    let _ = writeln!(io::stderr(), "resound: {error}");
+/// One line on standard error, which may be closed, for each reason.
+fn fail(error: &str) -> ExitCode {
+    for reason in error.lines() {
+        let _ = writeln!(io::stderr(), "resound: {reason}");
+    }
     ExitCode::FAILURE
 }
 

@@ -4,6 +4,7 @@
 
 mod broadcast;
 mod connect;
+mod load;
 mod server;
 mod services;
 mod values;
@@ -16,6 +17,7 @@ use clap::{CommandFactory, Parser, Subcommand};
 
 use broadcast::BroadcastArgs;
 use connect::ConnectArgs;
+pub(crate) use load::{LoadArgs, mode_name};
 pub(crate) use server::ServerArgs;
 use services::{ChargenArgs, DaytimeArgs, EchoArgs, PlainArgs, ReplyArgs};
 
@@ -32,6 +34,14 @@ const CLIENT: &str = "\
 TEXT may have \\n, \\r, \\t, \\\\ and \\xNN in it, and {peer}, {local}, {hostname}, {date}, {time}, {iso} and {env:NAME}; {{ and }} stand for braces. DURATION is a time such as 10s, 250ms or 1m30s.
 
 Exit code: 0 when the server has ended, or a wait after something came; 1 if it can't connect, the connection is lost or nothing came; 2 after bad usage.";
+
+/// The same for the load tester.
+const LOAD: &str = "\
+SIZE is a number of bytes such as 65536, 64KiB or 1MiB, DURATION a time such as 10s, 250ms or 1m30s.
+
+The server is one whose answers are what it was sent: 'resound echo' for echo, stream and churn, 'resound broadcast' for fanout, 'resound discard' for sink, 'resound chargen' for source. One that answers datagrams has to have --udp-rate unlimited.
+
+Exit code: 0 when all went well, also after Ctrl-C; 1 if it can't connect, something was lost, nothing was measured, or --max-p99 or --min-rate isn't met; 2 after bad usage.";
 
 /// A plain echo or broadcast service over TCP, UDP and Unix sockets, and others as plain: one
 /// thread, bounded memory, no message torn or doubled.
@@ -58,7 +68,7 @@ pub(crate) struct Cli {
 
     /// Log only warnings and errors
     #[arg(short, long, global = true, display_order = 101)]
-    quiet: bool,
+    pub(crate) quiet: bool,
 }
 
 #[derive(Debug, Subcommand)]
@@ -91,6 +101,14 @@ pub(crate) enum Command {
     /// Unix datagrams each line is one, and a second of silence after the last is the end.
     #[command(after_help = CLIENT)]
     Connect(ConnectArgs),
+    /// Load a server and measure it: throughput, latencies, errors
+    ///
+    /// One thread, as many clients as are wanted. Without --rate a message goes out when another
+    /// has come back; with it messages go out at their times, and latency counts from these, so
+    /// that a stall of the server shows in all that had to wait for it. Ctrl-C ends it early, with
+    /// the results so far.
+    #[command(after_help = LOAD)]
+    Load(Box<LoadArgs>),
 }
 
 impl Cli {
@@ -116,6 +134,7 @@ impl Command {
             Self::Chargen(args) => args.check(),
             Self::Broadcast(args) => args.check(),
             Self::Connect(args) => args.check(),
+            Self::Load(args) => args.check(),
         };
         checked.map_err(|text| Cli::command().error(ErrorKind::ValueValidation, text))
     }

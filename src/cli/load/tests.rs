@@ -1,0 +1,305 @@
+//! Arguments of the load tester, and what becomes of them.
+
+use clap::Parser;
+
+use super::super::{Cli, Command};
+use super::*;
+
+#[track_caller]
+fn parsed(args: &[&str]) -> LoadArgs {
+    let all = ["resound", "load"].iter().chain(args);
+    let cli = Cli::try_parse_from(all).unwrap_or_else(|e| panic!("{args:?}: {e}"));
+    match cli.command {
+        Command::Load(args) => *args,
+        other => panic!("{other:?}"),
+    }
+}
+
+/// What goes together.
+#[track_caller]
+fn checked(args: &[&str]) -> Load {
+    let parsed = parsed(args);
+    parsed.check().unwrap_or_else(|e| panic!("{args:?}: {e}"));
+    parsed.load()
+}
+
+/// An echo with the defaults.
+fn plain() -> Load {
+    Load {
+        to: "127.0.0.1:9999".parse().unwrap(),
+        mode: LoadMode::Echo,
+        clients: 50,
+        publishers: 0,
+        slow: 0,
+        size: 64,
+        depth: 1,
+        rate: None,
+        connect_rate: None,
+        duration: Duration::from_secs(10),
+        warmup: Duration::from_secs(1),
+        timeout: Duration::from_secs(2),
+        interval: Duration::from_secs(1),
+        spin: has_processors(),
+        verify: false,
+    }
+}
+
+#[test]
+fn each_mode_has_its_defaults() {
+    let bulk = |mode| Load {
+        mode,
+        clients: 4,
+        size: 65_536,
+        ..plain()
+    };
+    let stream = LoadMode::Stream;
+    for (mode, expected) in [
+        ("echo", plain()),
+        (
+            "stream",
+            Load {
+                depth: 16,
+                ..bulk(stream)
+            },
+        ),
+        (
+            "churn",
+            Load {
+                mode: LoadMode::Churn,
+                ..plain()
+            },
+        ),
+        (
+            "fanout",
+            Load {
+                mode: LoadMode::Fanout,
+                clients: 100,
+                publishers: 1,
+                depth: 1024,
+                ..plain()
+            },
+        ),
+        ("sink", bulk(LoadMode::Sink)),
+        ("source", bulk(LoadMode::Source)),
+    ] {
+        assert_eq!(checked(&["9999", "--mode", mode]), expected);
+    }
+    assert_eq!(checked(&["9999"]), plain());
+    let args = parsed(&["9999"]);
+    assert!(!args.json && !args.has_lines() && args.hdr.is_none());
+    assert!(args.max_p99().is_none() && args.min_rate.is_none());
+}
+
+#[test]
+fn every_option_arrives() {
+    let args = [
+        "unix:@room",
+        "--mode=fanout",
+        "--subscribers=19000",
+        "--publishers=3",
+        "--slow=7",
+        "--size=1KiB",
+        "--depth=unlimited",
+        "--rate=20000",
+        "--connect-rate=500",
+        "--duration=1m",
+        "--warmup=0s",
+        "--timeout=5s",
+        "--verify",
+        "--spin=off",
+        "--interval=250ms",
+        "--json",
+        "--hdr=out.hlog",
+        "--max-p99=2ms",
+        "--min-rate=19000",
+    ];
+    let expected = Load {
+        to: "unix:@room".parse().unwrap(),
+        mode: LoadMode::Fanout,
+        clients: 19_000,
+        publishers: 3,
+        slow: 7,
+        size: 1024,
+        depth: usize::MAX,
+        rate: Some(20_000),
+        connect_rate: Some(500),
+        duration: Duration::from_secs(60),
+        warmup: Duration::ZERO,
+        timeout: Duration::from_secs(5),
+        interval: Duration::from_millis(250),
+        spin: false,
+        verify: true,
+    };
+    assert_eq!(checked(&args), expected);
+    let args = parsed(&args);
+    assert!(args.json && args.has_lines());
+    assert_eq!(args.hdr, Some("out.hlog".into()));
+    assert_eq!(args.max_p99(), Some(Duration::from_millis(2)));
+    assert_eq!(args.min_rate, Some(19_000));
+}
+
+/// With a rate as many are under way as it takes, unless a depth is said.
+#[test]
+fn a_rate_makes_the_loop_open() {
+    assert_eq!(checked(&["7", "--rate=1"]).depth, usize::MAX);
+    assert_eq!(checked(&["7", "--rate=1", "--depth=8"]).depth, 8);
+    assert_eq!(checked(&["7", "--depth=8", "--clients=3"]).clients, 3);
+    let open = checked(&["7", "--mode=stream", "--rate=1"]);
+    assert_eq!(open.depth, usize::MAX);
+}
+
+#[test]
+fn every_kind_of_address_can_be_loaded() {
+    for address in [
+        "7",
+        "[::1]:7",
+        "example.org:7",
+        "udp://7",
+        "unix:/s",
+        "unix:@s",
+        "unixgram:/s",
+    ] {
+        assert_eq!(checked(&[address]).to, address.parse().unwrap());
+    }
+    assert_eq!(checked(&["udp://7", "--mode=sink"]).size, 64);
+    assert_eq!(checked(&["udp://7", "--size=65507"]).size, 65_507);
+}
+
+#[track_caller]
+fn assert_refused(args: &[&str], cause: &str) {
+    let error = parsed(args).check().unwrap_err();
+    assert_eq!(error, cause, "{args:?}");
+}
+
+#[test]
+fn options_of_other_modes_are_refused_with_a_reason() {
+    for (args, cause) in [
+        (
+            &["--mode=fanout", "--clients=3"][..],
+            "--clients is not for --mode fanout, which has --subscribers and --publishers",
+        ),
+        (&["--subscribers=3"], "--subscribers is not for --mode echo"),
+        (
+            &["--mode=churn", "--publishers=3"],
+            "--publishers is not for --mode churn",
+        ),
+        (
+            &["--mode=churn", "--slow=1"],
+            "--slow is not for --mode churn",
+        ),
+        (
+            &["--mode=sink", "--slow=1"],
+            "--slow is not for --mode sink",
+        ),
+        (
+            &["--mode=churn", "--depth=2"],
+            "--depth is not for --mode churn",
+        ),
+        (
+            &["--mode=sink", "--depth=2"],
+            "--depth is not for --mode sink",
+        ),
+        (
+            &["--mode=source", "--depth=2"],
+            "--depth is not for --mode source",
+        ),
+        (
+            &["--mode=source", "--rate=2"],
+            "--rate is not for --mode source",
+        ),
+        (
+            &["--mode=sink", "--verify"],
+            "--verify is not for --mode sink",
+        ),
+        (
+            &["--mode=source", "--max-p99=1ms"],
+            "--max-p99 is not for --mode source",
+        ),
+        (&["--mode=sink", "--hdr=x"], "--hdr is not for --mode sink"),
+        (&["--depth=unlimited"], "--depth unlimited is for --rate"),
+    ] {
+        assert_refused(&[&["7"], args].concat(), cause);
+    }
+}
+
+#[test]
+fn addresses_that_fit_nothing_are_refused_with_a_reason() {
+    for (args, cause) in [
+        (&["*:7"][..], "'*:7' is no single address to connect to"),
+        (&["0"], "nobody listens on port 0: '127.0.0.1:0'"),
+        (
+            &["udp://0"],
+            "nobody listens on port 0: 'udp://127.0.0.1:0'",
+        ),
+        (
+            &["unixgram:/s", "--mode=stream"],
+            "--mode stream is for connections, and 'unixgram:/s' has none",
+        ),
+        (
+            &["udp://7", "--mode=churn"],
+            "--mode churn is for connections, and 'udp://127.0.0.1:7' has none",
+        ),
+        (
+            &["udp://7", "--mode=fanout"],
+            "--mode fanout is for connections, and 'udp://127.0.0.1:7' has none",
+        ),
+        (
+            &["udp://7", "--mode=source"],
+            "--mode source is for connections, and 'udp://127.0.0.1:7' has none",
+        ),
+        (
+            &["udp://7", "--slow=1"],
+            "--slow is for connections, and 'udp://127.0.0.1:7' has none",
+        ),
+        (
+            &["udp://7", "--size=65508"],
+            "a datagram has at most 65507 bytes: --size",
+        ),
+    ] {
+        assert_refused(args, cause);
+    }
+}
+
+#[test]
+fn more_clients_than_a_system_can_have_are_refused() {
+    let most = usize::MAX.to_string();
+    for args in [
+        &["7", "--clients", &most][..],
+        &["7", "--slow", &most],
+        &["7", "--clients=1000000", "--slow=1"],
+        &["7", "--mode=fanout", "--publishers", &most],
+    ] {
+        assert_refused(args, "more than 1000000 clients");
+    }
+    assert_eq!(checked(&["7", "--clients=1000000"]).clients, 1_000_000);
+}
+
+#[test]
+fn bad_values_are_refused_with_a_reason() {
+    for (args, cause) in [
+        (&[][..], "<ADDR>"),
+        (&["localhost"], "expected HOST:PORT"),
+        (&["7", "--mode=flood"], "expected echo, stream, churn"),
+        (&["7", "--clients=0"], "from 1 on"),
+        (&["7", "--subscribers=some"], "from 1 on"),
+        (&["7", "--publishers=-1"], "from 1 on"),
+        (&["7", "--slow=few"], "invalid digit"),
+        (&["7", "--size=16"], "which are 17 bytes"),
+        (&["7", "--size=1GiB"], "larger than 64MiB"),
+        (&["7", "--size=lots"], "expected a size"),
+        (&["7", "--depth=0"], "from 1 on, or 'unlimited'"),
+        (&["7", "--rate=0"], "0 is not in 1.."),
+        (&["7", "--connect-rate=0"], "0 is not in 1.."),
+        (&["7", "--min-rate=0"], "0 is not in 1.."),
+        (&["7", "--duration=9ms"], "10ms or more"),
+        (&["7", "--interval=0s"], "10ms or more"),
+        (&["7", "--timeout=never"], "expected a duration"),
+        (&["7", "--warmup=-1s"], "expected a duration"),
+        (&["7", "--max-p99=quick"], "expected a duration"),
+        (&["7", "--spin=maybe"], "expected on or off"),
+    ] {
+        let all = ["resound", "load"].iter().chain(args);
+        let error = Cli::try_parse_from(all).unwrap_err().to_string();
+        assert!(error.contains(cause), "{args:?}: {error}");
+    }
+}

@@ -1,0 +1,129 @@
+//! Latencies to look at.
+
+use std::fmt::Write;
+
+use resound::Latencies;
+
+use super::units::{count, latency};
+
+/// Rows, at most.
+const ROWS: usize = 14;
+
+/// Characters of the longest bar: with what stands around it 79 at most.
+const LONGEST: u64 = 36;
+
+/// A histogram of rows whose bounds are as many times larger each; empty if there are no
+/// latencies.
+pub(super) fn bars(latencies: &Latencies) -> String {
+    let mut text = String::new();
+    let rows = rows(latencies);
+    let most = rows.iter().map(|row| row.count).max().unwrap_or(0);
+    for Row { from, to, count: n } in rows {
+        // Whatever has happened shows.
+        let length = n.saturating_mul(LONGEST).div_ceil(most.max(1));
+        let bar = "#".repeat(usize::try_from(length).unwrap_or(0));
+        let share = percent(n, latencies.len());
+        let (from, to, n) = (latency(from), latency(to), count(n));
+        let row = format!("{from:>7} .. {to:<7} {bar:<36} {n:>14} {share:>5.1}%");
+        let _ = writeln!(text, "{row}"); // a String takes everything
+    }
+    text
+}
+
+/// The latencies from here to there.
+#[derive(Clone, Copy, Debug)]
+struct Row {
+    from: u64,
+    to: u64,
+    count: u64,
+}
+
+#[expect(
+    clippy::cast_precision_loss,
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "bounds are for people, and lie between the least and the largest"
+)]
+fn rows(latencies: &Latencies) -> Vec<Row> {
+    let recorded: Vec<(u64, u64)> = latencies
+        .iter_recorded()
+        .map(|step| (step.value_iterated_to(), step.count_since_last_iteration()))
+        .collect();
+    let (least, largest) = (latencies.min().max(1), latencies.max().max(1));
+    let n = ROWS.min(recorded.len());
+    let ratio = largest as f64 / least as f64;
+    let bound = |at: usize| match at {
+        0 => least,
+        at if at == n => largest,
+        at => (least as f64 * ratio.powf(at as f64 / n as f64)).round() as u64,
+    };
+    let mut rows: Vec<Row> = (0..n)
+        .map(|at| (bound(at), bound(at + 1)))
+        .map(|(from, to)| Row { from, to, count: 0 })
+        .collect();
+    for (nanos, count) in recorded {
+        let found = rows.iter_mut().find(|row| nanos <= row.to);
+        if let Some(row) = found {
+            row.count += count;
+        }
+    }
+    rows
+}
+
+#[expect(clippy::cast_precision_loss, reason = "it has one decimal")]
+fn percent(n: u64, of: u64) -> f64 {
+    n as f64 * 100.0 / of.max(1) as f64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::sample::latencies;
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn without_latencies_there_is_nothing_to_see() {
+        assert_eq!(bars(&latencies(&[])), "");
+    }
+
+    #[test]
+    fn one_latency_is_one_bar() {
+        let text = bars(&latencies(&[(231_000, 1200)]));
+        let bar = "#".repeat(36);
+        assert_eq!(
+            text,
+            format!("  231us .. 231us   {bar}          1,200 100.0%\n")
+        );
+    }
+
+    #[test]
+    fn bounds_grow_by_a_factor_and_what_is_seldom_shows() {
+        // Ten steps to each doubling, some of which many have taken.
+        let all: Vec<(u64, u64)> = (0..140)
+            .map(|n| ((100 << (n / 10)) * (10 + n % 10), 1 + 10_000 * (n % 2)))
+            .collect();
+        let text = bars(&latencies(&all));
+        let lines: Vec<&str> = text.lines().collect();
+        assert_eq!(lines.len(), ROWS, "{text}");
+        assert!(lines[0].starts_with(" 1.00us .. 1.99us "), "{text}");
+        assert!(lines[ROWS - 1].contains(".. 15.6ms"), "{text}");
+        assert!(lines.iter().all(|line| line.contains('#')), "{text}");
+    }
+
+    proptest! {
+        /// Each is counted once, and it fits a terminal.
+        #[test]
+        fn nothing_is_left_out(
+            all in prop::collection::vec((0..4_000_000_000_000_u64, 1..1_000_000_u64), 0..50),
+        ) {
+            let latencies = latencies(&all);
+            let rows = rows(&latencies);
+            let sum: u64 = rows.iter().map(|row| row.count).sum();
+            prop_assert_eq!(sum, latencies.len());
+            prop_assert!(rows.len() <= ROWS);
+            let text = bars(&latencies);
+            prop_assert!(text.is_ascii());
+            prop_assert!(text.lines().all(|line| line.len() <= 79), "{}", text);
+        }
+    }
+}

@@ -1,0 +1,231 @@
+//! The results, for machines.
+
+use jiff::Timestamp;
+use resound::{Fault, Faults, Interval, Latencies, Load, LoadEnd, LoadMode, LoadOutcome};
+use serde_json::{Map, Value, json};
+
+use super::table::has_depth;
+use crate::cli::mode_name;
+
+/// One object, one line; `reasons` say why it is a failure.
+pub(super) fn text(
+    load: &Load,
+    outcome: &LoadOutcome,
+    intervals: &[Value],
+    reasons: &[String],
+) -> String {
+    let counts = &outcome.counts;
+    let per_second = |n| rounded(outcome.per_second(n));
+    let object = json!({
+        "version": env!("CARGO_PKG_VERSION"),
+        "mode": mode_name(load.mode),
+        "address": load.to.to_string(),
+        "started": Timestamp::try_from(outcome.started).ok().map(|time| time.to_string()),
+        "seconds": rounded(outcome.elapsed.as_secs_f64()),
+        "end": end_name(outcome.end),
+        "settings": settings(load),
+        "clients": outcome.clients,
+        "messages": counts.messages,
+        "deliveries": counts.deliveries,
+        "bytes": counts.bytes,
+        "messages_per_second": per_second(counts.messages),
+        "deliveries_per_second": per_second(counts.deliveries),
+        "bytes_per_second": per_second(counts.bytes),
+        "latency_us": quantiles(&counts.latency),
+        "first_receiver_us": quantiles(&counts.first),
+        "connect_us": quantiles(&counts.connect),
+        "errors": errors(&outcome.faults),
+        "slow": { "clients": load.slow, "closed": outcome.slow_closed },
+        "intervals": intervals,
+        "passed": reasons.is_empty(),
+        "reasons": reasons,
+    });
+    format!("{object}\n")
+}
+
+/// What there is to say of an interval.
+pub(super) fn interval(interval: &Interval) -> Value {
+    let counts = &interval.counts;
+    let latency = |quantile| {
+        let some = !counts.latency.is_empty();
+        some.then(|| micros(counts.latency.value_at_quantile(quantile)))
+    };
+    json!({
+        "from": rounded(interval.from.as_secs_f64()),
+        "seconds": rounded(interval.length.as_secs_f64()),
+        "warmup": interval.warmup,
+        "messages": counts.messages,
+        "deliveries": counts.deliveries,
+        "bytes": counts.bytes,
+        "p50_us": latency(0.5),
+        "p99_us": latency(0.99),
+        "max_us": latency(1.0),
+        "errors": interval.faults.total(),
+    })
+}
+
+fn end_name(end: LoadEnd) -> &'static str {
+    match end {
+        LoadEnd::Duration => "duration",
+        LoadEnd::Interrupted => "interrupted",
+        LoadEnd::Abandoned => "abandoned",
+    }
+}
+
+/// What was asked for.
+fn settings(load: &Load) -> Value {
+    let depth = Some(load.depth).filter(|depth| has_depth(load.mode) && *depth < usize::MAX);
+    let is_fanout = load.mode == LoadMode::Fanout;
+    json!({
+        "clients": (!is_fanout).then_some(load.clients),
+        "subscribers": is_fanout.then_some(load.clients),
+        "publishers": is_fanout.then_some(load.publishers),
+        "slow": load.slow,
+        "size": load.size,
+        "depth": depth,
+        "rate": load.rate,
+        "connect_rate": load.connect_rate,
+        "duration": rounded(load.duration.as_secs_f64()),
+        "warmup": rounded(load.warmup.as_secs_f64()),
+        "timeout": rounded(load.timeout.as_secs_f64()),
+        "interval": rounded(load.interval.as_secs_f64()),
+        "verify": load.verify,
+        "spin": load.spin,
+    })
+}
+
+/// In microseconds; nothing if there are none.
+fn quantiles(latencies: &Latencies) -> Value {
+    if latencies.is_empty() {
+        return Value::Null;
+    }
+    let at = |quantile| micros(latencies.value_at_quantile(quantile));
+    json!({
+        "count": latencies.len(),
+        "min": micros(latencies.min()),
+        "mean": rounded(latencies.mean() / 1000.0),
+        "p50": at(0.5),
+        "p90": at(0.9),
+        "p99": at(0.99),
+        "p99_9": at(0.999),
+        "max": micros(latencies.max()),
+    })
+}
+
+fn errors(faults: &Faults) -> Value {
+    let kinds = Fault::ALL.iter();
+    let kinds = kinds.map(|kind| (kind.name().to_owned(), faults.count(*kind).into()));
+    let mut errors: Map<String, Value> = kinds.collect();
+    errors.insert("total".to_owned(), faults.total().into());
+    errors.insert("cause".to_owned(), faults.cause().into());
+    errors.into()
+}
+
+#[expect(clippy::cast_precision_loss, reason = "an hour in ns is below 2^53")]
+fn micros(nanos: u64) -> f64 {
+    nanos as f64 / 1000.0
+}
+
+/// To a thousandth.
+fn rounded(n: f64) -> f64 {
+    (n * 1000.0).round() / 1000.0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::sample;
+    use super::*;
+
+    /// What is printed, read back; it is as the schema has it.
+    #[track_caller]
+    fn read_back(load: &Load, outcome: &LoadOutcome, reasons: &[String]) -> Value {
+        let mut warmup = sample::interval();
+        warmup.warmup = true;
+        warmup.counts = sample::nothing();
+        let intervals = [warmup, sample::interval()].map(|i| interval(&i));
+        let text = text(load, outcome, &intervals, reasons);
+        assert_eq!(text.lines().count(), 1);
+        let object = serde_json::from_str(&text).unwrap();
+        if let Err(e) = validator().validate(&object) {
+            panic!("{e} at {}: {text}", e.instance_path());
+        }
+        object
+    }
+
+    fn validator() -> jsonschema::Validator {
+        let schema = include_str!("../../tests/data/load.schema.json");
+        let schema = serde_json::from_str(schema).unwrap();
+        assert!(jsonschema::meta::is_valid(&schema));
+        jsonschema::validator_for(&schema).unwrap()
+    }
+
+    #[test]
+    fn an_echo_is_as_the_schema_has_it() {
+        let object = read_back(&sample::load(), &sample::outcome(), &[]);
+        assert_eq!(object["mode"], "echo");
+        assert_eq!(object["started"], "2026-11-21T09:30:00.25Z");
+        assert_eq!(object["messages_per_second"], 182_331.0);
+        assert_eq!(object["latency_us"]["count"], 1000);
+        assert_eq!(object["latency_us"]["p50"], 231.039);
+        assert_eq!(object["first_receiver_us"], Value::Null);
+        assert_eq!(object["settings"]["rate"], Value::Null);
+        assert_eq!(object["intervals"][0]["p50_us"], Value::Null);
+        assert_eq!(object["intervals"][1]["messages"], 182_331);
+        assert_eq!(object["passed"], true);
+    }
+
+    #[test]
+    fn a_failed_fan_out_is_as_the_schema_has_it() {
+        let (load, mut outcome) = sample::fanout();
+        outcome.end = LoadEnd::Interrupted;
+        outcome.faults.add(Fault::Lost, 3);
+        let object = read_back(&load, &outcome, &["3 messages were lost".to_owned()]);
+        assert_eq!(object["end"], "interrupted");
+        assert_eq!(object["settings"]["depth"], Value::Null);
+        assert_eq!(object["settings"]["clients"], Value::Null);
+        assert_eq!(object["settings"]["subscribers"], 100);
+        assert_eq!(object["errors"]["lost"], 3);
+        assert_eq!(object["errors"]["total"], 3);
+        assert_eq!(object["slow"]["closed"], 2);
+        assert_eq!(object["reasons"][0], "3 messages were lost");
+        assert_eq!(object["passed"], false);
+    }
+
+    #[test]
+    fn each_mode_with_nothing_to_show_is_as_the_schema_has_it() {
+        use LoadMode::{Churn, Echo, Fanout, Sink, Source, Stream};
+        for mode in [Echo, Stream, Churn, Fanout, Sink, Source] {
+            let load = Load {
+                mode,
+                publishers: 1,
+                rate: Some(u64::MAX),
+                ..sample::load()
+            };
+            let outcome = LoadOutcome {
+                counts: sample::nothing(),
+                end: LoadEnd::Abandoned,
+                ..sample::outcome()
+            };
+            let object = read_back(&load, &outcome, &[]);
+            assert_eq!(object["latency_us"], Value::Null);
+        }
+    }
+
+    #[test]
+    fn the_schema_is_strict() {
+        let text = text(&sample::load(), &sample::outcome(), &[], &[]);
+        let object: Value = serde_json::from_str(&text).unwrap();
+        assert!(validator().is_valid(&object));
+        for key in object.as_object().unwrap().keys() {
+            let mut less = object.clone();
+            less.as_object_mut().unwrap().remove(key);
+            assert!(!validator().is_valid(&less), "without {key}");
+            let mut other = object.clone();
+            other[key.as_str()] = json!({ "surplus": [] });
+            assert!(!validator().is_valid(&other), "{key}");
+        }
+        let mut more = object;
+        more["surplus"] = Value::Null;
+        assert!(!validator().is_valid(&more));
+    }
+}

@@ -1,0 +1,109 @@
+//! A made-up load, for the tests.
+
+use std::time::{Duration, SystemTime};
+
+use resound::{Counts, Faults, Interval, Latencies, Load, LoadEnd, LoadMode, LoadOutcome};
+
+/// 50 clients, of an echo.
+pub(super) fn load() -> Load {
+    Load {
+        to: "127.0.0.1:9999".parse().expect("it is an address"),
+        mode: LoadMode::Echo,
+        clients: 50,
+        publishers: 0,
+        slow: 0,
+        size: 64,
+        depth: 1,
+        rate: None,
+        connect_rate: None,
+        duration: Duration::from_secs(10),
+        warmup: Duration::from_secs(1),
+        timeout: Duration::from_secs(2),
+        interval: Duration::from_secs(1),
+        spin: true,
+        verify: false,
+    }
+}
+
+/// A fan-out to 100 subscribers.
+pub(super) fn fanout() -> (Load, LoadOutcome) {
+    let load = Load {
+        mode: LoadMode::Fanout,
+        clients: 100,
+        publishers: 1,
+        slow: 3,
+        depth: usize::MAX,
+        rate: Some(20_000),
+        ..load()
+    };
+    let mut outcome = LoadOutcome {
+        clients: 101,
+        slow_closed: 2,
+        ..outcome()
+    };
+    outcome.counts.deliveries *= 100;
+    outcome.counts.bytes *= 100;
+    outcome.counts.first = latencies(&[(81_200, 1)]);
+    (load, outcome)
+}
+
+/// A hundred times 182,331 messages, ten seconds long.
+pub(super) fn outcome() -> LoadOutcome {
+    LoadOutcome {
+        started: SystemTime::UNIX_EPOCH + Duration::from_millis(1_795_253_400_250),
+        elapsed: Duration::from_secs(10),
+        end: LoadEnd::Duration,
+        clients: 50,
+        slow_closed: 0,
+        counts: counts(),
+        faults: Faults::default(),
+    }
+}
+
+/// The second second of it.
+pub(super) fn interval() -> Interval {
+    Interval {
+        warmup: false,
+        from: Duration::from_secs(1),
+        length: Duration::from_secs(1),
+        counts: Counts {
+            messages: 182_331,
+            deliveries: 182_331,
+            bytes: 11_669_184,
+            ..counts()
+        },
+        faults: Faults::default(),
+    }
+}
+
+pub(super) fn nothing() -> Counts {
+    Counts {
+        messages: 0,
+        deliveries: 0,
+        bytes: 0,
+        latency: latencies(&[]),
+        first: latencies(&[]),
+        connect: latencies(&[]),
+    }
+}
+
+fn counts() -> Counts {
+    Counts {
+        messages: 1_823_310,
+        deliveries: 1_823_310,
+        bytes: 116_691_840,
+        latency: latencies(&[(231_000, 900), (410_000, 80), (3_200_000, 20)]),
+        first: latencies(&[]),
+        connect: latencies(&[(52_000, 50)]),
+    }
+}
+
+/// Each so often.
+pub(super) fn latencies(all: &[(u64, u64)]) -> Latencies {
+    let hour = 3_600_000_000_000;
+    let mut latencies = Latencies::new_with_bounds(1, hour, 3).expect("they are in order");
+    for (nanos, times) in all {
+        latencies.saturating_record_n(*nanos, *times);
+    }
+    latencies
+}
