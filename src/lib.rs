@@ -53,7 +53,10 @@
 //!
 //! | file | what it is |
 //! |---|---|
-//! | `main.rs`, `cli/` | the binary: arguments to a checked [`Config`], the logger, the exit code |
+//! | `main.rs`, `cli/` | the binary: arguments to a checked [`Config`], [`Connect`] or [`Load`], the logger, the exit code |
+//! | `show/mod.rs`, `show/verdict.rs` | the binary's load tester: runs a [`Load`], judges what it has come to |
+//! | `show/{table,bars,units}.rs`, `show/progress.rs` | that for people: at the end, and while it runs |
+//! | `show/{json,hdr}.rs` | the same for machines |
 //! | `config.rs`, `address.rs`, `close.rs` | plain values: settings, addresses, reasons and counters |
 //! | `options.rs` | socket options: set, and read back |
 //! | `template.rs`, `places.rs`, `encoding.rs` | texts of the server's own, with places in braces; encodings |
@@ -82,7 +85,7 @@
 //! | `aligned.rs` | the memory that bulk is read into and written from |
 //! | `server/simulation/` | tests: a kernel made up from a seed, and clients that misbehave |
 //!
-//! Who knows whom: `main → cli`; `server → connection → service → log`; `connection → link`;
+//! Who knows whom: `main → show → cli`; `server → connection → service → log`; `connection → link`;
 //! `server → net → listener, mailbox, pipe`; `client → link, net`; `load → link, net`.
 //!
 //! # What always holds
