@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::thread::available_parallelism;
 use std::time::Duration;
 
-use clap::{Args, value_parser};
+use clap::Args;
 use resound::{ListenAddress, Load, LoadMode, SHORTEST_MESSAGE};
 
 use super::values::{Count, Limit, Time, size};
@@ -66,11 +66,11 @@ pub(crate) struct LoadArgs {
 
     /// Messages a second in all (churn: connections), sent at their times whatever the server
     /// does; latency counts from these times [default: as fast as they come back]
-    #[arg(long, value_name = "N", value_parser = value_parser!(u64).range(1..))]
+    #[arg(long, value_name = "N", value_parser = rate)]
     rate: Option<u64>,
 
     /// Connections opened a second [default: as fast as they are accepted]
-    #[arg(long, value_name = "N", value_parser = value_parser!(u64).range(1..))]
+    #[arg(long, value_name = "N", value_parser = rate)]
     connect_rate: Option<u64>,
 
     /// How long to measure
@@ -111,7 +111,7 @@ pub(crate) struct LoadArgs {
     max_p99: Option<Time>,
 
     /// It is a failure if fewer messages (churn: connections) a second are done
-    #[arg(long, value_name = "N", value_parser = value_parser!(u64).range(1..))]
+    #[arg(long, value_name = "N", value_parser = rate)]
     pub(crate) min_rate: Option<u64>,
 }
 
@@ -279,11 +279,16 @@ fn switch(text: &str) -> Result<bool, String> {
     }
 }
 
-fn count(text: &str) -> Result<usize, String> {
+fn rate(text: &str) -> Result<u64, String> {
     match text.parse() {
         Ok(n) if n > 0 => Ok(n),
         _ => Err("expected a number from 1 on".to_owned()),
     }
+}
+
+fn count(text: &str) -> Result<usize, String> {
+    // What has no place in it is too many in any case.
+    rate(text).map(|n| usize::try_from(n).unwrap_or(usize::MAX))
 }
 
 /// A time that is long enough to measure in.

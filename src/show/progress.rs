@@ -46,9 +46,8 @@ impl Progress {
             // Whoever has closed it wants no lines.
             Self::Lines => drop(writeln!(io::stderr(), "{}", line(interval))),
             Self::Bar(bar, warmup) => {
-                bar.set_message(line(interval));
                 bar.set_position(millis(position(interval, *warmup)));
-                bar.tick();
+                bar.set_message(line(interval));
             }
         }
     }
