@@ -230,6 +230,7 @@ impl LoadArgs {
             interval: self.interval.unwrap_or(Duration::from_secs(1)),
             spin: self.spin.unwrap_or_else(has_processors),
             verify: self.verify,
+            catch_signals: true,
         }
     }
 

@@ -22,6 +22,7 @@ pub(super) fn load() -> Load {
         interval: Duration::from_secs(1),
         spin: true,
         verify: false,
+        catch_signals: false,
     }
 }
 

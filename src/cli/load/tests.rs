@@ -41,6 +41,7 @@ fn plain() -> Load {
         interval: Duration::from_secs(1),
         spin: has_processors(),
         verify: false,
+        catch_signals: true,
     }
 }
 
@@ -129,6 +130,7 @@ fn every_option_arrives() {
         interval: Duration::from_millis(250),
         spin: false,
         verify: true,
+        catch_signals: true,
     };
     assert_eq!(checked(&args), expected);
     let args = parsed(&args);
