@@ -1,144 +1,151 @@
-//! Broadcast over real sockets: a flood of lines to many subscribers, and a single line to all.
+//! Broadcast over real sockets: a flood of lines to many subscribers, by one and by several, beside
+//! one who doesn't read; and a single line to all.
 
 mod common;
+mod peers;
+mod report;
 
-use std::io::ErrorKind::{TimedOut, WouldBlock};
-use std::io::Read;
-use std::net::TcpStream;
-use std::time::Duration;
+use std::net::SocketAddr;
+use std::process::ExitCode;
 
-use common::{Running, TIMEOUT, receive, send, settings};
-use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
-use resound::Broadcast;
-
-/// Bytes in a line.
-const LINE: usize = 64;
+use common::client::{Client, give_up};
+use common::room::{LINE, gather, lines};
+use common::{compare, some};
+use criterion::{Criterion, Throughput};
+use peers::Kind;
 
 /// Lines in a flood.
 const LINES: usize = 1000;
 
-/// How long a subscriber waits for a probe before another is sent.
-const PROBE: Duration = Duration::from_millis(20);
+/// Floods after which whoever doesn't read is full, and the kernel takes nothing more for it: they
+/// are more than the 4 MiB and 6 MiB that Linux gives to both ends of a connection at most.
+const FLOODS: usize = 200;
 
-/// Probes after which a subscriber that has seen none is never going to.
-const PROBES: usize = 500;
-
-/// The service under load.
-fn broadcast() -> Broadcast {
-    Broadcast::new(resound::Room::default()).expect("the defaults go together")
+fn main() -> ExitCode {
+    common::main(Kind::Broadcast, &[flood, publishers, stopped, one_to_all])
 }
 
-/// A room with one client that publishes and many that read.
+/// Some clients that publish, and many that read.
 struct Room {
-    server: Running,
-    publisher: TcpStream,
-    subscribers: Vec<TcpStream>,
+    publishers: Vec<Client>,
+    subscribers: Vec<Client>,
+    /// What each publisher sends in an iteration.
+    texts: Vec<Vec<u8>>,
+    /// Whose lines are looked at one by one next.
+    looked_at: usize,
     buffer: Vec<u8>,
 }
 
 impl Room {
-    /// A room whose subscribers have all joined, and have nothing left to read.
-    fn new(subscribers: usize) -> Self {
-        let server = Running::start(broadcast());
+    /// A room whose clients have all joined, and have nothing left to read.
+    fn new(server: SocketAddr, publishers: usize, subscribers: usize, count: usize) -> Self {
+        let own = count / publishers;
         let mut room = Self {
-            publisher: server.client(),
-            subscribers: server.clients(subscribers),
-            server,
+            publishers: Client::many(server, publishers),
+            subscribers: Client::many(server, subscribers),
+            texts: (0..publishers)
+                .map(|n| lines(&format!("{n}"), own))
+                .collect(),
+            looked_at: 0,
             buffer: Vec::new(),
         };
-        room.await_subscribers();
+        let (first, others) = room
+            .publishers
+            .split_first_mut()
+            .expect("somebody publishes");
+        gather(first, others.iter_mut().chain(&mut room.subscribers));
         room
     }
 
-    /// Everybody has joined when everybody has seen a probe; then a last line, which comes
-    /// after every probe, tells where they end.
-    fn await_subscribers(&mut self) {
-        let (probe, last) = (lines("probe", 1), lines("last", 1));
-        for subscriber in &mut self.subscribers {
-            let joined = (0..PROBES).any(|_| {
-                let seen = has_input(subscriber);
-                if !seen {
-                    send(&mut self.publisher, &probe);
-                }
-                seen
-            });
-            assert!(joined, "a subscriber was never served");
+    /// The same beside somebody who doesn't read, and to whom nothing more can be sent.
+    fn with_stopped(server: SocketAddr, subscribers: usize) -> (Self, Client) {
+        let stopped = Client::connect(server);
+        let mut room = Self::new(server, 1, subscribers, LINES);
+        for _ in 0..FLOODS {
+            room.turn();
         }
-        send(&mut self.publisher, &last);
-        for subscriber in &mut self.subscribers {
-            while next_line(subscriber) != last[..] {}
-        }
+        (room, stopped)
     }
 
-    /// Publishes lines and waits until every subscriber has received all of them.
-    fn deliver(&mut self, lines: &[u8]) {
-        send(&mut self.publisher, lines);
-        for subscriber in &mut self.subscribers {
-            receive(subscriber, lines, &mut self.buffer);
+    /// Publishes the lines of all and waits until everybody has received those of the others.
+    fn turn(&mut self) {
+        for (publisher, text) in self.publishers.iter_mut().zip(&self.texts) {
+            publisher.send(text);
+        }
+        if let [text] = &self.texts[..] {
+            for subscriber in &mut self.subscribers {
+                subscriber.receive(text, &mut self.buffer);
+            }
+        } else {
+            self.receive_from_all();
         }
     }
 
-    fn close(self) {
-        drop((self.publisher, self.subscribers));
-        self.server.stop();
-    }
-}
-
-/// Whether a subscriber has something to read, or soon gets it.
-fn has_input(subscriber: &TcpStream) -> bool {
-    let limited = |limit| subscriber.set_read_timeout(Some(limit));
-    limited(PROBE).expect("the socket has this option");
-    let peeked = subscriber.peek(&mut [0]);
-    limited(TIMEOUT).expect("the socket has this option");
-    match peeked {
-        Ok(bytes) => {
-            assert!(bytes > 0, "the server has closed a subscriber");
-            true
+    /// Lines of several come in any order, but those of each in theirs; that is looked at for one
+    /// subscriber an iteration: comparing must not be what is measured.
+    fn receive_from_all(&mut self) {
+        self.buffer.resize(self.texts.iter().map(Vec::len).sum(), 0);
+        for (number, subscriber) in self.subscribers.iter_mut().enumerate() {
+            subscriber.fill(&mut self.buffer);
+            if number == self.looked_at && !in_order(&self.buffer, &self.texts) {
+                give_up("the lines of some publisher have not arrived as they were sent");
+            }
         }
-        Err(e) if matches!(e.kind(), WouldBlock | TimedOut) => false,
-        Err(e) => panic!("a subscriber was lost: {e}"),
+        for (publisher, own) in self.publishers.iter_mut().zip(&self.texts) {
+            let others = self.buffer.len() - own.len();
+            publisher.fill(&mut self.buffer[..others]);
+        }
+        self.looked_at = (self.looked_at + 1) % self.subscribers.len();
     }
 }
 
-fn next_line(subscriber: &mut TcpStream) -> [u8; LINE] {
-    let mut line = [0; LINE];
-    let received = subscriber.read_exact(&mut line);
-    received.expect("the last line comes in time");
-    line
+/// Whether all lines are there, each once, and those of a publisher in its order.
+fn in_order(received: &[u8], texts: &[Vec<u8>]) -> bool {
+    let mut rest: Vec<_> = texts.iter().map(|text| text.chunks_exact(LINE)).collect();
+    received.chunks_exact(LINE).all(|line| {
+        let publisher = usize::from(line[0].wrapping_sub(b'0'));
+        rest.get_mut(publisher).and_then(Iterator::next) == Some(line)
+    })
 }
 
-/// Numbered lines of equal length.
-fn lines(text: &str, count: usize) -> Vec<u8> {
-    let line = |n| format!("{text} {n:0width$}\n", width = LINE - text.len() - 2);
-    (0..count).map(line).collect::<String>().into_bytes()
-}
-
-/// One iteration is the publication of `count` lines and the delivery of each to each subscriber.
-fn bench_delivery(c: &mut Criterion, group: &str, count: usize, subscribers: usize) {
-    let mut room = Room::new(subscribers);
-    let lines = lines("line", count);
+/// One iteration is the publication of `count` lines, and the delivery of each to everybody else.
+fn deliver(c: &mut Criterion, group: &str, publishers: usize, subscribers: usize, count: usize) {
     let mut group = c.benchmark_group(group);
-    group.throughput(Throughput::Elements((count * subscribers) as u64));
-    let id = BenchmarkId::new(format!("{LINE} B"), subscribers);
-    group.bench_function(id, |b| b.iter(|| room.deliver(&lines)));
+    let deliveries = count * (subscribers + publishers - 1);
+    group.throughput(Throughput::Elements(deliveries as u64));
+    let start = |server| Room::new(server, publishers, subscribers, count);
+    compare(&mut group, Kind::Broadcast, start, Room::turn);
     group.finish();
-    room.close();
 }
 
 /// The lines arrive in one piece and go out in one piece to each: what a delivery costs at best.
 fn flood(c: &mut Criterion) {
     for subscribers in [10, 100, 1000] {
-        bench_delivery(c, "broadcast/flood of 1,000 lines", LINES, subscribers);
+        let to = some(subscribers, "subscriber");
+        deliver(
+            c,
+            &format!("broadcast/flood to {to}"),
+            1,
+            subscribers,
+            LINES,
+        );
     }
 }
 
-fn one_to_all(c: &mut Criterion) {
-    bench_delivery(c, "broadcast/one line to all", 1, 100);
+fn publishers(c: &mut Criterion) {
+    deliver(c, "broadcast/flood by 10 publishers to 100", 10, 100, LINES);
 }
 
-criterion_group!(
-    name = benches;
-    config = settings();
-    targets = flood, one_to_all
-);
-criterion_main!(benches);
+fn one_to_all(c: &mut Criterion) {
+    deliver(c, "broadcast/one line to 100", 1, 100, 1);
+}
+
+/// Who doesn't read misses what comes, and nobody waits for it.
+fn stopped(c: &mut Criterion) {
+    let mut group = c.benchmark_group("broadcast/flood to 100 beside a stopped reader");
+    group.throughput(Throughput::Elements((LINES * 100) as u64));
+    let start = |server| Room::with_stopped(server, 100);
+    let turn = |(room, _): &mut (Room, Client)| room.turn();
+    compare(&mut group, Kind::Skipping, start, turn);
+    group.finish();
+}

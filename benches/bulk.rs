@@ -2,64 +2,52 @@
 
 mod common;
 mod peers;
+mod report;
 
-use std::io::{Read, Write};
-use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::net::SocketAddr;
+use std::process::ExitCode;
 
-use common::{Running, settings};
-use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use resound::{Chargen, Discard};
+use common::client::Client;
+use common::compare;
+use criterion::{Criterion, Throughput};
+use peers::Kind;
 
 /// Bytes in an iteration, and in a write or a read.
 const BYTES: usize = 64 * 1024 * 1024;
 const CHUNK: usize = 256 * 1024;
 
-/// Sends a stream, until the server has read all of it.
-fn fill(server: SocketAddr, chunk: &[u8]) {
-    let mut client = TcpStream::connect(server).expect("the server listens");
-    for _ in 0..BYTES / chunk.len() {
-        client.write_all(chunk).expect("the server reads");
-    }
-    client.shutdown(Shutdown::Write).expect("it is connected");
-    let rest = client.read(&mut [0]).expect("the server closes");
-    assert_eq!(rest, 0, "discard says something");
+fn main() -> ExitCode {
+    common::main(Kind::Discard, &[discard, chargen])
 }
 
-/// Receives a part of a stream without end.
-fn drain(client: &mut TcpStream, chunk: &mut [u8]) {
+/// Sends a stream, until the server has read all of it.
+fn fill(server: SocketAddr, chunk: &[u8]) {
+    let mut client = Client::connect(server);
     for _ in 0..BYTES / chunk.len() {
-        client.read_exact(chunk).expect("there is always more");
+        client.send(chunk);
     }
+    client.finish(&mut [0]);
 }
 
 fn discard(c: &mut Criterion) {
-    let server = Running::start(Discard::new());
-    let chunk = vec![b'x'; CHUNK];
     let mut group = c.benchmark_group("bulk/discard");
-    group
-        .throughput(Throughput::Bytes(BYTES as u64))
-        .sample_size(20);
-    for (name, address) in [("resound", server.address()), ("floor", peers::discard())] {
-        group.bench_function(name, |b| b.iter(|| fill(address, &chunk)));
-    }
+    group.throughput(Throughput::Bytes(BYTES as u64));
+    let start = |server| (server, vec![b'x'; CHUNK]);
+    let turn = |(server, chunk): &mut (SocketAddr, Vec<u8>)| fill(*server, chunk);
+    compare(&mut group, Kind::Discard, start, turn);
     group.finish();
-    server.stop();
 }
 
+/// Receives a part of a stream without end.
 fn chargen(c: &mut Criterion) {
-    let server = Running::start(Chargen::new(false));
-    let mut chunk = vec![0; CHUNK];
     let mut group = c.benchmark_group("bulk/chargen");
-    group
-        .throughput(Throughput::Bytes(BYTES as u64))
-        .sample_size(20);
-    for (name, address) in [("resound", server.address()), ("floor", peers::chargen())] {
-        let mut client = TcpStream::connect(address).expect("the server listens");
-        group.bench_function(name, |b| b.iter(|| drain(&mut client, &mut chunk)));
-    }
+    group.throughput(Throughput::Bytes(BYTES as u64));
+    let start = |server| (Client::connect(server), vec![0; CHUNK]);
+    let turn = |(client, chunk): &mut (Client, Vec<u8>)| {
+        for _ in 0..BYTES / chunk.len() {
+            client.fill(chunk);
+        }
+    };
+    compare(&mut group, Kind::Chargen, start, turn);
     group.finish();
-    server.end();
 }
-
-criterion_group!(name = benches; config = settings(); targets = discard, chargen);
-criterion_main!(benches);

@@ -1,14 +1,17 @@
 //! Echo over real sockets: round trips, pipelining, a bulk stream, short-lived connections.
 
 mod common;
+mod peers;
+mod report;
 
-use std::io::Read;
-use std::net::{Shutdown, TcpStream};
+use std::net::SocketAddr;
+use std::process::ExitCode;
 use std::time::Duration;
 
-use common::{Running, receive, send, settings};
-use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
-use resound::Echo;
+use common::client::{Client, give_up};
+use common::{compare, some};
+use criterion::{Criterion, Throughput};
+use peers::Kind;
 
 /// Bytes in a short message.
 const SHORT: usize = 64;
@@ -16,12 +19,15 @@ const SHORT: usize = 64;
 /// Bytes that a bulk stream sends in one go.
 const CHUNK: usize = 64 * 1024;
 
-/// Chunks of a bulk stream that are on their way at any time. The server takes as much from a
-/// client that reads nothing, its high-water mark, so sending them never waits for receiving.
-const WINDOW: usize = 4;
+/// Bytes of a bulk stream in an iteration.
+const STREAM: usize = 256 * CHUNK;
 
-/// Chunks of a bulk stream in an iteration.
-const CHUNKS: usize = 256;
+/// Bytes of a bulk stream that are on their way at any time.
+const WINDOW: usize = 4 * CHUNK;
+
+fn main() -> ExitCode {
+    common::main(Kind::Echo, &[round_trip, pipelined, bulk, connect])
+}
 
 /// What is sent in one go: a message, or some of them at once, each with a number of its own
 /// at its end.
@@ -29,20 +35,12 @@ struct Batch {
     bytes: Vec<u8>,
     /// Bytes in a message.
     size: usize,
-    /// Messages in the batch.
-    count: usize,
-    /// The next number.
-    next: u64,
 }
 
 impl Batch {
     fn new(size: usize, count: usize) -> Self {
-        Self {
-            bytes: (0..=u8::MAX).cycle().take(size * count).collect(),
-            size,
-            count,
-            next: 0,
-        }
+        let bytes = (0..=u8::MAX).cycle().take(size * count).collect();
+        Self { bytes, size }
     }
 
     /// The batch with numbers from `first` on.
@@ -53,110 +51,145 @@ impl Batch {
         }
         &self.bytes
     }
+}
 
-    /// Sends a batch to the server from every client, then receives them all.
-    fn exchange(&mut self, clients: &mut [TcpStream], buffer: &mut Vec<u8>) {
+/// Clients that each send a batch of messages, and get it back.
+struct Exchange {
+    clients: Vec<Client>,
+    batch: Batch,
+    count: usize,
+    /// The next message's number.
+    next: u64,
+    buffer: Vec<u8>,
+}
+
+impl Exchange {
+    fn new(server: SocketAddr, clients: usize, size: usize, count: usize) -> Self {
+        Self {
+            clients: Client::many(server, clients),
+            batch: Batch::new(size, count),
+            count,
+            next: 0,
+            buffer: Vec::new(),
+        }
+    }
+
+    fn turn(&mut self) {
         let numbers = (self.next..).step_by(self.count);
-        for (number, client) in numbers.clone().zip(&mut *clients) {
-            send(client, self.numbered(number));
+        for (number, client) in numbers.clone().zip(&mut self.clients) {
+            client.send(self.batch.numbered(number));
         }
-        for (number, client) in numbers.zip(&mut *clients) {
-            receive(client, self.numbered(number), buffer);
+        for (number, client) in numbers.zip(&mut self.clients) {
+            client.receive(self.batch.numbered(number), &mut self.buffer);
         }
-        self.next += (clients.len() * self.count) as u64;
+        self.next += (self.clients.len() * self.count) as u64;
     }
 }
 
 /// One iteration is a batch of `count` messages from each client, and back.
-fn bench_exchange(c: &mut Criterion, group: &str, size: usize, count: usize, clients: usize) {
-    let server = Running::start(Echo::new());
-    let mut streams = server.clients(clients);
-    let mut batch = Batch::new(size, count);
-    let mut buffer = Vec::new();
+fn exchange(c: &mut Criterion, group: &str, size: usize, count: usize, clients: usize) {
     let mut group = c.benchmark_group(group);
     group.throughput(Throughput::Elements((clients * count) as u64));
-    let id = BenchmarkId::new(format!("{size} B"), clients);
-    group.bench_function(id, |b| {
-        b.iter(|| batch.exchange(&mut streams, &mut buffer));
-    });
+    let start = |server| Exchange::new(server, clients, size, count);
+    compare(&mut group, Kind::Echo, start, Exchange::turn);
     group.finish();
-    drop(streams);
-    server.stop();
 }
 
 fn round_trip(c: &mut Criterion) {
-    for size in [SHORT, 4096] {
+    for (size, name) in [(SHORT, "64 B"), (4096, "4 KiB")] {
         for clients in [1, 50, 1000] {
-            bench_exchange(c, "echo/round trip", size, 1, clients);
+            let by = some(clients, "client");
+            exchange(
+                c,
+                &format!("echo/round trip of {name} by {by}"),
+                size,
+                1,
+                clients,
+            );
         }
     }
 }
 
 fn pipelined(c: &mut Criterion) {
-    bench_exchange(c, "echo/pipelined by 16", SHORT, 16, 50);
+    let group = "echo/pipelined, 16 of 64 B by 50 clients";
+    exchange(c, group, SHORT, 16, 50);
 }
 
-/// A stream of chunks by one client, `WINDOW` of them ahead of what has come back.
-fn stream(client: &mut TcpStream, chunks: &mut Batch, buffer: &mut Vec<u8>) {
-    let first = chunks.next;
-    chunks.next += CHUNKS as u64;
-    for number in first..chunks.next + WINDOW as u64 {
-        if number < chunks.next {
-            send(client, chunks.numbered(number));
+/// A client that sends without end, `WINDOW` ahead of what has come back.
+struct Stream {
+    client: Client,
+    chunk: Batch,
+    expected: Batch,
+    /// Chunks sent and received in earlier iterations.
+    chunks: u64,
+    buffer: Vec<u8>,
+}
+
+impl Stream {
+    fn new(server: SocketAddr) -> Self {
+        Self {
+            client: Client::connect(server),
+            chunk: Batch::new(CHUNK, 1),
+            expected: Batch::new(CHUNK, 1),
+            chunks: 0,
+            buffer: vec![0; CHUNK],
         }
-        if let Some(back) = number.checked_sub(WINDOW as u64)
-            && back >= first
-        {
-            receive(client, chunks.numbered(back), buffer);
+    }
+
+    fn turn(&mut self) {
+        let (mut sent, mut received) = (0, 0);
+        while received < STREAM {
+            let number = self.chunks + (sent / CHUNK) as u64;
+            let chunk = &self.chunk.numbered(number)[sent % CHUNK..];
+            let may_send = sent < STREAM && sent < received + WINDOW;
+            let output = if may_send { chunk } else { &[] };
+            let input = &mut self.buffer[received % CHUNK..];
+            let (out, back) = self.client.exchange(output, input);
+            sent += out;
+            received += back;
+            if back > 0 && received % CHUNK == 0 {
+                self.check((received / CHUNK) as u64 - 1);
+            }
+        }
+        self.chunks += (STREAM / CHUNK) as u64;
+    }
+
+    /// Compares the end of a chunk: it has the chunk's number.
+    fn check(&mut self, number: u64) {
+        let expected = self.expected.numbered(self.chunks + number);
+        if self.buffer[CHUNK - SHORT..] != expected[CHUNK - SHORT..] {
+            give_up("the stream has come back otherwise than it was sent");
         }
     }
 }
 
 fn bulk(c: &mut Criterion) {
-    let server = Running::start(Echo::new());
-    let mut client = server.client();
-    let mut chunks = Batch::new(CHUNK, 1);
-    let mut buffer = Vec::new();
-    let mut group = c.benchmark_group("echo/bulk");
-    group.throughput(Throughput::Bytes((CHUNKS * CHUNK) as u64));
-    group.bench_function("1 connection", |b| {
-        b.iter(|| stream(&mut client, &mut chunks, &mut buffer));
-    });
+    let mut group = c.benchmark_group("echo/bulk stream");
+    group.throughput(Throughput::Bytes(STREAM as u64));
+    compare(&mut group, Kind::Echo, Stream::new, Stream::turn);
     group.finish();
-    drop(client);
-    server.stop();
 }
 
 /// A client that comes, has one message echoed, and goes; until the server has gone, too.
-fn visit(server: &Running, message: &[u8], buffer: &mut Vec<u8>) {
-    let mut client = server.client();
-    send(&mut client, message);
-    receive(&mut client, message, buffer);
-    let ended = client.shutdown(Shutdown::Write);
-    ended.expect("the client is connected");
-    let rest = client.read(buffer).expect("the server closes in time");
-    assert_eq!(rest, 0, "more came back than was sent");
+fn visit(server: SocketAddr) {
+    let (message, mut buffer) = ([b'x'; SHORT], Vec::new());
+    let mut client = Client::connect(server);
+    client.send(&message);
+    client.receive(&message, &mut buffer);
+    client.finish(&mut buffer);
 }
 
 /// Measured for a short time: each iteration takes a port from the system, which gets it back
-/// much later, and there are only some ten thousand.
+/// later, and there are only some ten thousand.
 fn connect(c: &mut Criterion) {
-    let server = Running::start(Echo::new());
-    let message = [b'x'; SHORT];
-    let mut buffer = Vec::new();
     let mut group = c.benchmark_group("echo/connect, echo, close");
     group.throughput(Throughput::Elements(1));
     group.measurement_time(Duration::from_secs(1));
-    group.bench_function("64 B", |b| {
-        b.iter(|| visit(&server, &message, &mut buffer));
-    });
+    compare(
+        &mut group,
+        Kind::Echo,
+        |server| server,
+        |server| visit(*server),
+    );
     group.finish();
-    server.stop();
 }
-
-criterion_group!(
-    name = benches;
-    config = settings();
-    targets = round_trip, pipelined, bulk, connect
-);
-criterion_main!(benches);

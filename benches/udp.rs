@@ -1,56 +1,77 @@
-//! Echo of datagrams, beside the floor: one at a time, and 32 under way.
+//! Echo of datagrams: one at a time, and 32 under way.
 
 mod common;
 mod peers;
+mod report;
 
 use std::net::{SocketAddr, UdpSocket};
+use std::process::ExitCode;
 
-use common::{Running, TIMEOUT, settings};
-use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
-use resound::Echo;
+use common::client::{give_up, insist};
+use common::{compare, some};
+use criterion::{Criterion, Throughput};
+use peers::Kind;
+use rustix::event::PollFlags;
 
 /// Bytes in a datagram.
 const SIZE: usize = 64;
 
-/// Sends so many datagrams, and receives as many.
-fn exchange(client: &UdpSocket, count: u64, next: &mut u64) {
-    let mut datagram = [0; SIZE];
-    for number in *next..*next + count {
-        datagram[..8].copy_from_slice(&number.to_ne_bytes());
-        client.send(&datagram).expect("it can be sent");
-    }
-    for number in *next..*next + count {
-        let n = client.recv(&mut datagram).expect("it comes back in time");
-        let back = datagram
-            .first_chunk()
-            .map(|bytes| u64::from_ne_bytes(*bytes));
-        assert_eq!((n, back), (SIZE, Some(number)), "not what was sent");
-    }
-    *next += count;
+fn main() -> ExitCode {
+    common::main(Kind::Datagrams, &[udp])
 }
 
-fn bench(c: &mut Criterion, name: &str, server: SocketAddr) {
-    let client = UdpSocket::bind("127.0.0.1:0").expect("there is a free port");
-    client.connect(server).expect("it is an address");
-    let set = client.set_read_timeout(Some(TIMEOUT));
-    set.expect("it isn't zero");
-    let mut next = 0;
-    let mut group = c.benchmark_group("udp/echo of 64 B");
-    for count in [1, 32] {
-        group.throughput(Throughput::Elements(count));
-        group.bench_function(BenchmarkId::new(name, count), |b| {
-            b.iter(|| exchange(&client, count, &mut next));
-        });
+struct Exchange {
+    socket: UdpSocket,
+    count: u64,
+    /// The next datagram's number.
+    next: u64,
+}
+
+impl Exchange {
+    fn new(server: SocketAddr, count: u64) -> Self {
+        let any: SocketAddr = if server.is_ipv6() {
+            ([0; 8], 0).into()
+        } else {
+            ([0; 4], 0).into()
+        };
+        let socket = UdpSocket::bind(any).expect("there is a free port");
+        socket.connect(server).expect("it is an address");
+        socket.set_nonblocking(true).expect("a socket can do that");
+        Self {
+            socket,
+            count,
+            next: 0,
+        }
     }
-    group.finish();
+
+    /// Sends so many datagrams, and receives as many.
+    fn turn(&mut self) {
+        let mut datagram = [0; SIZE];
+        let numbers = self.next..self.next + self.count;
+        for number in numbers.clone() {
+            datagram[..8].copy_from_slice(&number.to_ne_bytes());
+            insist(&self.socket, PollFlags::OUT, || self.socket.send(&datagram));
+        }
+        for number in numbers {
+            let n = insist(&self.socket, PollFlags::IN, || {
+                self.socket.recv(&mut datagram)
+            });
+            if n != SIZE || datagram[..8] != number.to_ne_bytes() {
+                give_up("a datagram has come back otherwise than it was sent");
+            }
+        }
+        self.next += self.count;
+    }
 }
 
 fn udp(c: &mut Criterion) {
-    let server = Running::datagrams(Echo::new());
-    bench(c, "resound", server.address());
-    server.stop();
-    bench(c, "floor", peers::udp_echo());
+    for count in [1, 32] {
+        let under_way = some(count, "datagram");
+        let mut group = c.benchmark_group(format!("udp/{under_way} of 64 B under way"));
+        let count = count as u64;
+        group.throughput(Throughput::Elements(count));
+        let start = |server| Exchange::new(server, count);
+        compare(&mut group, Kind::Datagrams, start, Exchange::turn);
+        group.finish();
+    }
 }
-
-criterion_group!(name = benches; config = settings(); targets = udp);
-criterion_main!(benches);

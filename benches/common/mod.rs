@@ -1,141 +1,164 @@
-//! What the benches share: a real server on a thread of its own, and blocking clients.
+//! What the benches share: real servers in processes of their own, and real clients.
 //!
-//! The time is that of server, kernel and load together. With two cores, much of a short round
-//! trip is how the scheduler places and wakes the two threads, which differs from run to run by
-//! a factor of five; on one core (`taskset -c 1 cargo bench`) figures can be compared.
+//! The time is that of server, kernel and load together. Where there are two cores, the server has
+//! one and the load the other; on one, such as under `taskset -c 1`, they take turns. The programs
+//! of a group are measured one right after the other: in minutes a machine drifts by a third.
 
 #![allow(dead_code, reason = "no bench uses all of it")]
 
-use std::io::{self, Read, Write};
-use std::net::{SocketAddr, TcpStream};
-use std::thread::{self, JoinHandle};
-use std::time::Duration;
+pub(crate) mod client;
+pub(crate) mod cores;
+pub(crate) mod remote;
+pub(crate) mod room;
+pub(crate) mod server;
 
-use criterion::Criterion;
-use resound::{CloseReason, Config, Handle, Server, Service, Stats};
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use std::net::SocketAddr;
+use std::process::ExitCode;
+use std::time::{Duration, SystemTime};
 
-/// No answer takes this long, unless it never comes.
-pub(crate) const TIMEOUT: Duration = Duration::from_secs(10);
+use criterion::measurement::WallTime;
+use criterion::{BenchmarkGroup, Criterion, PlottingBackend};
 
-/// Of a long answer only so much is compared, its end: comparing must not be what is measured.
-const COMPARED: usize = 4096;
+use crate::peers::{Kind, Program};
+use crate::report::results;
+use crate::report::table;
+use remote::{Remote, remote};
+use server::Running;
 
-/// A server on a free port, with the settings that the binary has by default.
-pub(crate) struct Running {
-    address: SocketAddr,
-    handle: Handle,
-    thread: JoinHandle<io::Result<Stats>>,
+/// What a bench's `main` does: measures, then tells the ratios of what it has measured.
+pub(crate) fn main(kind: Kind, targets: &[fn(&mut Criterion)]) -> ExitCode {
+    if let Some(code) = server::was_server() {
+        return code;
+    }
+    if remote().is_some_and(|remote| !remote.is(kind)) {
+        return ExitCode::SUCCESS;
+    }
+    cores::cores();
+    server::raise_descriptor_limit();
+    cores::take_for_load();
+    let began = SystemTime::now();
+    let mut criterion = settings().configure_from_args();
+    for target in targets {
+        target(&mut criterion);
+    }
+    criterion.final_summary();
+    tell(began);
+    ExitCode::SUCCESS
 }
 
-impl Running {
-    pub(crate) fn start<S>(service: S) -> Self
-    where
-        S: Service<Session: Send> + Send + 'static,
-    {
-        Self::listen(service, "127.0.0.1:0")
+/// The table of what has been measured since then; without a test's single runs and lists of names.
+fn tell(began: SystemTime) {
+    let mut measured = results::read(&results::directory());
+    measured.retain(|one| one.at >= began);
+    let subject = remote().map_or_else(|| Program::Resound.name().to_string(), Remote::name);
+    let rows = table::speed(&measured, &subject);
+    if !rows.is_empty() {
+        print(&format!("\n{rows}"));
     }
+}
 
-    /// The same for datagrams, of which any number is answered.
-    pub(crate) fn datagrams<S>(service: S) -> Self
-    where
-        S: Service<Session: Send> + Send + 'static,
-    {
-        Self::listen(service, "udp://127.0.0.1:0")
+/// Standard output is where criterion writes, too.
+#[allow(clippy::print_stdout, reason = "the figures are the data")]
+pub(crate) fn print(text: &str) {
+    println!("{text}");
+}
+
+/// Long enough for a confidence interval of some percent, short enough for all benches together to
+/// be over in less than ten minutes.
+fn settings() -> Criterion {
+    Criterion::default()
+        .output_directory(&results::directory())
+        .plotting_backend(PlottingBackend::Plotters)
+        .warm_up_time(Duration::from_millis(500))
+        .measurement_time(Duration::from_secs(3))
+        .sample_size(50)
+        .nresamples(20_000)
+}
+
+/// Measures each program under the same load, which is started once it is wanted: what `start`
+/// returns makes it, `turn` by `turn`.
+pub(crate) fn compare<L>(
+    group: &mut BenchmarkGroup<'_, WallTime>,
+    kind: Kind,
+    start: impl Fn(SocketAddr) -> L,
+    turn: impl Fn(&mut L),
+) {
+    for subject in subjects(kind) {
+        let mut running = None;
+        group.bench_function(subject.name(), |b| {
+            let (load, _) = running.get_or_insert_with(|| {
+                let server = subject.start(kind);
+                (start(server.address()), server)
+            });
+            b.iter(|| turn(load));
+        });
+        if let Some((load, server)) = running {
+            drop(load);
+            server.stop();
+        }
     }
+}
 
-    fn listen<S>(service: S, address: &str) -> Self
-    where
-        S: Service<Session: Send> + Send + 'static,
-    {
-        raise_descriptor_limit();
-        let config = Config {
-            listen: vec![address.parse().expect("it is an address")],
-            udp_rate: None,
-            ..Config::default()
-        };
-        let server = Server::bind(&config, service).expect("there is a free port");
-        let address = server.local_addrs()[0].socket_addr();
-        Self {
-            address: address.expect("it is an IP address"),
-            handle: server.handle(),
-            thread: thread::spawn(move || server.run()),
+/// Who is measured: the programs that there are, or one that runs elsewhere.
+fn subjects(kind: Kind) -> Vec<Subject> {
+    remote().map_or_else(
+        || Program::all(kind).map(Subject::Program).collect(),
+        |remote| vec![Subject::Remote(remote)],
+    )
+}
+
+enum Subject {
+    Program(Program),
+    Remote(&'static Remote),
+}
+
+impl Subject {
+    fn name(&self) -> String {
+        match self {
+            Self::Program(program) => program.name().to_string(),
+            Self::Remote(remote) => remote.name(),
         }
     }
 
-    pub(crate) fn address(&self) -> SocketAddr {
-        self.address
-    }
-
-    /// One more client.
-    pub(crate) fn client(&self) -> TcpStream {
-        let stream = TcpStream::connect(self.address).expect("the server listens");
-        set_options(&stream).expect("the socket has these options");
-        stream
-    }
-
-    pub(crate) fn clients(&self, count: usize) -> Vec<TcpStream> {
-        (0..count).map(|_| self.client()).collect()
-    }
-
-    /// Ends the server, whatever its clients do.
-    pub(crate) fn end(self) {
-        self.handle.stop().expect("the server can be woken");
-        let stats = self.thread.join().expect("the server doesn't panic");
-        stats.expect("waiting for events doesn't fail");
-    }
-
-    /// Ends the server, after its clients. None was closed for another reason than that it
-    /// went, and it went without anything unread, which would have been a reset.
-    pub(crate) fn stop(self) {
-        self.handle.stop().expect("the server can be woken");
-        let stats = self.thread.join().expect("the server doesn't panic");
-        let stats = stats.expect("waiting for events doesn't fail");
-        let well = stats.closes(CloseReason::PeerClosed);
-        assert_eq!(well, stats.clients, "clients were lost: {stats}");
+    fn start(&self, kind: Kind) -> Server {
+        match self {
+            Self::Program(program) => Server::Ours(Running::start(*program, kind)),
+            Self::Remote(remote) => Server::Theirs(remote.address),
+        }
     }
 }
 
-/// Sends all of `bytes`.
-pub(crate) fn send(stream: &mut TcpStream, bytes: &[u8]) {
-    let sent = stream.write_all(bytes);
-    sent.expect("the server reads in time");
+/// What is under load.
+enum Server {
+    Ours(Running),
+    Theirs(SocketAddr),
 }
 
-/// Receives as many bytes as `expected` has, and checks that they are these. `buffer` is where
-/// they go, the same for all clients, so that they stay in the cache.
-pub(crate) fn receive(stream: &mut TcpStream, expected: &[u8], buffer: &mut Vec<u8>) {
-    buffer.resize(expected.len(), 0);
-    let received = stream.read_exact(buffer);
-    received.expect("the server answers in time");
-    let from = expected.len().saturating_sub(COMPARED);
-    assert!(buffer[from..] == expected[from..], "not what was expected");
+impl Server {
+    fn address(&self) -> SocketAddr {
+        match self {
+            Self::Ours(running) => running.address(),
+            Self::Theirs(address) => *address,
+        }
+    }
+
+    fn stop(self) {
+        if let Self::Ours(running) = self {
+            running.stop();
+        }
+    }
 }
 
-/// Long enough for some hundred iterations of the slowest, short enough for all benches to be
-/// over in two minutes.
-pub(crate) fn settings() -> Criterion {
-    Criterion::default()
-        .warm_up_time(Duration::from_millis(500))
-        .measurement_time(Duration::from_secs(4))
-        .sample_size(50)
+/// A number with a comma for the thousands.
+pub(crate) fn thousands(number: usize) -> String {
+    match (number / 1000, number % 1000) {
+        (0, rest) => rest.to_string(),
+        (more, rest) => format!("{more},{rest:03}"),
+    }
 }
 
-fn set_options(stream: &TcpStream) -> io::Result<()> {
-    stream.set_nodelay(true)?;
-    stream.set_read_timeout(Some(TIMEOUT))?;
-    stream.set_write_timeout(Some(TIMEOUT))
-}
-
-/// Both ends of every connection are ours, which is more than the usual 1,024 descriptors. If
-/// the system refuses, the benches with few clients work all the same.
-fn raise_descriptor_limit() {
-    let maximum = getrlimit(Resource::Nofile).maximum;
-    let _ = setrlimit(
-        Resource::Nofile,
-        Rlimit {
-            current: maximum,
-            maximum,
-        },
-    );
+/// So many of something.
+pub(crate) fn some(number: usize, noun: &str) -> String {
+    let plural = if number == 1 { "" } else { "s" };
+    format!("{} {noun}{plural}", thousands(number))
 }

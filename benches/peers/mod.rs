@@ -1,105 +1,128 @@
-//! The floor: what the cheapest loops over epoll(7) do that one would write in C, call by call.
-//! Each is a server on a thread of its own, which ends with the process.
+//! The servers that are measured: ours, and beside it others that one would write.
+//!
+//! | program | what it is |
+//! |---|---|
+//! | `resound` | this library, with the settings that the binary has by default |
+//! | `floor` | the cheapest loop over epoll(7) that one would write in C, call by call |
+//! | `tokio` | its `current_thread` runtime, a task a client |
+//! | `threads` | a thread a client, as in the tutorials |
+//!
+//! All of them give the same right answers, which the benches check; but only ours limits what it
+//! buffers, minds who is slow and says why it closes.
 
-#![allow(dead_code, reason = "no bench measures itself against all of them")]
+#[cfg(target_os = "linux")]
+mod floor;
+#[cfg(target_os = "linux")]
+mod floor_room;
+mod ours;
+mod threads;
+mod tokio;
 
-use std::io::{self, IoSlice, IoSliceMut};
 use std::net::{SocketAddr, TcpListener, UdpSocket};
-use std::os::fd::{AsFd, OwnedFd};
-use std::thread;
 
-use rustix::event::epoll;
-use rustix::io::{Errno, read, write};
-use rustix::net::{
-    RecvAncillaryBuffer, RecvFlags, SendAncillaryBuffer, SendFlags, recvmsg, sendmsg_addr,
-};
+use crate::common::server::announce;
 
-/// Bytes read or written at a time, as many as ours are.
-const BULK: usize = 256 * 1024;
+/// What a server does.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    Echo,
+    /// Lines, to all but their sender.
+    Broadcast,
+    /// The same; who doesn't read misses something, and delays nobody.
+    Skipping,
+    /// Echo of datagrams.
+    Datagrams,
+    Discard,
+    Chargen,
+}
 
-/// Echoes datagrams: one recvmsg(2) and one sendmsg(2) each, until there are none.
-pub(crate) fn udp_echo() -> SocketAddr {
-    let socket = UdpSocket::bind("127.0.0.1:0").expect("there is a free port");
-    socket.set_nonblocking(true).expect("it can be set");
-    let address = socket.local_addr().expect("it is bound");
-    thread::spawn(move || {
-        let poll = poll(&socket, epoll::EventFlags::IN).expect("there is epoll");
-        let mut buffer = vec![0; 65536];
-        loop {
-            wait(&poll);
-            while echo_one(&socket, &mut buffer).is_ok() {}
+impl Kind {
+    const ALL: [Self; 6] = [
+        Self::Echo,
+        Self::Broadcast,
+        Self::Skipping,
+        Self::Datagrams,
+        Self::Discard,
+        Self::Chargen,
+    ];
+
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Echo => "echo",
+            Self::Broadcast => "broadcast",
+            Self::Skipping => "skipping",
+            Self::Datagrams => "datagrams",
+            Self::Discard => "discard",
+            Self::Chargen => "chargen",
         }
-    });
-    address
+    }
+
+    pub(crate) fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| kind.name() == name)
+    }
 }
 
-fn echo_one(socket: &UdpSocket, buffer: &mut [u8]) -> Result<(), Errno> {
-    let flags = RecvFlags::empty();
-    let mut slices = [IoSliceMut::new(buffer)];
-    let mut nothing = RecvAncillaryBuffer::default();
-    let got = recvmsg(socket, &mut slices, &mut nothing, flags)?;
-    let from = got.address.expect("every datagram has a sender");
-    let answer = [IoSlice::new(&buffer[..got.bytes])];
-    let mut nothing = SendAncillaryBuffer::default();
-    sendmsg_addr(socket, &from, &answer, &mut nothing, SendFlags::empty())?;
-    Ok(())
+/// Who does it.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Program {
+    Resound,
+    Floor,
+    Tokio,
+    Threads,
 }
 
-/// Reads everything: read(2) until there is nothing or it ends.
-pub(crate) fn discard() -> SocketAddr {
-    serve(epoll::EventFlags::IN, |client, buffer| {
-        // Once a wake-up: epoll tells of more, and of the end.
-        matches!(read(client, buffer), Ok(1..) | Err(Errno::AGAIN))
-    })
-}
+impl Program {
+    const ALL: [Self; 4] = [Self::Resound, Self::Floor, Self::Tokio, Self::Threads];
 
-/// Writes the same bytes for ever: write(2) until nothing is taken.
-pub(crate) fn chargen() -> SocketAddr {
-    serve(epoll::EventFlags::OUT, |client, buffer| {
-        loop {
-            match write(client, buffer) {
-                Ok(n) if n == buffer.len() => {}
-                Ok(_) | Err(Errno::AGAIN) => return true,
-                Err(_) => return false,
-            }
+    /// Those that there are of a kind. A room of threads stands still for as long as somebody
+    /// doesn't read; streams in one direction are measured beside the floor alone.
+    pub(crate) fn all(kind: Kind) -> impl Iterator<Item = Self> {
+        Self::ALL.into_iter().filter(move |program| match program {
+            Self::Resound => true,
+            Self::Floor => cfg!(target_os = "linux"),
+            Self::Tokio => !matches!(kind, Kind::Discard | Kind::Chargen),
+            Self::Threads => !matches!(kind, Kind::Discard | Kind::Chargen | Kind::Skipping),
+        })
+    }
+
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Resound => "resound",
+            Self::Floor => "floor",
+            Self::Tokio => "tokio",
+            Self::Threads => "threads",
         }
-    })
+    }
+
+    pub(crate) fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|program| program.name() == name)
+    }
+
+    /// Serves until the bench ends this process.
+    pub(crate) fn serve(self, kind: Kind) {
+        match self {
+            Self::Resound => ours::serve(kind),
+            #[cfg(target_os = "linux")]
+            Self::Floor => floor::serve(kind),
+            #[cfg(not(target_os = "linux"))]
+            Self::Floor => unreachable!("there is no epoll here, and nobody asks for it"),
+            Self::Tokio => tokio::serve(kind),
+            Self::Threads => threads::serve(kind),
+        }
+    }
 }
 
-/// Serves one client after the other.
-fn serve(
-    interest: epoll::EventFlags,
-    turn: impl Fn(&OwnedFd, &mut [u8]) -> bool + Send + 'static,
-) -> SocketAddr {
+/// A listener on a free port, of which the bench is told.
+fn listener() -> TcpListener {
     let listener = TcpListener::bind("127.0.0.1:0").expect("there is a free port");
-    let address = listener.local_addr().expect("it is bound");
-    thread::spawn(move || {
-        // From the start of a page on, as ours.
-        let mut memory = vec![b'x'; BULK + 4096];
-        let start = memory.as_ptr().align_offset(4096).min(4096);
-        let buffer = &mut memory[start..start + BULK];
-        while let Ok((client, _)) = listener.accept() {
-            client.set_nonblocking(true).expect("it can be set");
-            let client = OwnedFd::from(client);
-            let poll = poll(&client, interest).expect("there is epoll");
-            while turn(&client, buffer) {
-                wait(&poll);
-            }
-        }
-    });
-    address
+    announce(listener.local_addr().expect("it is bound"));
+    listener
 }
 
-fn poll(fd: &impl AsFd, interest: epoll::EventFlags) -> io::Result<OwnedFd> {
-    let poll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
-    let data = epoll::EventData::new_u64(0);
-    epoll::add(&poll, fd, data, interest)?;
-    Ok(poll)
-}
-
-fn wait(poll: &OwnedFd) {
-    let mut events = Vec::with_capacity(1);
-    let spare = rustix::buffer::spare_capacity(&mut events);
-    // Interrupted or not: whoever is called next finds out.
-    let _ = epoll::wait(poll, spare, None);
+/// A socket for datagrams on a free port, of which the bench is told.
+fn mailbox() -> UdpSocket {
+    let socket = UdpSocket::bind(SocketAddr::from(([127, 0, 0, 1], 0)));
+    let socket = socket.expect("there is a free port");
+    announce(socket.local_addr().expect("it is bound"));
+    socket
 }

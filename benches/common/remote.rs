@@ -1,0 +1,116 @@
+//! A server that already runs somewhere: what it is, is found out by asking.
+
+use std::env;
+use std::io;
+use std::net::{SocketAddr, ToSocketAddrs, UdpSocket};
+use std::sync::OnceLock;
+use std::time::Duration;
+
+use super::client::{Client, give_up};
+use crate::peers::Kind;
+
+/// Where it is.
+const VARIABLE: &str = "RESOUND_ADDR";
+
+/// What it is sent; whoever gets that back, or on, is what it is.
+const PROBE: &[u8] = b"resound's benches ask who is there\n";
+
+/// How often it is asked, and how long each time is waited for an answer.
+const TRIES: usize = 10;
+const PAUSE: Duration = Duration::from_millis(200);
+
+/// Who has said as much as this hasn't been asked.
+const TALKATIVE: usize = 64 * 1024;
+
+pub(crate) struct Remote {
+    /// As it was given.
+    name: String,
+    pub(crate) address: SocketAddr,
+}
+
+impl Remote {
+    pub(crate) fn name(&self) -> String {
+        format!("server at {}", self.name)
+    }
+
+    /// Whether this is what a bench is for; if not, a line says so.
+    pub(crate) fn is(&self, kind: Kind) -> bool {
+        let found = match kind {
+            Kind::Datagrams => self.over_udp().ok(),
+            _ => self.over_tcp(),
+        };
+        let fits = found == Some(kind);
+        if !fits {
+            let (name, wanted) = (&self.name, kind.name());
+            eprintln!("{name} isn't known as a server of {wanted}, whose bench is left out");
+        }
+        fits
+    }
+
+    fn over_tcp(&self) -> Option<Kind> {
+        let (mut one, mut other) = (Client::connect(self.address), Client::connect(self.address));
+        let (mut back, mut on) = (Vec::new(), Vec::new());
+        for _ in 0..TRIES {
+            one.send(PROBE);
+            for (kind, client, got) in [
+                (Kind::Broadcast, &mut other, &mut on),
+                (Kind::Echo, &mut one, &mut back),
+            ] {
+                if hears(client, got) {
+                    return Some(kind);
+                }
+            }
+        }
+        None
+    }
+
+    fn over_udp(&self) -> io::Result<Kind> {
+        let any = if self.address.is_ipv6() {
+            "[::]:0"
+        } else {
+            "0.0.0.0:0"
+        };
+        let socket = UdpSocket::bind(any)?;
+        socket.connect(self.address)?;
+        socket.set_read_timeout(Some(PAUSE))?;
+        let mut answer = [0; 2 * PROBE.len()];
+        for _ in 0..TRIES {
+            socket.send(PROBE)?;
+            if let Ok(n) = socket.recv(&mut answer)
+                && answer[..n] == *PROBE
+            {
+                return Ok(Kind::Datagrams);
+            }
+        }
+        Err(io::ErrorKind::TimedOut.into())
+    }
+}
+
+/// Whether a client is sent the probe, maybe after something else, such as a greeting.
+fn hears(client: &mut Client, got: &mut Vec<u8>) -> bool {
+    let mut buffer = [0; 4096];
+    while got.len() < TALKATIVE && client.has_input(PAUSE) {
+        match client.read(&mut buffer) {
+            0 => give_up("the server has closed a connection"),
+            n => got.extend_from_slice(&buffer[..n]),
+        }
+        if memchr::memmem::find(got, PROBE).is_some() {
+            return true;
+        }
+    }
+    false
+}
+
+/// The server that runs elsewhere, if that is what shall be measured.
+pub(crate) fn remote() -> Option<&'static Remote> {
+    static REMOTE: OnceLock<Option<Remote>> = OnceLock::new();
+    let found = REMOTE.get_or_init(|| {
+        let name = env::var(VARIABLE).ok().filter(|name| !name.is_empty())?;
+        match name.to_socket_addrs().map(|mut found| found.next()) {
+            Ok(Some(address)) => Some(Remote { name, address }),
+            Ok(None) => give_up(format_args!("{VARIABLE}={name}: there is no such host")),
+            Err(e) => give_up(format_args!("{VARIABLE}={name} is no HOST:PORT: {e}")),
+        }
+    });
+    found.as_ref()
+}
