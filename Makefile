@@ -4,14 +4,21 @@ CARGO ?= cargo
 ARGS ?= echo
 SEEDS ?= 100000
 PREFIX ?= $(HOME)/.cargo
+BASELINE ?= before
+FILTER ?=
 
-.PHONY: help run build test format lint unit doc bench-build bench soak install clean
+# Criterion's options for an answer in two minutes.
+QUICK = --warm-up-time 0.1 --measurement-time 0.4 --sample-size 10 --nresamples 2000 --noplot
+
+.PHONY: help run build test format lint unit doc bench-test bench bench-quick bench-save bench-compare figures soak install clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 	@echo
 	@echo "  make run ARGS='broadcast -l 0.0.0.0:7000'   runs something else than an echo on 127.0.0.1:9999"
+	@echo "  make bench FILTER=echo/pipelined   measures only what has that in its name"
+	@echo "  RESOUND_ADDR=HOST:PORT make bench   measures a server that runs elsewhere"
 
 run: ## build for speed and run: an echo service on 127.0.0.1:9999, or what ARGS says
 	@$(CARGO) run --release --locked -- $(ARGS)
@@ -19,7 +26,7 @@ run: ## build for speed and run: an echo service on 127.0.0.1:9999, or what ARGS
 build: ## build for speed: target/release/resound
 	$(CARGO) build --release --locked
 
-test: format lint unit doc bench-build ## all checks and tests
+test: format lint unit doc bench-test ## all checks and tests
 	@echo "All checks and tests have passed."
 
 # rustfmt and clippy come with most toolchains; where they are absent and can't be added, their
@@ -40,11 +47,24 @@ unit:
 doc:
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --no-deps --document-private-items
 
-bench-build:
-	$(CARGO) bench --locked --no-run
+# Each bench once, built for debugging.
+bench-test:
+	$(CARGO) test --locked --benches
 
-bench: ## measure with criterion (a few minutes after building)
-	$(CARGO) bench --locked
+bench: ## measure with criterion, beside others (ten minutes); report in target/criterion/report/index.html
+	$(CARGO) bench --locked -- $(if $(FILTER),'$(FILTER)')
+
+bench-quick: ## the same in two minutes, less exact
+	$(CARGO) bench --locked -- $(QUICK) $(if $(FILTER),'$(FILTER)')
+
+bench-save: ## measure and keep it as BASELINE=before
+	$(CARGO) bench --locked -- --save-baseline $(BASELINE) $(if $(FILTER),'$(FILTER)')
+
+bench-compare: ## measure and say what has changed since BASELINE=before
+	$(CARGO) bench --locked -- --baseline $(BASELINE) $(if $(FILTER),'$(FILTER)')
+
+figures: bench ## measure all and write README's figures
+	$(CARGO) bench --locked --bench figures -- --write
 
 soak: ## many more simulated runs: SEEDS=100000
 	SEEDS=$(SEEDS) $(CARGO) test --locked --lib simulation

@@ -3,8 +3,6 @@
 
 use std::sync::OnceLock;
 
-use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
-
 /// A core for the server, and one for the load; none if they share what there is.
 #[derive(Clone, Copy)]
 pub(crate) struct Cores {
@@ -17,11 +15,12 @@ pub(crate) struct Cores {
 pub(crate) fn cores() -> Option<Cores> {
     static CORES: OnceLock<Option<Cores>> = OnceLock::new();
     *CORES.get_or_init(|| {
-        let allowed = sched_getaffinity(None).ok()?;
-        let mut all = (0..CpuSet::MAX_CPU).filter(|&core| allowed.is_set(core));
-        let load = all.next()?;
-        let server = all.next_back()?;
-        Some(Cores { server, load })
+        let allowed = allowed();
+        let (load, rest) = allowed.split_first()?;
+        Some(Cores {
+            server: *rest.last()?,
+            load: *load,
+        })
     })
 }
 
@@ -32,10 +31,33 @@ pub(crate) fn take_for_load() {
     }
 }
 
+/// The cores that this process may use.
+#[cfg(target_os = "linux")]
+fn allowed() -> Vec<usize> {
+    use rustix::thread::{CpuSet, sched_getaffinity};
+
+    let allowed = sched_getaffinity(None).unwrap_or_default();
+    (0..CpuSet::MAX_CPU)
+        .filter(|&core| allowed.is_set(core))
+        .collect()
+}
+
 /// From now on this thread, and those it starts, are on that core. Where the system refuses, the
 /// figures vary more, and are figures all the same.
+#[cfg(target_os = "linux")]
 pub(crate) fn take(core: usize) {
+    use rustix::thread::{CpuSet, sched_setaffinity};
+
     let mut set = CpuSet::new();
     set.set(core);
     let _ = sched_setaffinity(None, &set);
 }
+
+/// Other systems place their threads themselves.
+#[cfg(not(target_os = "linux"))]
+fn allowed() -> Vec<usize> {
+    Vec::new()
+}
+
+#[cfg(not(target_os = "linux"))]
+pub(crate) fn take(_: usize) {}

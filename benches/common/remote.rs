@@ -2,7 +2,7 @@
 
 use std::env;
 use std::io;
-use std::net::{SocketAddr, ToSocketAddrs, UdpSocket};
+use std::net::{SocketAddr, TcpStream, ToSocketAddrs, UdpSocket};
 use std::sync::OnceLock;
 use std::time::Duration;
 
@@ -42,7 +42,7 @@ impl Remote {
         let fits = found == Some(kind);
         if !fits {
             let (name, wanted) = (&self.name, kind.name());
-            eprintln!("{name} isn't known as a server of {wanted}, whose bench is left out");
+            eprintln!("{name} doesn't do what the bench of {wanted} is for, which is left out");
         }
         fits
     }
@@ -101,16 +101,29 @@ fn hears(client: &mut Client, got: &mut Vec<u8>) -> bool {
     false
 }
 
+/// Of the addresses of a host, that on which something listens, or the first.
+fn best(addresses: &[SocketAddr]) -> Option<SocketAddr> {
+    let listens = |address: &&SocketAddr| TcpStream::connect_timeout(address, PAUSE).is_ok();
+    let found = match addresses {
+        [_, _, ..] => addresses.iter().find(listens),
+        _ => None,
+    };
+    found.or(addresses.first()).copied()
+}
+
 /// The server that runs elsewhere, if that is what shall be measured.
 pub(crate) fn remote() -> Option<&'static Remote> {
     static REMOTE: OnceLock<Option<Remote>> = OnceLock::new();
     let found = REMOTE.get_or_init(|| {
         let name = env::var(VARIABLE).ok().filter(|name| !name.is_empty())?;
-        match name.to_socket_addrs().map(|mut found| found.next()) {
-            Ok(Some(address)) => Some(Remote { name, address }),
-            Ok(None) => give_up(format_args!("{VARIABLE}={name}: there is no such host")),
+        let addresses: Vec<SocketAddr> = match name.to_socket_addrs() {
+            Ok(addresses) => addresses.collect(),
             Err(e) => give_up(format_args!("{VARIABLE}={name} is no HOST:PORT: {e}")),
-        }
+        };
+        let address = best(&addresses);
+        let address =
+            address.unwrap_or_else(|| give_up(format_args!("{VARIABLE}={name}: no such host")));
+        Some(Remote { name, address })
     });
     found.as_ref()
 }

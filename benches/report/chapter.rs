@@ -56,7 +56,7 @@ fn compiler() -> Option<String> {
     Some(version.split(" (").next()?.trim().to_string())
 }
 
-/// The results of the newest run, of which all there are must be given.
+/// Of all results those of the newest run.
 pub(crate) fn newest_run(mut measured: Vec<Measured>) -> Vec<Measured> {
     let newest = measured.iter().map(|one| one.at).max();
     measured.retain(|one| newest.is_some_and(|newest| one.at + RUN > newest));
