@@ -118,8 +118,10 @@ fn serve(clients: &mut [Client], kind: Kind) {
         gather(publisher, others.iter_mut());
     } else {
         let (line, mut buffer) = (lines("hello", 1), Vec::with_capacity(LINE));
-        for client in clients {
+        for client in &mut *clients {
             client.send(&line);
+        }
+        for client in clients {
             client.receive(&line, &mut buffer);
         }
     }

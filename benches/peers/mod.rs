@@ -112,9 +112,13 @@ impl Program {
     }
 }
 
+/// More may wait to be accepted than ever do, so that none has to try again a second later.
+const BACKLOG: i32 = 4096;
+
 /// A listener on a free port, of which the bench is told.
 fn listener() -> TcpListener {
     let listener = TcpListener::bind("127.0.0.1:0").expect("there is a free port");
+    rustix::net::listen(&listener, BACKLOG).expect("it can be said another time");
     announce(listener.local_addr().expect("it is bound"));
     listener
 }
