@@ -61,12 +61,7 @@ pub(super) trait Service {
     type State: Default;
 
     /// A failure ends the client.
-    fn turn(
-        &mut self,
-        number: usize,
-        client: &mut Client<Self::State>,
-        buffer: &mut [u8],
-    ) -> Result<(), Errno>;
+    fn turn(&mut self, client: &mut Client<Self::State>, buffer: &mut [u8]) -> Result<(), Errno>;
 
     fn after(&mut self, _: &mut [Option<Client<Self::State>>]) {}
 }
@@ -100,7 +95,7 @@ fn serve_clients<S: Service>(mut service: S) -> io::Result<()> {
                 continue;
             };
             if let Some(client) = slot
-                && turn(&mut service, number, client, flags, buffer).is_err()
+                && turn(&mut service, client, flags, buffer).is_err()
             {
                 *slot = None;
                 free.push(number);
@@ -112,7 +107,6 @@ fn serve_clients<S: Service>(mut service: S) -> io::Result<()> {
 
 fn turn<S: Service>(
     service: &mut S,
-    number: usize,
     client: &mut Client<S::State>,
     flags: EventFlags,
     buffer: &mut [u8],
@@ -120,7 +114,7 @@ fn turn<S: Service>(
     client.readable |= flags.contains(EventFlags::IN);
     client.ending |= flags.intersects(ENDS);
     client.flush()?;
-    service.turn(number, client, buffer)
+    service.turn(client, buffer)
 }
 
 impl<T> Client<T> {
@@ -201,7 +195,7 @@ struct Echo;
 impl Service for Echo {
     type State = ();
 
-    fn turn(&mut self, _: usize, client: &mut Client<()>, buffer: &mut [u8]) -> Result<(), Errno> {
+    fn turn(&mut self, client: &mut Client<()>, buffer: &mut [u8]) -> Result<(), Errno> {
         while client.readable && client.unsent.is_empty() {
             let n = client.read(BULK, &mut *buffer)?;
             if n > 0 {
@@ -219,7 +213,7 @@ struct Discard;
 impl Service for Discard {
     type State = ();
 
-    fn turn(&mut self, _: usize, client: &mut Client<()>, buffer: &mut [u8]) -> Result<(), Errno> {
+    fn turn(&mut self, client: &mut Client<()>, buffer: &mut [u8]) -> Result<(), Errno> {
         while client.readable {
             client.read(BULK, &mut *buffer)?;
         }
@@ -233,7 +227,7 @@ struct Chargen;
 impl Service for Chargen {
     type State = ();
 
-    fn turn(&mut self, _: usize, client: &mut Client<()>, buffer: &mut [u8]) -> Result<(), Errno> {
+    fn turn(&mut self, client: &mut Client<()>, buffer: &mut [u8]) -> Result<(), Errno> {
         if client.ending {
             return Err(Errno::PIPE);
         }

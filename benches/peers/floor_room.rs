@@ -28,8 +28,8 @@ pub(super) struct Member {
 impl Service for Room {
     type State = Member;
 
-    /// Reads to where the text ends, then leaves there whole lines alone.
-    fn turn(&mut self, _: usize, client: &mut Client<Member>, _: &mut [u8]) -> Result<(), Errno> {
+    /// Reads to where the text ends, and leaves only whole lines there.
+    fn turn(&mut self, client: &mut Client<Member>, _: &mut [u8]) -> Result<(), Errno> {
         let start = self.0.len();
         self.0.append(&mut client.state.begun);
         let read = self.read(client);
