@@ -51,7 +51,7 @@ doc:
 bench-test:
 	$(CARGO) test --locked --benches
 
-bench: ## measure with criterion, beside others (ten minutes); report in target/criterion/report/index.html
+bench: ## measure with criterion, beside others (ten minutes once built); report in target/criterion/report/index.html
 	$(CARGO) bench --locked -- $(if $(FILTER),'$(FILTER)')
 
 bench-quick: ## the same in two minutes, less exact
