@@ -37,6 +37,10 @@ pub struct Config {
     /// How many datagrams a second are answered to one IP address (IPv6: one /64), on average
     /// and in a burst; any number if none.
     pub udp_rate: Option<u32>,
+    /// After the last event the server goes on polling for so long before it sleeps: who comes
+    /// back within that time is answered sooner, for a CPU that is busy meanwhile. Zero: it sleeps
+    /// at once.
+    pub spin: Duration,
     /// How long a stopping server goes on delivering what is pending.
     pub grace: Duration,
 }
@@ -82,6 +86,7 @@ impl Default for Config {
             idle_timeout: None,
             write_timeout: None,
             udp_rate: Some(10_000),
+            spin: Duration::ZERO,
             grace: Duration::from_secs(5),
         }
     }

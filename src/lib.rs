@@ -66,7 +66,7 @@
 //! | `server/operator.rs`, `server/stop.rs`, `server/report.rs` | the operator's commands; how it stops; what it says of itself |
 //! | `connection.rs` | one client: link, session; its endings |
 //! | `link.rs`, `slices.rs` | a stream, its latched readiness, the outbox; two slices as one text |
-//! | `net.rs` | the kernel as the tick sees it; its production form over `mio::Poll` |
+//! | `net.rs`, `spin.rs` | the kernel as the tick sees it; its production form over `mio::Poll`; waiting awake |
 //! | `listener.rs`, `mailbox.rs`, `pipe.rs` | listening sockets and the errors of accepting; sockets for datagrams; standard input and output |
 //! | `service/mod.rs` | the [`Service`] trait |
 //! | `service/{echo,prefix,discard,reply,daytime,time,chargen,broadcast}.rs` | a service each |
@@ -86,7 +86,7 @@
 //! | `server/simulation/` | tests: a kernel made up from a seed, and clients that misbehave |
 //!
 //! Who knows whom: `main → show → cli`; `server → connection → service → log`; `connection → link`;
-//! `server → net → listener, mailbox, pipe`; `client → link, net`; `load → link, net`.
+//! `server → net → listener, mailbox, pipe, spin`; `client → link, net`; `load → link, net`.
 //!
 //! # What always holds
 //!
@@ -139,6 +139,7 @@ mod places;
 mod server;
 mod service;
 mod slices;
+mod spin;
 mod template;
 mod text;
 

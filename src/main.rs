@@ -132,7 +132,7 @@ fn serve<S: Service>(name: &str, config: &Config, service: S, stdio: Stdio) -> R
             Role::Subscribe => " (subscribe only)",
         };
         info!("listening on {address}{role}");
-        debug!("{address}: {options}, {}", timeouts(config));
+        debug!("{address}: {options}, {}", of_the_loop(config));
     }
     attach(&mut server, stdio)?;
     let limit = config.max_clients;
@@ -183,14 +183,18 @@ fn attach<S: Service>(server: &mut Server<S>, stdio: Stdio) -> Result<(), String
     Ok(())
 }
 
-/// The timeouts in force, which are the loop's and not the kernel's.
-fn timeouts(config: &Config) -> String {
+/// The options in force that are the loop's and not the kernel's.
+fn of_the_loop(config: &Config) -> String {
     let time = |time: Option<Duration>| match time {
         Some(time) => humantime::format_duration(time).to_string(),
         None => "unlimited".to_owned(),
     };
     let (idle, write) = (time(config.idle_timeout), time(config.write_timeout));
-    format!("idle-timeout {idle}, write-timeout {write}")
+    let spin = match config.spin {
+        Duration::ZERO => "off".to_owned(),
+        spin => humantime::format_duration(spin).to_string(),
+    };
+    format!("idle-timeout {idle}, write-timeout {write}, spin {spin}")
 }
 
 /// The command that talks to an address.

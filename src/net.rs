@@ -21,6 +21,7 @@ use crate::address::Address;
 use crate::listener::Listener;
 use crate::mailbox::{Answerer, Exchanged, Mailbox};
 use crate::pipe::{Direction, Pipe};
+use crate::spin::Spin;
 
 /// What the tick asks of a kernel.
 pub(crate) trait Net {
@@ -119,6 +120,7 @@ const EVENTS: usize = 1024;
 pub(crate) struct Poller {
     poll: mio::Poll,
     events: mio::Events,
+    spin: Spin,
     listeners: Vec<Listener>,
     mailboxes: Vec<Mailbox>,
     /// How many of the one kind and of the other there were at the start.
@@ -164,6 +166,7 @@ impl Poller {
         Ok(Self {
             poll,
             events: mio::Events::with_capacity(EVENTS),
+            spin: Spin::default(),
             listeners,
             mailboxes,
             doors,
@@ -175,6 +178,11 @@ impl Poller {
 
     pub(crate) fn control(&self) -> Arc<Control> {
         Arc::clone(&self.control)
+    }
+
+    /// From now on a wait polls for so long after the last event before it sleeps.
+    pub(crate) fn spin_for(&mut self, time: Duration) {
+        self.spin = Spin::new(time);
     }
 
     /// From now on SIGTERM and SIGINT ask for a stop, and SIGUSR1 for a report.
@@ -213,7 +221,11 @@ impl Net for Poller {
     type Stream = Socket;
 
     fn wait(&mut self, timeout: Option<Duration>, events: &mut Vec<Event>) -> io::Result<()> {
-        match self.poll.poll(&mut self.events, timeout) {
+        let poll = |timeout| {
+            self.poll.poll(&mut self.events, timeout)?;
+            Ok(!self.events.is_empty())
+        };
+        match self.spin.wait(timeout, poll, Instant::now) {
             Err(e) if e.kind() == io::ErrorKind::Interrupted => return Ok(()),
             result => result?,
         }

@@ -97,6 +97,7 @@ fn without_options_the_defaults_are_in_force() {
         "SO_LINGER off",
         "idle-timeout unlimited",
         "write-timeout unlimited",
+        "spin off",
     ] {
         has(Kinds::TCP, option);
     }
@@ -145,6 +146,7 @@ fn each_option_is_in_force_where_there_is_such_a_thing() {
             &[0, 1, 2, 3],
         ),
         (&["--write-timeout=5s"], "write-timeout 5s", &[0, 1, 2, 3]),
+        (&["--spin=50us"], "spin 50us", &[0, 1, 2, 3]),
     ] {
         assert_in_force(options, expected, kinds);
     }

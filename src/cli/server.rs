@@ -74,6 +74,11 @@ pub(crate) struct ServerArgs {
     #[arg(long, value_name = "N")]
     udp_rate: Option<Limit<Count>>,
 
+    /// Go on polling for so long after the last event before sleeping, such as 50us: answers
+    /// come sooner, and meanwhile a CPU is busy [default: 0s]
+    #[arg(long, value_name = "DURATION")]
+    spin: Option<Time>,
+
     #[command(flatten)]
     sockets: SocketArgs,
 }
@@ -176,6 +181,7 @@ impl ServerArgs {
                 Some(Limit::Of(Count(n))) => Some(u32::try_from(n).unwrap_or(u32::MAX)),
                 Some(Limit::Unlimited) => None,
             },
+            spin: self.spin.map_or(default.spin, |Time(time)| time),
             grace: self.grace.0,
             ..default
         })
@@ -354,7 +360,8 @@ mod tests {
             "--idle-timeout 10s --write-timeout 5s --greeting hi --once --udp-rate 7 --backlog 9 \
              --no-reuse-addr --reuse-port --recv-buffer 64KiB --send-buffer 1MiB --no-nodelay \
              --keepalive 60s,10s,3 --linger 0s --dscp ef --defer-accept 5s --fast-open 16 \
-             --bind-device lo --ipv6-only --unix-mode 0660 --show --console --encoding gbk",
+             --bind-device lo --ipv6-only --unix-mode 0660 --show --console --encoding gbk \
+             --spin 50us",
         );
         let keepalive = Keepalive {
             idle: Duration::from_secs(60),
@@ -386,6 +393,7 @@ mod tests {
             idle_timeout: Some(Duration::from_secs(10)),
             write_timeout: Some(Duration::from_secs(5)),
             udp_rate: Some(7),
+            spin: Duration::from_micros(50),
             ..Config::default()
         };
         assert_eq!(args.config(5), Ok(expected));

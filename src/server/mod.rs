@@ -85,7 +85,8 @@ impl<S: Service> Server<S> {
             .iter()
             .map(|m| m.address().clone())
             .collect();
-        let poller = Poller::new(bound.listeners, bound.mailboxes)?;
+        let mut poller = Poller::new(bound.listeners, bound.mailboxes)?;
+        poller.spin_for(config.spin);
         let mut tick = Tick::new(poller, bound.doors, &letterboxes, service, config);
         tick.heart = config
             .heartbeat

@@ -273,8 +273,18 @@ impl Program {
 
     /// The most memory that was ever resident, in KiB (`VmHWM` in proc(5)).
     pub(crate) fn peak_memory(&self) -> u64 {
+        self.status("VmHWM:")
+    }
+
+    /// How often it has slept so far (`voluntary_ctxt_switches` in proc(5)).
+    pub(crate) fn sleeps(&self) -> u64 {
+        self.status("voluntary_ctxt_switches:")
+    }
+
+    /// A number of `status` in proc(5).
+    fn status(&self, name: &str) -> u64 {
         let status = self.proc("status");
-        let line = status.lines().find_map(|l| l.strip_prefix("VmHWM:"));
+        let line = status.lines().find_map(|l| l.strip_prefix(name));
         let words = line.expect("Linux tells it").split_whitespace();
         words.map_while(|w| w.parse::<u64>().ok()).sum()
     }
