@@ -188,7 +188,7 @@ impl<T: Stream, S> Connection<T, S> {
     {
         let share = self.link.sent + MOST_OUTPUT;
         let mut more = true;
-        while more && self.link.ready.writable && self.link.sent < share {
+        while more && self.link.sent < share && self.wants_flush(service) {
             more = self.write_next(service);
         }
         self.settle(service);

@@ -249,6 +249,24 @@ impl Broadcast {
         }
     }
 
+    /// The cursor of the client after the next `bytes` of what it is owed.
+    fn behind(&self, session: &Session, mut bytes: u64) -> u64 {
+        let mut to = session.cursor;
+        if session.own_until <= to {
+            return to + bytes; // as nearly always
+        }
+        while bytes > 0 {
+            let (piece, after) = self.piece(session, to);
+            let length = piece.len() as u64;
+            if bytes < length {
+                return to + bytes;
+            }
+            bytes -= length;
+            to = after;
+        }
+        to
+    }
+
     /// How many messages the client is owed that end after `from` and not after `to`.
     fn count(&self, session: &Session, from: u64, to: u64) -> u64 {
         if from >= to {
@@ -445,18 +463,7 @@ impl Service for Broadcast {
         if written == 0 {
             return;
         }
-        let mut left = written as u64;
-        let mut to = session.cursor;
-        while left > 0 {
-            let (piece, after) = self.piece(session, to);
-            let length = piece.len() as u64;
-            if left < length {
-                to += left;
-                break;
-            }
-            left -= length;
-            to = after;
-        }
+        let to = self.behind(session, written as u64);
         session.torn = to != self.log.end() && !self.log.is_boundary(to);
         self.forward(session, to);
     }

@@ -8,9 +8,9 @@
 //! ```
 //!
 //! Invariants: segment `i` holds the positions from `origin + i * S` on; the tail always has
-//! room, so the end lies in it; a segment's `readers` are the cursors that lie in it; the oldest
-//! segment has readers, or holds something that is kept for replay, or is the tail; between
-//! publications the log ends with a whole message.
+//! room, so `end` lies in it, where its bytes end; a segment's `readers` are the cursors that lie
+//! in it; the oldest segment has readers, or holds something that is kept for replay, or is the
+//! tail; between publications the log ends with a whole message.
 
 use std::collections::VecDeque;
 
@@ -27,6 +27,8 @@ pub(super) struct Log {
     segments: VecDeque<Segment>,
     /// The position at which the oldest segment starts.
     origin: u64,
+    /// The position after the newest byte: each delivery asks for it several times.
+    end: u64,
     /// A segment holds two to the power of this bytes.
     shift: u32,
     /// How many cursors there are, and how many of them are at the end.
@@ -88,6 +90,7 @@ impl Log {
         Self {
             segments: VecDeque::from([first]),
             origin: 0,
+            end: 0,
             shift: size.trailing_zeros(),
             cursors: 0,
             caught_up: 0,
@@ -98,8 +101,7 @@ impl Log {
 
     /// The position after the newest byte.
     pub(super) fn end(&self) -> u64 {
-        let tail = self.segments.len() - 1;
-        self.position(tail) + self.segments[tail].bytes.len() as u64
+        self.end
     }
 
     /// The position of the oldest byte that is still held.
@@ -128,6 +130,7 @@ impl Log {
             let start = tail.bytes.len();
             let (now, later) = bytes.split_at(bytes.len().min(size - start));
             tail.bytes.extend(now);
+            self.end += now.len() as u64;
             bytes = later;
             let end = |offset: usize| u32::try_from(offset).expect("a segment is that small");
             match ends {
@@ -174,7 +177,7 @@ impl Log {
     /// Nobody wants what is held: the tail is filled again from its start, where it is still in
     /// the processor's cache.
     fn rewind(&mut self) {
-        let (origin, before) = (self.end(), self.messages());
+        let before = self.messages();
         assert_eq!(self.segments.len(), 1, "a segment without readers was kept");
         let tail = &mut self.segments[0];
         // Within a message that is being appended nobody is caught up, unless there is nobody.
@@ -186,7 +189,7 @@ impl Log {
         tail.bytes.clear();
         tail.ends.clear();
         tail.before = before;
-        self.origin = origin;
+        self.origin = self.end;
     }
 
     /// A new cursor, at the oldest message that is kept for those who come, or at the end; to
