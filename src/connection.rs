@@ -346,6 +346,11 @@ impl<T: Stream, S> Connection<T, S> {
         !self.link.ready.writable && (!self.link.outbox.is_empty() || self.lag(service) > 0)
     }
 
+    /// Whether its stream takes output, as far as is known.
+    pub(crate) fn is_writable(&self) -> bool {
+        self.link.ready.writable
+    }
+
     /// The service's memory of the client, as long as it has one.
     pub(crate) fn session(&self) -> Option<&S> {
         self.session.as_ref()

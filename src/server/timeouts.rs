@@ -107,7 +107,8 @@ impl<S: Service, N: Net> Tick<S, N> {
         if let (Some(fresh), Some(write)) = (&mut timeouts.fresh, &mut timeouts.write) {
             let stuck = connection.is_stuck(&self.service);
             let known = fresh.contains(key) || write.contains(key);
-            if !stuck || took || !known {
+            // Who is owed nothing just now, by a skip for instance, still hasn't taken anything.
+            if took || !known || connection.is_writable() {
                 fresh.remove(key);
                 write.remove(key);
             }
@@ -147,16 +148,19 @@ impl<S: Service, N: Net> Tick<S, N> {
     /// Tries whether a stuck client takes something; so many strikes if it doesn't.
     fn try_stuck(&mut self, key: usize, strikes: u8) {
         let client = &mut self.clients[key];
-        client.connection.expect_room();
+        let stuck = client.connection.is_stuck(&self.service);
+        if stuck {
+            client.connection.expect_room();
+        }
         let more = client.connection.flush(&mut self.service);
         let (_, took) = client.connection.take_activity();
         let count = if took {
             0
         } else {
-            self.timeouts.strikes_of(key) + strikes
+            TRIES.min(self.timeouts.strikes_of(key) + strikes)
         };
         self.timeouts.strike(key, count);
-        if count >= TRIES {
+        if stuck && count >= TRIES {
             let reason = CloseReason::Stalled;
             client.connection.abort(&self.service, reason);
             self.timeouts.forget(key);
