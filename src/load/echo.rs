@@ -288,16 +288,17 @@ impl Player for Echo {
         self.touched = touched;
     }
 
-    /// Where messages are numbered one more may show that those before it were lost.
+    /// Where messages are numbered one more may show that those before it were lost; or another one,
+    /// if the first has been spoilt with them.
     fn expire(&mut self, sent_before: u64, cx: &mut Context) {
         if !self.verify {
             return;
         }
         for key in 0..self.clients.len() {
             if let Some(client) = &mut self.clients[key]
-                && client.sent.front().is_some_and(|sent| *sent < sent_before)
+                && client.sent.back().is_some_and(|sent| *sent < sent_before)
             {
-                client.extra = 1;
+                client.extra += 1;
                 self.send(key, cx);
             }
         }
