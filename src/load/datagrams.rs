@@ -75,17 +75,16 @@ impl Client {
         self.settle();
     }
 
-    /// Nothing that is under way, or should be, comes any more.
-    fn give_up(&mut self, key: usize, clients: u64, cx: &mut Context) {
+    /// What is under way, or with a schedule should be, never comes.
+    fn give_up(&mut self, key: usize, clients: usize, cx: &mut Context) {
         if let Some(schedule) = &cx.schedule {
-            let due = self.next()..self.due;
-            let times = due.map(|number| schedule.time(number * clients + key as u64));
+            let numbers = self.next()..self.due;
+            let times = numbers.map(|number| schedule.time(number * clients as u64 + key as u64));
             self.sent.extend(times);
         }
         while let Some(&sent) = self.sent.front() {
             self.lose(sent, cx);
         }
-        self.due = 0;
     }
 
     fn may_send(&self, depth: usize) -> bool {
@@ -120,8 +119,8 @@ impl Datagrams {
         if let Some(client) = &mut self.clients[key] {
             client.queued = false;
         }
-        let clients = self.clients.len() as u64;
         let result = self.receive(key, cx).and_then(|()| self.send(key, cx));
+        let clients = self.clients.len();
         let Some(client) = &mut self.clients[key] else {
             return;
         };
@@ -131,7 +130,9 @@ impl Datagrams {
                 _ => Fault::Reset,
             };
             cx.tally.faults().lose(fault, || cause(&e));
-            client.give_up(key, clients, cx);
+            if self.echoes {
+                client.give_up(key, clients, cx);
+            }
             self.clients[key] = None;
             self.alive -= 1;
         } else if client.ready.readable || client.may_send(self.depth) {
@@ -314,9 +315,10 @@ impl Player for Datagrams {
     }
 
     fn give_up(&mut self, cx: &mut Context) {
-        let clients = self.clients.len() as u64;
+        let clients = self.clients.len();
+        let echoes = self.echoes;
         for (key, client) in self.clients.iter_mut().enumerate() {
-            if let Some(client) = client {
+            if let Some(client) = client.as_mut().filter(|_| echoes) {
                 client.give_up(key, clients, cx);
             }
         }
