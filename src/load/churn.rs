@@ -63,7 +63,11 @@ impl Churn {
                 Some(_) => self.due.pop_front(),
                 None => (!self.finished).then(|| cx.clock()),
             };
-            let (Some(since), Some(key)) = (since, self.free.pop()) else {
+            // In this order: a client that nothing is due for stays free.
+            let Some(since) = since else {
+                return;
+            };
+            let Some(key) = self.free.pop() else {
                 return;
             };
             cx.wishes.push(Wish { key, since });
