@@ -68,9 +68,8 @@ impl<'a> Engine<'a> {
         self.drain()?;
         let clients = self.dialer.opened();
         self.cx.now = self.cx.clock();
-        if !self.player.is_done() {
-            self.player.give_up(&mut self.cx);
-        }
+        // Also where nothing is waited for any longer: it may have been given up, and not named yet.
+        self.player.give_up(&mut self.cx);
         let interval = self.cx.tally.take_interval(self.cx.now);
         if !interval.counts.latency.is_empty() {
             (self.watch)(&interval);
