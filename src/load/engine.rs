@@ -239,7 +239,7 @@ impl<'a> Engine<'a> {
 
     /// How long to sleep if nothing happens.
     fn sleep(&self) -> Duration {
-        if self.load.spin || self.player.is_busy() {
+        if self.load.spin || self.player.is_busy() || !self.cx.wishes.is_empty() {
             return Duration::ZERO;
         }
         let now = self.cx.clock();
