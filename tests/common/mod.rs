@@ -8,6 +8,8 @@
 pub(crate) mod client;
 pub(crate) mod datagram;
 pub(crate) mod flood;
+pub(crate) mod loading;
+pub(crate) mod misbehaving;
 pub(crate) mod operator;
 pub(crate) mod place;
 pub(crate) mod program;

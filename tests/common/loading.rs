@@ -1,0 +1,67 @@
+//! Loads for tests: short ones, which end by themselves.
+
+use std::fmt::Display;
+use std::thread;
+use std::time::Duration;
+
+use resound::{Fault, Faults, Load, LoadMode, LoadOutcome};
+
+/// Bytes in a message.
+pub(crate) const SIZE: usize = 64;
+
+/// One client, one message at a time, all of them checked.
+#[track_caller]
+pub(crate) fn load(to: impl Display) -> Load {
+    Load {
+        to: to.to_string().parse().expect("it is an address"),
+        mode: LoadMode::Echo,
+        clients: 1,
+        publishers: 1,
+        slow: 0,
+        size: SIZE,
+        depth: 1,
+        rate: None,
+        connect_rate: None,
+        duration: Duration::from_millis(200),
+        warmup: Duration::ZERO,
+        timeout: Duration::from_secs(5),
+        interval: Duration::from_millis(100),
+        spin: false,
+        verify: true,
+        catch_signals: false,
+    }
+}
+
+#[track_caller]
+pub(crate) fn run(load: &Load) -> LoadOutcome {
+    load.run(|_| ()).unwrap_or_else(|e| panic!("{e}"))
+}
+
+/// Why there is no such load.
+#[track_caller]
+pub(crate) fn failure(load: &Load) -> String {
+    let error = load.run(|_| ()).expect_err("nothing can come of it");
+    error.to_string()
+}
+
+/// All that has gone wrong.
+pub(crate) fn named(faults: &Faults) -> Vec<(Fault, u64)> {
+    let all = Fault::ALL.map(|fault| (fault, faults.count(fault)));
+    all.into_iter().filter(|(_, count)| *count > 0).collect()
+}
+
+/// Nothing else has gone wrong, and no more often.
+#[track_caller]
+pub(crate) fn assert_faults(outcome: &LoadOutcome, expected: &[(Fault, u64)], what: &str) {
+    let cause = outcome.faults.cause();
+    assert_eq!(named(&outcome.faults), expected, "{what}: {cause:?}");
+}
+
+/// Tests all cases at the same time: they wait, most of it.
+pub(crate) fn at_once<T: Sync>(cases: &[T], test: impl Fn(&T) + Sync) {
+    thread::scope(|scope| {
+        for case in cases {
+            scope.spawn(|| test(case));
+        }
+    });
+}
