@@ -155,11 +155,12 @@ fn rooms_deliver_to_all_others() {
             assert_eq!(outcome.counts.first.len(), 200, "{what}");
             let (first, last) = (&outcome.counts.first, &outcome.counts.latency);
             assert!(first.max() <= last.max(), "{what}");
-            let most = 200 * (publishers as u64 + 2);
-            assert!((1..=most).contains(&outcome.counts.deliveries), "{what}");
             let stats = server.stop();
             assert_eq!(stats.clients, publishers as u64 + 3, "{what}");
             assert!(stats.messages >= 200, "{what}");
+            // Those that are only to show that everybody is there may come late, and count.
+            let deliveries = 1..=stats.deliveries;
+            assert!(deliveries.contains(&outcome.counts.deliveries), "{what}");
             let receivers = publishers as u64 + 2 + u64::from(include_sender);
             assert_eq!(stats.deliveries, stats.messages * receivers, "{what}");
         }

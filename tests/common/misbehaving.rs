@@ -37,6 +37,8 @@ pub(crate) enum Trick {
     Newline,
     /// It is sent after the next one.
     Swap,
+    /// The next one is sent before it, twice.
+    Overtake,
     /// Its end isn't sent.
     Cut,
     /// Bytes in its middle aren't sent.
@@ -84,7 +86,7 @@ impl Prank {
         let number = self.seen;
         self.seen += 1;
         let late = match self.trick {
-            Trick::Swap => number == self.at + 1,
+            Trick::Swap | Trick::Overtake => number == self.at + 1,
             Trick::Stop | Trick::Close => number > self.at,
             _ => false,
         };
@@ -96,7 +98,10 @@ impl Prank {
         match self.trick {
             Trick::None => {}
             Trick::Swap if late => return Deed::Say(vec![changed, self.held.clone()]),
-            Trick::Swap => {
+            Trick::Overtake if late => {
+                return Deed::Say(vec![changed.clone(), changed, self.held.clone()]);
+            }
+            Trick::Swap | Trick::Overtake => {
                 self.held = changed;
                 return Deed::Say(Vec::new());
             }
