@@ -197,6 +197,8 @@ impl Player for Churn {
 
     fn give_up(&mut self, cx: &mut Context) {
         let now = cx.clock();
+        // Those whose connection doesn't stand yet.
+        cx.tally.faults().add(Fault::Unanswered, self.asked as u64);
         let visits = self.visits.iter_mut().filter_map(Option::take);
         for since in visits.map(|visit| visit.since).chain(self.due.drain(..)) {
             cx.tally.missed(Fault::Unanswered, since, now);

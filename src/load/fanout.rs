@@ -325,7 +325,9 @@ impl Player for Fanout {
 
     /// What the members who are left haven't received.
     fn give_up(&mut self, cx: &mut Context) {
+        let (publishers, receivers) = (self.publishers.len() as u64, self.receivers());
         for (sender, publisher) in self.publishers.iter_mut().enumerate() {
+            publisher.note_unsent(sender, publishers, receivers, cx);
             for (key, member) in self.members.iter().enumerate() {
                 let Some(member) = member.as_ref().filter(|_| key != sender) else {
                     continue;

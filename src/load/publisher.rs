@@ -88,6 +88,20 @@ impl Publisher {
         self.left.extend(std::iter::repeat_n(receivers, count));
     }
 
+    /// What should have been sent by now is as if it were, and never came.
+    pub(super) fn note_unsent(
+        &mut self,
+        key: usize,
+        publishers: u64,
+        receivers: u32,
+        cx: &Context,
+    ) {
+        if cx.schedule.is_some() {
+            let count = self.due(usize::MAX);
+            self.note(key, count, publishers, receivers, cx);
+        }
+    }
+
     /// Messages have reached one of their receivers.
     pub(super) fn deliver(&mut self, numbers: Range<u64>, now: u64, tally: &mut Tally) {
         for number in self.fresh.max(self.first).max(numbers.start)..numbers.end {

@@ -42,7 +42,9 @@ impl Tally {
     pub(super) fn begin(&mut self, now: u64, measured: Range<u64>) {
         self.begun = now;
         self.since = now;
-        self.interval = Counts::none();
+        // What went before it was probes; connections are all made by now.
+        let before = std::mem::replace(&mut self.interval, Counts::none());
+        self.interval.connect = before.connect;
         self.measured = measured;
     }
 
