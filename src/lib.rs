@@ -118,8 +118,8 @@
 //! # What is absent
 //!
 //! No threads, no locks, no `Rc<RefCell>`, no callbacks, no queue of messages per client, no
-//! change of interest after registration (but of a socket for datagrams whose buffer is full), no clock outside `net.rs` but that of
-//! the client's tries to connect, no `unsafe`.
+//! change of interest after registration (but of a socket for datagrams whose buffer is full), no clock outside `net.rs` but those of
+//! the client's tries to connect and of the load tester, no `unsafe`.
 
 mod address;
 mod aligned;

@@ -205,6 +205,11 @@ impl Player for Churn {
         }
     }
 
+    fn alive(&self) -> usize {
+        self.under_way
+    }
+
+    /// Somebody always comes.
     fn is_alive(&self) -> bool {
         true
     }

@@ -26,6 +26,8 @@ const MOST_LATE: usize = 1024;
 /// Clients that send datagrams.
 pub(super) struct Datagrams {
     clients: Vec<Option<Client>>,
+    /// Of those who have gone: their first datagram that was never accounted for.
+    gone: Vec<u64>,
     alive: usize,
     messages: Messages,
     depth: usize,
@@ -96,6 +98,7 @@ impl Datagrams {
     pub(super) fn new(load: &Load) -> Self {
         Self {
             clients: std::iter::repeat_with(|| None).take(load.clients).collect(),
+            gone: vec![0; load.clients],
             alive: 0,
             messages: Messages::new(load.size, 1),
             depth: load.depth,
@@ -130,6 +133,7 @@ impl Datagrams {
                 _ => Fault::Reset,
             };
             cx.tally.faults().lose(fault, || cause(&e));
+            self.gone[key] = client.due.max(client.next());
             if self.echoes {
                 client.give_up(key, clients, cx);
             }
@@ -318,13 +322,15 @@ impl Player for Datagrams {
         let clients = self.clients.len();
         let echoes = self.echoes;
         for (key, client) in self.clients.iter_mut().enumerate() {
-            if let Some(client) = client.as_mut().filter(|_| echoes) {
-                client.give_up(key, clients, cx);
+            match client {
+                _ if !echoes => {}
+                Some(client) => client.give_up(key, clients, cx),
+                None => cx.give_up_share(key, clients, self.gone[key], Fault::Lost),
             }
         }
     }
 
-    fn is_alive(&self) -> bool {
-        self.alive > 0
+    fn alive(&self) -> usize {
+        self.alive
     }
 }

@@ -16,7 +16,7 @@ use crate::net::{Poller, Readiness};
 const AT_ONCE: usize = 100;
 
 /// How long to wait where a backlog is full, or nobody listens any more.
-const PAUSE: u64 = 1_000_000;
+const PAUSE: u64 = 5_000_000;
 
 /// Somebody who wants a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,6 +41,8 @@ pub(super) struct Dialer {
     next: u64,
     gap: u64,
     timeout: u64,
+    /// Since when a backlog is full.
+    blocked: Option<u64>,
     /// Connections that were ever begun; that stood.
     begun: usize,
     opened: usize,
@@ -74,6 +76,7 @@ impl Dialer {
                 .connect_rate
                 .map_or(0, |rate| 1_000_000_000 / rate.max(1)),
             timeout: nanos(load.timeout),
+            blocked: None,
             begun: 0,
             opened: 0,
             vain: 0,
@@ -93,10 +96,6 @@ impl Dialer {
 
     pub(super) fn is_idle(&self) -> bool {
         self.wishes.is_empty() && self.under_way == 0
-    }
-
-    pub(super) fn opened(&self) -> usize {
-        self.opened
     }
 
     /// When it wants to go on, if that isn't for an event.
@@ -126,22 +125,20 @@ impl Dialer {
             } else {
                 self.next.max(cx.now.saturating_sub(self.gap)) + self.gap
             };
+            // Over loopback the whole handshake is part of the call.
+            let since = cx.clock();
             match self.start(wish, net) {
                 Ok(wire) => {
                     self.under_way += 1;
-                    let since = cx.clock();
+                    self.blocked = None;
                     self.dialing[wish.key] = Some(Dialing { wire, wish, since });
                 }
                 Err(e) if e.kind() == io::ErrorKind::WouldBlock => {
-                    self.wishes.push_front(wish);
-                    self.next = cx.now + PAUSE;
+                    self.wait(wish, cx, &mut failed)?;
                 }
                 Err(e) if is_exhausted(&e) => {
-                    let text = format!(
-                        "cannot open {} connections: {}",
-                        self.dialing.len(),
-                        cause(&e)
-                    );
+                    let (all, cause) = (self.dialing.len(), cause(&e));
+                    let text = format!("cannot open {all} connections: {cause}");
                     return Err(LoadError(text));
                 }
                 Err(e) => self.fail(wish, &e, cx, &mut failed)?,
@@ -161,6 +158,23 @@ impl Dialer {
         let mut wire = wire?;
         wire.register(net, wish.key)?;
         Ok(wire)
+    }
+
+    /// The backlog of a Unix socket is full: it is tried again for as long as a timeout, in which
+    /// there was no room for anybody.
+    fn wait(
+        &mut self,
+        wish: Wish,
+        cx: &mut Context,
+        failed: &mut Vec<usize>,
+    ) -> Result<(), LoadError> {
+        let since = *self.blocked.get_or_insert(cx.now);
+        if cx.now > since.saturating_add(self.timeout) {
+            return self.fail(wish, &io::ErrorKind::TimedOut.into(), cx, failed);
+        }
+        self.wishes.push_front(wish);
+        self.next = cx.now + PAUSE;
+        Ok(())
     }
 
     /// What couldn't be opened: another address of the name is tried, while none has been found.

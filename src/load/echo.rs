@@ -15,6 +15,8 @@ use crate::net::Readiness;
 /// Clients whose messages come back.
 pub(super) struct Echo {
     clients: Vec<Option<Client>>,
+    /// Of those who have gone, or never came: their first message that was never accounted for.
+    gone: Vec<u64>,
     alive: usize,
     messages: Messages,
     depth: usize,
@@ -203,6 +205,7 @@ impl Echo {
     pub(super) fn new(load: &Load) -> Self {
         Self {
             clients: std::iter::repeat_with(|| None).take(load.clients).collect(),
+            gone: vec![0; load.clients],
             alive: 0,
             messages: Messages::new(load.size, load.depth),
             depth: load.depth,
@@ -228,6 +231,7 @@ impl Echo {
             return;
         };
         if act(client, &mut game, cx) {
+            self.gone[key] = client.due.max(client.next());
             client.give_up(key, game.clients, cx);
             self.clients[key] = None;
             self.alive -= 1;
@@ -320,13 +324,14 @@ impl Player for Echo {
     fn give_up(&mut self, cx: &mut Context) {
         let clients = self.clients.len();
         for (key, client) in self.clients.iter_mut().enumerate() {
-            if let Some(client) = client {
-                client.give_up(key, clients, cx);
+            match client {
+                Some(client) => client.give_up(key, clients, cx),
+                None => cx.give_up_share(key, clients, self.gone[key], Fault::Unanswered),
             }
         }
     }
 
-    fn is_alive(&self) -> bool {
-        self.alive > 0
+    fn alive(&self) -> usize {
+        self.alive
     }
 }

@@ -27,6 +27,8 @@ pub(super) struct Engine<'a> {
     dialer: Dialer,
     player: Box<dyn Player>,
     slow: Slow,
+    /// Clients that were connected at a time, at most.
+    most: usize,
     /// When to look for what is late.
     look: u64,
     /// When the present interval ends.
@@ -55,6 +57,7 @@ impl<'a> Engine<'a> {
             dialer: Dialer::new(load, load.players() + load.slow)?,
             player,
             slow: Slow::new(load),
+            most: 0,
             look: 0,
             tick: u64::MAX,
             interrupts: 0,
@@ -66,21 +69,26 @@ impl<'a> Engine<'a> {
         let started = self.begin();
         let end = self.measure()?;
         self.drain()?;
-        let clients = self.dialer.opened();
         self.cx.now = self.cx.clock();
         // Also where nothing is waited for any longer: it may have been given up, and not named yet.
         self.player.give_up(&mut self.cx);
         let interval = self.cx.tally.take_interval(self.cx.now);
-        if !interval.counts.latency.is_empty() {
+        if !interval.counts.latency.is_empty() || interval.counts.bytes > 0 {
             (self.watch)(&interval);
         }
         let elapsed = self.cx.tally.measured();
+        let took = match self.load.rate {
+            Some(_) => self.cx.tally.took(),
+            // As many came late from before as come late now.
+            None => elapsed,
+        };
         let (counts, faults) = self.cx.tally.into_total();
         Ok(Outcome {
             started,
             elapsed,
+            took,
             end,
-            clients: clients.min(self.load.players() + self.load.slow) - self.slow.opened(),
+            clients: self.most,
             slow_closed: self.slow.closed(),
             counts,
             faults,
@@ -102,7 +110,7 @@ impl<'a> Engine<'a> {
             self.pass()?;
         }
         let patience = self.cx.now + 5 * nanos(self.load.timeout);
-        while self.interrupts == 0 && !self.player.prepare(&mut self.cx) {
+        while self.interrupts == 0 && !self.player.prepare(&mut self.cx).map_err(LoadError)? {
             self.pass()?;
             if self.cx.now > patience {
                 return Err(LoadError(self.player.obstacle()));
@@ -188,7 +196,10 @@ impl<'a> Engine<'a> {
                             self.player.open(wish, wire, &mut self.cx);
                             self.player.ready(key, ready, &mut self.cx);
                         }
-                        Dialed::Stands(wire, wish) => self.slow.open(wish.key, wire),
+                        Dialed::Stands(wire, wish) => {
+                            self.slow.open(wish.key, wire);
+                            self.slow.ready(key, ready);
+                        }
                     }
                 }
                 Event::Client(key, ready) if key < self.load.players() => {
@@ -200,6 +211,7 @@ impl<'a> Engine<'a> {
             }
         }
         self.events = events;
+        self.most = self.most.max(self.player.alive());
         self.dial()?;
         self.look()
     }

@@ -107,9 +107,11 @@ impl Fanout {
                 return;
             }
             let publisher = &mut self.publishers[key];
-            let free = self.depth.saturating_sub(publisher.under_way());
+            let free = publisher.room(self.depth);
             let count = publisher.due(free).min(self.messages.most());
-            if count == 0 || (cx.schedule.is_none() && free < self.depth / SHARE) {
+            if count == 0
+                || (cx.schedule.is_none() && free < self.depth / SHARE && !publisher.is_doubted())
+            {
                 return;
             }
             let publishers = self.publishers.len() as u64;
@@ -140,7 +142,6 @@ impl Fanout {
                 come: &mut member.come,
                 messages: self.verify.then_some(&self.messages),
                 run: NO_RUN,
-                delivered: 0,
             };
             let buffer = std::mem::take(&mut cx.buffer);
             let frames = &mut member.frames;
@@ -150,7 +151,6 @@ impl Fanout {
             });
             cx.buffer = buffer;
             taking.end_run(cx);
-            cx.tally.delivered(taking.delivered, taking.now);
         }
     }
 
@@ -185,7 +185,6 @@ struct Taking<'a> {
     messages: Option<&'a Messages>,
     /// The sender and the numbers of the present run, all of them expected.
     run: (usize, Range<u64>),
-    delivered: u64,
 }
 
 impl Taking<'_> {
@@ -243,7 +242,6 @@ impl Taking<'_> {
         if let Some(sequence) = &mut self.come[sender] {
             sequence.go_on(sent.end - sent.start - 1);
         }
-        self.delivered += sent.end - sent.start;
         publisher.deliver(sent, self.now, &mut cx.tally);
     }
 }
@@ -273,16 +271,20 @@ impl Player for Fanout {
 
     /// Everybody has joined when everybody has seen a probe; and when they have seen all of them
     /// nothing of that is under way any more.
-    fn prepare(&mut self, cx: &mut Context) -> bool {
+    fn prepare(&mut self, cx: &mut Context) -> Result<bool, String> {
+        if self.members[0].is_none() {
+            let cause = cx.tally.faults().cause().unwrap_or_default();
+            return Err(format!("the first publisher has gone: {cause}"));
+        }
         let (none, behind) = self.strangers();
         if none > 0 && cx.now >= self.probe {
             self.pause *= 2;
             self.probe = cx.now + self.pause;
             self.publishers[0].probe();
             self.publish(0, 1);
-            return false;
+            return Ok(false);
         }
-        behind == 0
+        Ok(behind == 0)
     }
 
     fn obstacle(&self) -> String {
@@ -307,9 +309,12 @@ impl Player for Fanout {
         }
     }
 
+    /// Where the depth is used up one more may show that those before it were lost.
     fn expire(&mut self, sent_before: u64, cx: &mut Context) {
-        for publisher in &mut self.publishers {
-            publisher.expire(sent_before, cx.now, &mut cx.tally);
+        for key in 0..self.publishers.len() {
+            if self.publishers[key].doubt(sent_before) {
+                self.send(key, cx);
+            }
         }
     }
 
@@ -338,10 +343,15 @@ impl Player for Fanout {
                 let missing = publisher.next().saturating_sub(next);
                 cx.tally.faults().add(Fault::Unanswered, missing);
             }
-            publisher.expire(u64::MAX, cx.now, &mut cx.tally);
+            publisher.give_up_all(cx.now, &mut cx.tally);
         }
     }
 
+    fn alive(&self) -> usize {
+        self.alive
+    }
+
+    /// Somebody publishes, and somebody hears it.
     fn is_alive(&self) -> bool {
         let publishers = self.members[..self.publishers.len()].iter().flatten();
         publishers.count() > 0 && self.alive > 1

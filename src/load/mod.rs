@@ -38,6 +38,9 @@ use player::Player;
 /// The shortest message: 16 hexadecimal digits that number it, and a newline.
 pub const SHORTEST_MESSAGE: usize = 17;
 
+/// A hundred years: beyond that clocks overflow.
+const LONGEST: Duration = Duration::from_secs(100 * 31_557_600);
+
 /// What clients do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LoadMode {
@@ -138,6 +141,12 @@ impl Load {
             _ if self.players() > MOST_SENDERS => no("there are too many clients"),
             _ if self.mode == LoadMode::Fanout && self.publishers == 0 => no("nobody publishes"),
             _ if datagrams && streams => no("datagrams are for echo and sink"),
+            _ if [self.duration, self.warmup, self.timeout]
+                .iter()
+                .any(|t| *t > LONGEST) =>
+            {
+                no("that is longer than a hundred years")
+            }
             _ if self.rate == Some(0) || self.interval.is_zero() => no("never is no rate"),
             _ => Ok(()),
         }

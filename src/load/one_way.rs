@@ -177,7 +177,7 @@ impl Player for OneWay {
 
     fn give_up(&mut self, _: &mut Context) {}
 
-    fn is_alive(&self) -> bool {
-        self.alive > 0
+    fn alive(&self) -> usize {
+        self.alive
     }
 }

@@ -87,6 +87,9 @@ pub struct Outcome {
     pub started: SystemTime,
     /// How long that was.
     pub elapsed: Duration,
+    /// With a rate, how long it was until the last answer to it came: much more if the server
+    /// couldn't keep up. Else the same.
+    pub took: Duration,
     /// Why it has ended.
     pub end: LoadEnd,
     /// Clients that were connected at the same time, at most; slow ones not counted.
@@ -100,10 +103,10 @@ pub struct Outcome {
 }
 
 impl Outcome {
-    /// So many a second.
+    /// So many a second of the time that it took.
     #[must_use]
     #[expect(clippy::cast_precision_loss, reason = "it is for people")]
     pub fn per_second(&self, count: u64) -> f64 {
-        count as f64 / self.elapsed.as_secs_f64().max(1e-9)
+        count as f64 / self.took.as_secs_f64().max(1e-9)
     }
 }

@@ -3,6 +3,7 @@
 use std::time::Instant;
 
 use super::dialer::Wish;
+use super::faults::Fault;
 use super::tally::{Schedule, Tally};
 use super::wire::Wire;
 use crate::net::Readiness;
@@ -46,6 +47,20 @@ impl Context {
         self.schedule.as_mut()?.next_due(self.now)
     }
 
+    /// What a client that has gone should have sent from this message of its own on never comes.
+    pub(super) fn give_up_share(&mut self, key: usize, clients: usize, first: u64, fault: Fault) {
+        let Some(schedule) = &self.schedule else {
+            return;
+        };
+        let now = self.clock();
+        let indices = first
+            .saturating_mul(clients as u64)
+            .saturating_add(key as u64)..schedule.due();
+        for index in indices.step_by(clients) {
+            self.tally.missed(fault, schedule.time(index), now);
+        }
+    }
+
     /// The one of so many whose turn it is to send that message.
     pub(super) fn next_due_of(&mut self, count: usize) -> Option<usize> {
         let index = self.next_due()? % count as u64;
@@ -64,9 +79,9 @@ pub(super) trait Player {
     /// A client's connection is ready for something.
     fn ready(&mut self, key: usize, ready: Readiness, cx: &mut Context);
 
-    /// Once a pass, before they begin: whether they could.
-    fn prepare(&mut self, _cx: &mut Context) -> bool {
-        true
+    /// Once a pass, before they begin: whether they could; or why they never can.
+    fn prepare(&mut self, _cx: &mut Context) -> Result<bool, String> {
+        Ok(true)
     }
 
     /// Why they never could begin.
@@ -97,6 +112,11 @@ pub(super) trait Player {
     /// What is under way never comes.
     fn give_up(&mut self, cx: &mut Context);
 
-    /// Whether there are clients left.
-    fn is_alive(&self) -> bool;
+    /// How many clients are connected.
+    fn alive(&self) -> usize;
+
+    /// Whether those who are connected can do anything.
+    fn is_alive(&self) -> bool {
+        self.alive() > 0
+    }
 }

@@ -25,6 +25,8 @@ pub(super) struct Publisher {
     /// Messages sent so far, probes not counted, and those that should have been.
     sent: u64,
     due: u64,
+    /// Messages beyond the depth, because all that are under way are long overdue.
+    extra: usize,
 }
 
 impl Publisher {
@@ -37,6 +39,7 @@ impl Publisher {
             spoilt: BTreeSet::new(),
             sent: 0,
             due: 0,
+            extra: 0,
         }
     }
 
@@ -45,8 +48,23 @@ impl Publisher {
         self.first + self.left.len() as u64
     }
 
-    pub(super) fn under_way(&self) -> usize {
-        self.left.len()
+    /// How many more may be under way.
+    pub(super) fn room(&self, depth: usize) -> usize {
+        depth
+            .saturating_add(self.extra)
+            .saturating_sub(self.left.len())
+    }
+
+    pub(super) fn is_doubted(&self) -> bool {
+        self.extra > 0
+    }
+
+    /// Nothing has come of all that is under way since this time: a message more may show what was
+    /// lost. Whether it may be sent.
+    pub(super) fn doubt(&mut self, sent_before: u64) -> bool {
+        let late = self.times.back().is_some_and(|sent| *sent < sent_before);
+        self.extra += usize::from(late);
+        late
     }
 
     /// A message that doesn't count is sent.
@@ -104,9 +122,12 @@ impl Publisher {
 
     /// Messages have reached one of their receivers.
     pub(super) fn deliver(&mut self, numbers: Range<u64>, now: u64, tally: &mut Tally) {
-        for number in self.fresh.max(self.first).max(numbers.start)..numbers.end {
+        let end = numbers.end.min(self.next());
+        for number in self.fresh.max(self.first).max(numbers.start)..end {
             tally.first(self.times[self.index(number)], now);
         }
+        let sent = self.times.get(self.index(numbers.start));
+        tally.delivered(numbers.end - numbers.start, sent.copied().unwrap_or(0));
         self.fresh = self.fresh.max(numbers.end);
         self.count_down(numbers);
         self.settle(now, tally);
@@ -150,6 +171,7 @@ impl Publisher {
     /// The oldest message is forgotten: everybody has it, unless that is out of the question.
     fn pop(&mut self, now: u64, tally: &mut Tally, complete: bool) {
         self.left.pop_front();
+        self.extra = 0;
         let Some(sent) = self.times.pop_front() else {
             return;
         };
@@ -161,12 +183,11 @@ impl Publisher {
         self.first += 1;
     }
 
-    /// Nobody waits any longer for what was sent before this time.
-    pub(super) fn expire(&mut self, sent_before: u64, now: u64, tally: &mut Tally) {
-        while self.times.front().is_some_and(|sent| *sent < sent_before) {
+    /// Nobody waits any longer.
+    pub(super) fn give_up_all(&mut self, now: u64, tally: &mut Tally) {
+        while !self.left.is_empty() {
             self.pop(now, tally, false);
         }
-        self.settle(now, tally);
     }
 
     /// No more falls due.
@@ -200,7 +221,7 @@ mod tests {
     fn state(publisher: &Publisher, tally: Tally) -> (u64, u64, usize) {
         let (counts, faults) = tally.into_total();
         assert_eq!(faults.count(Fault::Lost), 0);
-        (counts.messages, counts.first.len(), publisher.under_way())
+        (counts.messages, counts.first.len(), publisher.left.len())
     }
 
     #[test]
@@ -224,12 +245,26 @@ mod tests {
     }
 
     #[test]
-    fn nobody_waits_for_what_is_late() {
+    fn what_is_given_up_is_not_complete() {
         let (mut publisher, mut tally) = publisher(3, 2);
-        publisher.expire(102, 300, &mut tally);
+        publisher.deliver(7..8, 200, &mut tally);
+        publisher.give_up_all(300, &mut tally);
         publisher.deliver(7..10, 310, &mut tally);
-        publisher.deliver(9..10, 310, &mut tally);
-        assert_eq!(state(&publisher, tally), (1, 1, 0));
+        assert_eq!(publisher.next(), 10);
+        assert_eq!(state(&publisher, tally), (0, 1, 0));
+    }
+
+    #[test]
+    fn one_more_may_go_out_when_all_are_late() {
+        let (mut publisher, mut tally) = publisher(3, 2);
+        assert_eq!((publisher.room(3), publisher.room(5)), (0, 2));
+        assert!(!publisher.doubt(102));
+        assert!(publisher.doubt(103));
+        assert_eq!(publisher.room(3), 1);
+        publisher.deliver(7..8, 200, &mut tally);
+        publisher.deliver(7..8, 200, &mut tally);
+        assert_eq!(publisher.room(3), 1);
+        assert_eq!(publisher.room(usize::MAX), usize::MAX - 2);
     }
 
     #[test]

@@ -13,7 +13,6 @@ pub(super) struct Slow {
     lines: Vec<Option<Line>>,
     /// What they send, if they do: they have answers coming that they never take.
     says: Option<Messages>,
-    opened: usize,
     closed: usize,
 }
 
@@ -24,14 +23,8 @@ impl Slow {
             base: load.players(),
             lines: std::iter::repeat_with(|| None).take(load.slow).collect(),
             says: says.then(|| Messages::new(load.size, usize::MAX)),
-            opened: 0,
             closed: 0,
         }
-    }
-
-    /// How many there were.
-    pub(super) fn opened(&self) -> usize {
-        self.opened
     }
 
     /// How many the server has closed.
@@ -42,7 +35,6 @@ impl Slow {
     pub(super) fn open(&mut self, key: usize, wire: Wire) {
         if let Wire::Stream(socket) = wire {
             self.lines[key - self.base] = Some(Line::new(socket));
-            self.opened += 1;
             self.send(key - self.base);
         }
     }

@@ -15,6 +15,8 @@ pub(super) struct Tally {
     /// When the warm-up has begun, and what comes after it.
     begun: u64,
     measured: Range<u64>,
+    /// When the last answer came to what is measured.
+    last: u64,
     total: Counts,
     interval: Counts,
     /// When the interval has begun.
@@ -30,6 +32,7 @@ impl Tally {
         Self {
             begun: 0,
             measured: u64::MAX..u64::MAX,
+            last: 0,
             total: Counts::none(),
             interval: Counts::none(),
             since: 0,
@@ -68,6 +71,12 @@ impl Tally {
         Duration::from_nanos(self.measured.end - self.measured.start)
     }
 
+    /// How long it took until the last answer to what is measured came.
+    pub(super) fn took(&self) -> Duration {
+        let end = self.last.max(self.measured.end);
+        Duration::from_nanos(end - self.measured.start)
+    }
+
     /// A message, or what else is asked for, has had its answer.
     pub(super) fn answered(&mut self, sent: u64, now: u64) {
         self.complete(sent, now);
@@ -83,6 +92,7 @@ impl Tally {
         if self.measured.contains(&sent) {
             self.total.messages += 1;
             self.total.latency.saturating_record(took);
+            self.last = self.last.max(now);
         }
     }
 
@@ -96,8 +106,8 @@ impl Tally {
     }
 
     /// So many messages have reached one of their receivers.
-    pub(super) fn delivered(&mut self, count: u64, now: u64) {
-        self.delivered_in(count, self.measured.contains(&now));
+    pub(super) fn delivered(&mut self, count: u64, sent: u64) {
+        self.delivered_in(count, self.measured.contains(&sent));
     }
 
     fn delivered_in(&mut self, count: u64, counted: bool) {
@@ -132,8 +142,9 @@ impl Tally {
 
     /// A message that not all of its receivers got; it has taken so long at least.
     pub(super) fn spoilt(&mut self, sent: u64, now: u64) {
+        let took = now.saturating_sub(sent).max(1);
+        self.interval.latency.saturating_record(took);
         if self.measured.contains(&sent) {
-            let took = now.saturating_sub(sent).max(1);
             self.total.latency.saturating_record(took);
         }
     }
@@ -220,6 +231,11 @@ impl Schedule {
         Some(index)
     }
 
+    /// How many were due so far.
+    pub(super) fn due(&self) -> u64 {
+        self.due
+    }
+
     /// When the next one is due; none if there is none.
     pub(super) fn next_time(&self) -> Option<u64> {
         Some(self.time(self.due)).filter(|time| *time < self.end)
@@ -250,6 +266,8 @@ mod tests {
         assert!(interval.warmup);
         assert_eq!(interval.counts.messages, 4);
         assert!(!tally.take_interval(60).warmup);
+        // The one that was due at 29 came at 50.
+        assert_eq!(tally.took(), Duration::from_nanos(30));
         let (total, faults) = tally.into_total();
         assert_eq!((total.messages, total.deliveries), (2, 2));
         assert_eq!(total.bytes, 200);

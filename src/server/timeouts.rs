@@ -224,7 +224,8 @@ const NOWHERE: Place = Place {
 impl Queue {
     fn new(after: Duration) -> Self {
         Self {
-            after: micros(after),
+            // At no time nobody would ever be done with.
+            after: micros(after).max(1),
             places: Vec::new(),
             first: NONE,
             last: NONE,

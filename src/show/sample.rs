@@ -53,6 +53,7 @@ pub(super) fn outcome() -> LoadOutcome {
     LoadOutcome {
         started: SystemTime::UNIX_EPOCH + Duration::from_millis(1_795_253_400_250),
         elapsed: Duration::from_secs(10),
+        took: Duration::from_secs(10),
         end: LoadEnd::Duration,
         clients: 50,
         slow_closed: 0,
