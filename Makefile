@@ -10,6 +10,9 @@ FILTER ?=
 # Criterion's options for an answer in two minutes.
 QUICK = --warm-up-time 0.1 --measurement-time 0.4 --sample-size 10 --nresamples 2000 --noplot
 
+# The same for a round of several.
+ROUND = --warm-up-time 0.3 --measurement-time 1.2 --sample-size 20 --nresamples 5000 --noplot
+
 .PHONY: help run build test format lint unit doc bench-test bench bench-quick bench-save bench-compare figures soak install clean
 .DEFAULT_GOAL := help
 
@@ -63,7 +66,9 @@ bench-save: ## measure and keep it as BASELINE=before
 bench-compare: ## measure and say what has changed since BASELINE=before
 	$(CARGO) bench --locked -- --baseline $(BASELINE) $(if $(FILTER),'$(FILTER)')
 
-figures: bench ## measure all and write README's figures
+figures: ## measure all in three rounds and write README's figures
+	for round in 1 2 3; do \
+	$(CARGO) bench --locked -- $(ROUND) --save-baseline round$$round || exit 1; done
 	$(CARGO) bench --locked --bench figures -- --write
 
 soak: ## many more simulated runs: SEEDS=100000

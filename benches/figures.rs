@@ -24,7 +24,7 @@ fn main() -> ExitCode {
 
 fn figures() -> Result<(), String> {
     let directory = results::directory();
-    let measured = newest_run(results::read(&directory));
+    let measured = newest_run(results::read_rounds(&directory), results::read(&directory));
     let memory = Counted::read(&directory);
     let chapter = render(&Machine::this(), &measured, memory.as_ref())
         .map_err(|why| format!("{why} in {}; `make bench` makes them", directory.display()))?;

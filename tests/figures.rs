@@ -21,6 +21,7 @@ fn measured(group: &str, function: &str, median: f64) -> Measured {
         median,
         spread: 0.01,
         at: SystemTime::UNIX_EPOCH + Duration::from_secs(86_400),
+        round: 0,
     }
 }
 
@@ -152,9 +153,43 @@ fn without_all_results_there_is_no_chapter() {
 fn results_of_an_earlier_run_are_not_mixed_with_those_of_the_newest() {
     let mut results = all();
     results[0].at -= Duration::from_secs(2 * 3600);
-    let newest: Vec<String> = newest_run(results).into_iter().map(|m| m.group).collect();
+    let newest = newest_run(Vec::new(), results).into_iter();
+    let newest: Vec<String> = newest.map(|m| m.group).collect();
     assert_eq!(newest, ["udp/a", "broadcast/a", "echo/a"]);
-    assert!(newest_run(Vec::new()).is_empty());
+    assert!(newest_run(Vec::new(), Vec::new()).is_empty());
+}
+
+#[test]
+fn rounds_are_taken_if_they_are_the_newest_and_compared_one_by_one() {
+    let round = |function, median, round| Measured {
+        round,
+        ..measured("echo/a", function, median)
+    };
+    // The machine became slower from one to the next.
+    let rounds = vec![
+        round("resound", 1e6, 1),
+        round("resound", 2e6, 2),
+        round("resound", 4e6, 3),
+        round("tokio", 2e6, 1),
+        round("tokio", 3e6, 2),
+        round("tokio", 8.4e6, 3),
+    ];
+    let table = table::speed(&newest_run(rounds.clone(), all()), "resound");
+    let cells = [
+        "",
+        "echo/a",
+        "25.0 k messages/s",
+        "2.00 ms",
+        "–",
+        "2.00 ± 0.30",
+        "–",
+        "",
+    ];
+    assert_eq!(rows(&table, "echo/a"), [cells]);
+
+    let mut single = all();
+    single[0].at += Duration::from_secs(60);
+    assert_eq!(newest_run(rounds, single.clone()).len(), single.len());
 }
 
 #[test]

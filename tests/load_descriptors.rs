@@ -23,5 +23,8 @@ fn clients_beyond_the_limit_of_descriptors_are_one_clear_error() {
         ..load(listener.local_addr().unwrap())
     };
     let line = failure(&crowd);
-    assert_eq!(line, "cannot open 1000 connections: too many open files");
+    assert_eq!(
+        line,
+        "cannot open 1000 connections: too many open files (ulimit -n)"
+    );
 }

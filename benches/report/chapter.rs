@@ -75,9 +75,16 @@ fn compiler() -> Option<String> {
     Some(version.split(" (").next()?.trim().to_string())
 }
 
-/// Of all results those of the newest run.
-pub(crate) fn newest_run(mut measured: Vec<Measured>) -> Vec<Measured> {
-    let newest = measured.iter().map(|one| one.at).max();
+/// The results of the newest run: of its rounds, if it had some.
+pub(crate) fn newest_run(rounds: Vec<Measured>, single: Vec<Measured>) -> Vec<Measured> {
+    let newest = |measured: &[Measured]| measured.iter().map(|one| one.at).max();
+    // A round is a copy that is made a little later.
+    let mut measured = if newest(&rounds) >= newest(&single) {
+        rounds
+    } else {
+        single
+    };
+    let newest = newest(&measured);
     measured.retain(|one| newest.is_some_and(|newest| one.at + RUN > newest));
     measured
 }
@@ -105,11 +112,17 @@ pub(crate) fn render(
     } = machine;
     let disturbed = machine.disturbed();
     let date = date(measured);
+    let rounds = match measured.iter().map(|one| one.round).max() {
+        Some(rounds @ 2..) => {
+            format!(", {rounds} rounds: the middle one, and half of the range between the others")
+        }
+        _ => String::new(),
+    };
     let core = if *cores == 1 { "core" } else { "cores" };
     let (speed, clients) = (table::speed(measured, "resound"), memory.clients);
     let memory = memory.table();
     Ok(format!(
-        "{processor}, {cores} {core}, {system}, {compiler}; measured on {date} (UTC) by `make figures`.\n\
+        "{processor}, {cores} {core}, {system}, {compiler}; measured on {date} (UTC) by `make figures`{rounds}.\n\
          {disturbed}\n{speed}\n{memory}\n\
          Counted with {clients} clients that have been served once.\n"
     ))

@@ -19,6 +19,8 @@ pub(crate) struct Measured {
     /// Half of its confidence interval, as a share of it.
     pub(crate) spread: f64,
     pub(crate) at: SystemTime,
+    /// In which of several rounds.
+    pub(crate) round: u32,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,12 +41,22 @@ pub(crate) fn directory() -> PathBuf {
     target.expect("cargo has built it").join("criterion")
 }
 
-/// All results that there are; none if nothing has been measured.
+/// The newest results that there are; none if nothing has been measured.
 pub(crate) fn read(directory: &Path) -> Vec<Measured> {
+    named(directory, "new", 0)
+}
+
+/// Those of the rounds of `make figures`, which are criterion's baselines.
+pub(crate) fn read_rounds(directory: &Path) -> Vec<Measured> {
+    let rounds = (1..=3).map(|round| named(directory, &format!("round{round}"), round));
+    rounds.flatten().collect()
+}
+
+fn named(directory: &Path, baseline: &str, round: u32) -> Vec<Measured> {
     let groups = children(directory);
     let functions = groups.iter().flat_map(|group| children(group));
     functions
-        .filter_map(|function| measured(&function.join("new")))
+        .filter_map(|function| measured(&function.join(baseline), round))
         .collect()
 }
 
@@ -53,7 +65,7 @@ fn children(directory: &Path) -> Vec<PathBuf> {
     entries.map(|entry| entry.path()).collect()
 }
 
-fn measured(directory: &Path) -> Option<Measured> {
+fn measured(directory: &Path, round: u32) -> Option<Measured> {
     let estimates = directory.join("estimates.json");
     let at = estimates.metadata().and_then(|file| file.modified()).ok()?;
     let (what, how_long) = (json(&directory.join("benchmark.json"))?, json(&estimates)?);
@@ -71,6 +83,7 @@ fn measured(directory: &Path) -> Option<Measured> {
         median,
         spread: (bound("upper_bound")? - bound("lower_bound")?) / (2.0 * median),
         at,
+        round,
     })
 }
 

@@ -16,31 +16,54 @@ const BENCHES: [&str; 4] = ["echo", "broadcast", "udp", "bulk"];
 /// For each group the throughput of `subject`, and how many times that of each peer it is. Empty
 /// if `subject` wasn't measured.
 pub(crate) fn speed(measured: &[Measured], subject: &str) -> String {
-    let mut ours: Vec<&Measured> = measured.iter().filter(|m| m.function == subject).collect();
-    ours.sort_by_cached_key(|one| natural(&one.group));
-    if ours.is_empty() {
+    let ours = || measured.iter().filter(|one| one.function == subject);
+    let mut groups: Vec<&str> = ours().map(|one| one.group.as_str()).collect();
+    groups.sort_by_cached_key(|group| natural(group));
+    groups.dedup();
+    if groups.is_empty() {
         return String::new();
     }
     let header = ["", subject, "an iteration"].map(String::from).into_iter();
     let header = header.chain(PEERS.map(|peer| format!("÷ {peer}")));
     let mut rows = vec![header.collect()];
-    for one in ours {
-        let mut row = vec![one.group.clone(), throughput(one), duration(one.median)];
-        row.extend(PEERS.map(|peer| {
-            let same = |m: &&Measured| m.group == one.group && m.function == peer;
-            let peer = measured.iter().find(same);
-            peer.map_or_else(|| NOTHING.to_string(), |peer| ratio(one, peer))
-        }));
+    for group in groups {
+        let mut rounds: Vec<&Measured> = ours().filter(|one| one.group == group).collect();
+        let peers = PEERS.map(|peer| ratio(&rounds, measured, peer));
+        rounds.sort_by(|one, other| one.median.total_cmp(&other.median));
+        let middle = rounds[rounds.len() / 2];
+        let mut row = vec![
+            group.to_string(),
+            throughput(middle),
+            duration(middle.median),
+        ];
+        row.extend(peers);
         rows.push(row);
     }
     markdown(&rows)
 }
 
-/// How many times as fast the one is, with the confidence intervals of both.
-fn ratio(one: &Measured, other: &Measured) -> String {
-    let ratio = other.median / one.median;
-    let spread = ratio * one.spread.hypot(other.spread);
-    format!("{ratio:.2} ± {spread:.2}")
+/// How many times as fast we are: of one round with the confidence intervals of both, of several
+/// the middle one with half of what lies between the least and the most.
+fn ratio(rounds: &[&Measured], measured: &[Measured], peer: &str) -> String {
+    let pairs = rounds.iter().filter_map(|one| {
+        let same =
+            |m: &&Measured| m.group == one.group && m.function == peer && m.round == one.round;
+        Some((*one, measured.iter().find(same)?))
+    });
+    let ratio = |(one, other): (&Measured, &Measured)| {
+        let ratio = other.median / one.median;
+        (ratio, ratio * one.spread.hypot(other.spread))
+    };
+    let mut ratios: Vec<(f64, f64)> = pairs.map(ratio).collect();
+    ratios.sort_by(|one, other| one.0.total_cmp(&other.0));
+    match ratios[..] {
+        [] => NOTHING.to_string(),
+        [(ratio, spread)] => format!("{ratio:.2} ± {spread:.2}"),
+        [(least, _), .., (most, _)] => {
+            let (middle, _) = ratios[ratios.len() / 2];
+            format!("{middle:.2} ± {:.2}", (most - least) / 2.0)
+        }
+    }
 }
 
 fn throughput(one: &Measured) -> String {

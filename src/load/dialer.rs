@@ -138,7 +138,7 @@ impl Dialer {
                 }
                 Err(e) if is_exhausted(&e) => {
                     let (all, cause) = (self.dialing.len(), cause(&e));
-                    let text = format!("cannot open {all} connections: {cause}");
+                    let text = format!("cannot open {all} connections: {cause} (ulimit -n)");
                     return Err(LoadError(text));
                 }
                 Err(e) => self.fail(wish, &e, cx, &mut failed)?,

@@ -128,17 +128,22 @@ impl Client {
                 self.check(&buffer[..n], key, game, cx, now);
                 cx.buffer = buffer;
             } else {
-                self.count(n, game.messages.size(), cx, now);
+                let buffer = std::mem::take(&mut cx.buffer);
+                self.count(&buffer[..n], game.messages, cx, now);
+                cx.buffer = buffer;
             }
         }
         false
     }
 
-    /// What comes is taken for what was sent.
-    fn count(&mut self, bytes: usize, size: usize, cx: &mut Context, now: u64) {
-        self.begun += bytes;
-        while self.begun >= size {
-            self.begun -= size;
+    /// What comes is taken for what was sent, once the first answer was that.
+    fn count(&mut self, input: &[u8], messages: &Messages, cx: &mut Context, now: u64) {
+        if self.first == 0 && !messages.goes_on(self.begun, input) {
+            cx.tally.faults().add(Fault::Corrupt, 1);
+        }
+        self.begun += input.len();
+        while self.begun >= messages.size() {
+            self.begun -= messages.size();
             match self.pop() {
                 Some(sent) => cx.tally.answered(sent, now),
                 None => cx.tally.faults().add(Fault::Stray, 1),

@@ -17,6 +17,12 @@ const LOOKS: u64 = 10;
 /// An event loop's sleep may be so much longer than it was asked for.
 const COARSE: u64 = 2_000_000;
 
+/// How long it may take until one more member of a room gets what the others publish.
+const A_MEMBER: u64 = 1_000_000;
+
+/// How long slow readers read in the end.
+const ASKING: u64 = 300_000_000;
+
 /// The loop over the clients of a load.
 pub(super) struct Engine<'a> {
     load: &'a Load,
@@ -66,12 +72,19 @@ impl<'a> Engine<'a> {
 
     pub(super) fn run(mut self) -> Result<Outcome, LoadError> {
         self.connect()?;
-        let started = self.begin();
+        let started = if self.interrupts == 0 {
+            self.begin()
+        } else {
+            SystemTime::now()
+        };
         let end = self.measure()?;
         self.drain()?;
+        self.ask_slow()?;
         self.cx.now = self.cx.clock();
         // Also where nothing is waited for any longer: it may have been given up, and not named yet.
-        self.player.give_up(&mut self.cx);
+        if self.cx.tally.has_begun() {
+            self.player.give_up(&mut self.cx);
+        }
         let interval = self.cx.tally.take_interval(self.cx.now);
         if !interval.counts.latency.is_empty() || interval.counts.bytes > 0 {
             (self.watch)(&interval);
@@ -109,7 +122,9 @@ impl<'a> Engine<'a> {
         while !self.dialer.is_idle() && self.interrupts == 0 {
             self.pass()?;
         }
-        let patience = self.cx.now + 5 * nanos(self.load.timeout);
+        // A large room takes its time.
+        let room = self.load.players() as u64 * A_MEMBER;
+        let patience = self.cx.now + nanos(self.load.timeout) + room;
         while self.interrupts == 0 && !self.player.prepare(&mut self.cx).map_err(LoadError)? {
             self.pass()?;
             if self.cx.now > patience {
@@ -143,6 +158,7 @@ impl<'a> Engine<'a> {
     }
 
     fn measure(&mut self) -> Result<LoadEnd, LoadError> {
+        self.cx.now = self.cx.clock();
         while self.cx.now < self.cx.tally.end() {
             if self.interrupts > 0 || !(self.player.is_alive() || self.load.mode == LoadMode::Churn)
             {
@@ -175,6 +191,16 @@ impl<'a> Engine<'a> {
         while !self.player.is_done() && self.cx.now < until && self.interrupts == interrupts {
             self.pass()?;
             self.player.act(&mut self.cx);
+        }
+        Ok(())
+    }
+
+    /// Slow readers read to the end: whether there is one.
+    fn ask_slow(&mut self) -> Result<(), LoadError> {
+        self.slow.begin_to_read();
+        let until = self.cx.now + ASKING;
+        while self.slow.has_open() && self.cx.now < until {
+            self.pass()?;
         }
         Ok(())
     }

@@ -167,7 +167,12 @@ impl Fanout {
             let next = member.come[sender]
                 .as_ref()
                 .map_or(self.base, Sequence::next);
-            publisher.give_up(next..publisher.next(), cx.now, &mut cx.tally);
+            let missing = next..publisher.next();
+            if cx.tally.has_begun() {
+                let count = missing.end.saturating_sub(missing.start);
+                cx.tally.faults().add(Fault::Unanswered, count);
+            }
+            publisher.give_up(missing, cx.now, &mut cx.tally);
         }
     }
 }
@@ -290,7 +295,7 @@ impl Player for Fanout {
     fn obstacle(&self) -> String {
         let ((strangers, _), all) = (self.strangers(), self.members.len() - 1);
         format!(
-            "{strangers} of {all} clients get nothing of what another publishes: is it a broadcast service?"
+            "{strangers} of {all} clients get nothing of what another publishes: is it a broadcast service that takes lines as long as that, and puts nothing in front of them?"
         )
     }
 

@@ -53,6 +53,14 @@ impl Messages {
         &self.batch[..count * self.size]
     }
 
+    /// Whether a message without a number, of which so many bytes have come, goes on like this, as
+    /// far as it goes.
+    pub(super) fn goes_on(&self, begun: usize, input: &[u8]) -> bool {
+        let rest = &self.batch[begun..self.size];
+        let length = rest.len().min(input.len());
+        rest[..length] == input[..length]
+    }
+
     /// So many messages of a sender, from a number on.
     pub(super) fn numbered(&mut self, sender: usize, first: u64, count: usize) -> &[u8] {
         let messages = self.batch.chunks_exact_mut(self.size).take(count);
@@ -230,7 +238,10 @@ mod tests {
     fn a_batch_is_bounded_but_has_a_message() {
         assert_eq!(Messages::new(64, 1_000_000).most(), BATCH / 64);
         assert_eq!(Messages::new(BATCH * 2, 10).most(), 1);
-        assert_eq!(Messages::new(17, 1).plain(1), b"0000000000000000\n");
+        let messages = Messages::new(17, 1);
+        assert_eq!(messages.plain(1), b"0000000000000000\n");
+        assert!(messages.goes_on(0, b"000") && messages.goes_on(15, b"0\n0000"));
+        assert!(!messages.goes_on(0, b"001") && !messages.goes_on(16, b"0"));
     }
 
     #[test]

@@ -51,6 +51,11 @@ impl Tally {
         self.measured = measured;
     }
 
+    /// Whether something may be counted: the warm-up has begun.
+    pub(super) fn has_begun(&self) -> bool {
+        self.begun > 0
+    }
+
     /// When what is measured begins.
     pub(super) fn start(&self) -> u64 {
         self.measured.start

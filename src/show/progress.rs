@@ -9,13 +9,13 @@ use resound::{Interval, Load};
 use super::units::{bytes_rate, count, latency, rate, seconds};
 
 /// The bar is as wide as this, what is said of the last interval as there is room.
-const STYLE: &str = "[{bar:20}] {wide_msg}";
+const STYLE: &str = "[{bar:10}] {wide_msg}";
 
 /// How it is shown.
 pub(super) enum Progress {
     Nothing,
-    /// A line for each interval.
-    Lines,
+    /// A line for each interval, of a load that lasts so long.
+    Lines(Duration),
     /// A line that changes, of a load with so long a warm-up.
     Bar(ProgressBar, Duration),
 }
@@ -24,7 +24,7 @@ impl Progress {
     /// Lines if they are wanted; else a bar, if there is somebody to look at it.
     pub(super) fn new(load: &Load, lines: bool, quiet: bool) -> Self {
         if lines {
-            return Self::Lines;
+            return Self::Lines(load.duration);
         }
         if quiet || !io::stderr().is_terminal() {
             return Self::Nothing;
@@ -44,10 +44,12 @@ impl Progress {
         match self {
             Self::Nothing => {}
             // Whoever has closed it wants no lines.
-            Self::Lines => drop(writeln!(io::stderr(), "{}", line(interval))),
+            Self::Lines(duration) => {
+                drop(writeln!(io::stderr(), "{}", line(interval, *duration)));
+            }
             Self::Bar(bar, warmup) => {
                 bar.set_position(millis(position(interval, *warmup)));
-                bar.set_message(line(interval));
+                bar.set_message(summary(interval));
             }
         }
     }
@@ -76,32 +78,78 @@ fn millis(time: Duration) -> u64 {
     u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
-/// What there is to say of an interval.
-fn line(interval: &Interval) -> String {
+/// What there is to say of an interval of a load that lasts so long.
+fn line(interval: &Interval, duration: Duration) -> String {
     let counts = &interval.counts;
-    let per_second = |n| per_second(n, interval.length);
-    let (messages, bytes) = (per_second(counts.messages), per_second(counts.bytes));
-    let time = seconds(interval.from.saturating_add(interval.length));
-    let mut parts = vec![format!("{time:>6}")];
+    let end = interval.from.saturating_add(interval.length);
+    let mut parts = vec![time(end, interval.length)];
     if interval.warmup {
         parts.push("warm-up".to_owned());
     }
-    parts.push(format!("{} msg/s", rate(messages)));
-    if counts.deliveries != counts.messages {
+    if !interval.warmup && interval.from >= duration {
+        // The rest, which has no rate.
         parts.push(format!(
-            "{} deliveries/s",
-            rate(per_second(counts.deliveries))
+            "after the end: {} messages",
+            count(counts.messages)
         ));
+    } else {
+        parts.extend(rates(interval));
+        parts.push(bytes_rate(per_second(counts.bytes, interval.length)));
     }
-    parts.push(bytes_rate(bytes));
-    if !counts.latency.is_empty() {
-        for (name, quantile) in [("p50", 0.5), ("p99", 0.99), ("max", 1.0)] {
-            let at = counts.latency.value_at_quantile(quantile);
-            parts.push(format!("{name} {}", latency(at)));
-        }
-    }
-    parts.push(format!("errors {}", count(interval.faults.total())));
+    parts.extend(latencies(interval));
+    parts.push(errors(interval));
     parts.join("  ")
+}
+
+/// The same in less room, what matters most first.
+fn summary(interval: &Interval) -> String {
+    let end = interval.from.saturating_add(interval.length);
+    let mut parts = vec![time(end, interval.length)];
+    if interval.warmup {
+        parts.push("warm-up".to_owned());
+    }
+    parts.extend(rates(interval));
+    if interval.faults.total() > 0 {
+        parts.push(errors(interval));
+    }
+    parts.extend(latencies(interval));
+    parts.join(" ")
+}
+
+/// As exact as intervals of this length need it.
+fn time(time: Duration, interval: Duration) -> String {
+    if interval < Duration::from_millis(950) {
+        return format!("{:>7.3}s", time.as_secs_f64());
+    }
+    format!("{:>6}", seconds(time))
+}
+
+fn rates(interval: &Interval) -> Vec<String> {
+    let counts = &interval.counts;
+    let messages = rate(per_second(counts.messages, interval.length));
+    let mut rates = vec![format!("{messages} msg/s")];
+    if counts.deliveries != counts.messages {
+        let deliveries = rate(per_second(counts.deliveries, interval.length));
+        rates.push(format!("{deliveries} deliveries/s"));
+    }
+    rates
+}
+
+fn latencies(interval: &Interval) -> Vec<String> {
+    let latencies = &interval.counts.latency;
+    if latencies.is_empty() {
+        return Vec::new();
+    }
+    let quantiles = [("p50", 0.5), ("p99", 0.99), ("max", 1.0)];
+    let at = |(name, quantile)| {
+        let at = latencies.value_at_quantile(quantile);
+        format!("{name} {}", latency(at))
+    };
+    quantiles.map(at).into()
+}
+
+fn errors(interval: &Interval) -> String {
+    format!("errors {}", count(interval.faults.total()))
 }
 
 #[expect(clippy::cast_precision_loss, reason = "it is for people")]
@@ -116,10 +164,37 @@ mod tests {
     use super::super::sample;
     use super::*;
 
+    const LONG: Duration = Duration::from_secs(100);
+
+    #[test]
+    fn what_comes_after_the_end_has_no_rate() {
+        let mut interval = sample::interval();
+        interval.from = Duration::from_secs(10);
+        interval.length = Duration::from_micros(20);
+        let line = line(&interval, Duration::from_secs(10));
+        let expected = " 10.000s  after the end: 182,331 messages  p50 231us";
+        assert!(line.starts_with(expected), "{line}");
+    }
+
+    #[test]
+    fn a_bar_has_what_matters_first() {
+        let mut interval = sample::interval();
+        assert_eq!(
+            summary(&interval),
+            "  2.0s 182,331 msg/s p50 231us p99 3.20ms max 3.20ms"
+        );
+        interval.faults.add(Fault::Lost, 3);
+        let summary = summary(&interval);
+        assert!(
+            summary.starts_with("  2.0s 182,331 msg/s errors 3 p50"),
+            "{summary}"
+        );
+    }
+
     #[test]
     fn an_interval_is_a_line() {
         assert_eq!(
-            line(&sample::interval()),
+            line(&sample::interval(), LONG),
             "  2.0s  182,331 msg/s  11.7 MB/s  p50 231us  p99 3.20ms  max 3.20ms  errors 0"
         );
     }
@@ -132,8 +207,8 @@ mod tests {
         interval.length = Duration::from_millis(250);
         interval.faults.add(Fault::Refused, 1200);
         assert_eq!(
-            line(&interval),
-            "0.250s  warm-up  0 msg/s  0 B/s  errors 1,200"
+            line(&interval, LONG),
+            "  0.250s  warm-up  0 msg/s  0 B/s  errors 1,200"
         );
     }
 
@@ -141,7 +216,7 @@ mod tests {
     fn a_fan_out_is_also_delivered() {
         let mut interval = sample::interval();
         interval.counts.deliveries *= 100;
-        let line = line(&interval);
+        let line = line(&interval, LONG);
         assert!(
             line.contains("182,331 msg/s  18,233,100 deliveries/s"),
             "{line}"
@@ -161,7 +236,7 @@ mod tests {
     fn without_a_terminal_there_is_no_bar() {
         assert!(matches!(
             Progress::new(&sample::load(), true, true),
-            Progress::Lines
+            Progress::Lines(_)
         ));
         assert!(matches!(
             Progress::new(&sample::load(), false, true),

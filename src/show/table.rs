@@ -39,6 +39,9 @@ fn headline(load: &Load, outcome: &LoadOutcome) -> String {
     if load.verify {
         parts.push("verified".to_owned());
     }
+    if !load.spin {
+        parts.push("sleeping".to_owned());
+    }
     let end = match outcome.end {
         LoadEnd::Duration => "",
         LoadEnd::Interrupted => ", interrupted",

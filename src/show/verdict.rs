@@ -20,6 +20,9 @@ pub(super) fn reasons(outcome: &LoadOutcome, demands: &Demands) -> Vec<String> {
         let time = seconds(outcome.elapsed);
         reasons.push(format!("no client was left after {time}"));
     }
+    if outcome.counts.messages == 0 && outcome.end == LoadEnd::Interrupted {
+        return reasons; // nobody has waited for anything
+    }
     if outcome.counts.messages == 0 {
         // Nothing can be said of its rate and its latency.
         reasons.push("nothing was measured: no message has arrived".to_owned());
@@ -90,8 +93,8 @@ fn complaint(fault: Fault, n: u64) -> String {
         Fault::Unanswered => (" was never answered", " were never answered"),
         Fault::Doubled => (" came twice", " came twice"),
         Fault::Disordered => (" came after later ones", " came after later ones"),
-        Fault::Corrupt => (" has changed on the way", " have changed on the way"),
-        Fault::Stray => (" was for somebody else", " were for somebody else"),
+        Fault::Corrupt => (" came back changed", " came back changed"),
+        Fault::Stray => (" came that nobody had sent", " came that nobody had sent"),
     };
     let what = if is_of_connections(fault) {
         "connection"
@@ -157,8 +160,8 @@ mod tests {
             (Fault::Unanswered, "1 message was never answered"),
             (Fault::Doubled, "1 message came twice"),
             (Fault::Disordered, "1 message came after later ones"),
-            (Fault::Corrupt, "1 message has changed on the way"),
-            (Fault::Stray, "1 message was for somebody else"),
+            (Fault::Corrupt, "1 message came back changed"),
+            (Fault::Stray, "1 message came that nobody had sent"),
         ] {
             outcome.faults = Faults::default();
             outcome.faults.add(fault, 1);
@@ -169,7 +172,7 @@ mod tests {
             reasons(&outcome, &Demands::default()),
             [
                 "1,200 messages were lost",
-                "1 message was for somebody else"
+                "1 message came that nobody had sent"
             ]
         );
     }
