@@ -79,6 +79,7 @@
 //! | `load/mod.rs`, `load/engine.rs`, `load/player.rs` | the load tester: [`Load`]; its loop; what the loop knows of its clients |
 //! | `load/{echo,datagrams,churn,fanout,one_way,slow}.rs` | clients that do the same, a file each |
 //! | `load/message.rs`, `load/sequence.rs`, `load/publisher.rs` | what they send, and how it is known again |
+//! | `load/turns.rs` | whose turn it is |
 //! | `load/dialer.rs`, `load/wire.rs`, `load/line.rs` | their connections |
 //! | `load/tally.rs`, `load/faults.rs`, `load/outcome.rs` | what is counted, and what it comes to |
 //! | `text.rs` | text from outside on its way to a terminal |

@@ -9,6 +9,7 @@ use super::dialer::Wish;
 use super::faults::Fault;
 use super::message::{Messages, sender_and_number};
 use super::player::{Context, Player};
+use super::turns::Turns;
 use super::wire::{Datagrams as Socket, Wire};
 use super::{Load, LoadMode};
 use crate::listener::cause;
@@ -34,7 +35,7 @@ pub(super) struct Datagrams {
     verify: bool,
     /// They come back.
     echoes: bool,
-    turns: VecDeque<usize>,
+    turns: Turns,
     finished: bool,
 }
 
@@ -48,7 +49,6 @@ struct Client {
     late: VecDeque<u64>,
     /// Datagrams that are to be sent in all, by now.
     due: u64,
-    queued: bool,
 }
 
 impl Client {
@@ -104,24 +104,13 @@ impl Datagrams {
             depth: load.depth,
             verify: load.verify,
             echoes: load.mode != LoadMode::Sink,
-            turns: VecDeque::new(),
+            turns: Turns::of(load.clients),
             finished: false,
-        }
-    }
-
-    fn queue(&mut self, key: usize) {
-        if let Some(client) = &mut self.clients[key]
-            && !std::mem::replace(&mut client.queued, true)
-        {
-            self.turns.push_back(key);
         }
     }
 
     /// A client receives and sends some; it goes if it can do neither.
     fn turn(&mut self, key: usize, cx: &mut Context) {
-        if let Some(client) = &mut self.clients[key] {
-            client.queued = false;
-        }
         let result = self.receive(key, cx).and_then(|()| self.send(key, cx));
         let clients = self.clients.len();
         let Some(client) = &mut self.clients[key] else {
@@ -140,7 +129,7 @@ impl Datagrams {
             self.clients[key] = None;
             self.alive -= 1;
         } else if client.ready.readable || client.may_send(self.depth) {
-            self.queue(key);
+            self.turns.push(key);
         }
     }
 
@@ -243,7 +232,6 @@ impl Player for Datagrams {
                 sent: VecDeque::new(),
                 late: VecDeque::new(),
                 due: 0,
-                queued: false,
             });
             self.alive += 1;
         }
@@ -253,7 +241,7 @@ impl Player for Datagrams {
         if let Some(client) = &mut self.clients[key] {
             client.ready.readable |= ready.readable;
             client.ready.writable |= ready.writable;
-            self.queue(key);
+            self.turns.push(key);
         }
     }
 
@@ -265,7 +253,7 @@ impl Player for Datagrams {
             if let Some(client) = &mut self.clients[key] {
                 client.due = u64::MAX;
             }
-            self.queue(key);
+            self.turns.push(key);
         }
     }
 
@@ -274,17 +262,17 @@ impl Player for Datagrams {
             if let Some(client) = &mut self.clients[key] {
                 client.due += 1;
             }
-            self.queue(key);
+            self.turns.push(key);
         }
         for _ in 0..self.turns.len() {
-            if let Some(key) = self.turns.pop_front() {
+            if let Some(key) = self.turns.pop() {
                 self.turn(key, cx);
             }
         }
     }
 
     fn is_busy(&self) -> bool {
-        !self.turns.is_empty()
+        self.turns.len() > 0
     }
 
     /// What was sent before this time is lost, and makes room for more.
@@ -300,7 +288,7 @@ impl Player for Datagrams {
             }
             // A full send buffer, of which the kernel doesn't tell when there is room again.
             client.ready.writable = true;
-            self.queue(key);
+            self.turns.push(key);
         }
     }
 

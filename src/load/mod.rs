@@ -17,6 +17,7 @@ mod publisher;
 mod sequence;
 mod slow;
 mod tally;
+mod turns;
 mod wire;
 
 use std::fmt;

@@ -1,12 +1,11 @@
 //! Bulk in one direction: clients that only send, or only receive.
 
-use std::collections::VecDeque;
-
 use super::dialer::Wish;
 use super::faults::Fault;
 use super::line::{Input, Line, read};
 use super::message::Messages;
 use super::player::{Context, Player};
+use super::turns::Turns;
 use super::wire::Wire;
 use super::{Load, LoadMode};
 use crate::net::Readiness;
@@ -18,7 +17,7 @@ pub(super) struct OneWay {
     messages: Messages,
     sends: bool,
     /// Clients that could go on, in the order of their turns.
-    turns: VecDeque<usize>,
+    turns: Turns,
     finished: bool,
 }
 
@@ -28,7 +27,6 @@ struct Client {
     due: u64,
     /// Bytes that have moved.
     moved: u64,
-    queued: bool,
 }
 
 impl OneWay {
@@ -38,16 +36,8 @@ impl OneWay {
             alive: 0,
             messages: Messages::new(load.size, usize::MAX),
             sends: load.mode == LoadMode::Sink,
-            turns: VecDeque::new(),
+            turns: Turns::of(load.clients),
             finished: false,
-        }
-    }
-
-    fn queue(&mut self, key: usize) {
-        if let Some(client) = &mut self.clients[key]
-            && !std::mem::replace(&mut client.queued, true)
-        {
-            self.turns.push_back(key);
         }
     }
 
@@ -56,7 +46,6 @@ impl OneWay {
         let Some(client) = &mut self.clients[key] else {
             return;
         };
-        client.queued = false;
         let before = client.moved;
         let ended = if self.sends {
             client.send(&self.messages, cx) || client.receive(cx, false)
@@ -71,7 +60,7 @@ impl OneWay {
             self.clients[key] = None;
             self.alive -= 1;
         } else if again && !self.finished {
-            self.queue(key);
+            self.turns.push(key);
         }
     }
 }
@@ -122,7 +111,6 @@ impl Player for OneWay {
                 line: Line::new(socket),
                 due: 0,
                 moved: 0,
-                queued: false,
             });
             self.alive += 1;
         }
@@ -131,7 +119,7 @@ impl Player for OneWay {
     fn ready(&mut self, key: usize, ready: Readiness, _: &mut Context) {
         if let Some(client) = &mut self.clients[key] {
             client.line.latch(ready);
-            self.queue(key);
+            self.turns.push(key);
         }
     }
 
@@ -143,7 +131,7 @@ impl Player for OneWay {
             if let Some(client) = &mut self.clients[key] {
                 client.due = u64::MAX;
             }
-            self.queue(key);
+            self.turns.push(key);
         }
     }
 
@@ -152,17 +140,17 @@ impl Player for OneWay {
             if let Some(client) = &mut self.clients[key] {
                 client.due += self.messages.size() as u64;
             }
-            self.queue(key);
+            self.turns.push(key);
         }
         for _ in 0..self.turns.len() {
-            if let Some(key) = self.turns.pop_front() {
+            if let Some(key) = self.turns.pop() {
                 self.turn(key, cx);
             }
         }
     }
 
     fn is_busy(&self) -> bool {
-        !self.turns.is_empty()
+        self.turns.len() > 0
     }
 
     fn finish(&mut self, _: &mut Context) {
