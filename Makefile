@@ -68,7 +68,7 @@ bench-compare: ## measure and say what has changed since BASELINE=before
 
 figures: ## measure all in three rounds and write README's figures
 	for round in 1 2 3; do \
-	$(CARGO) bench --locked -- $(ROUND) --save-baseline round$$round || exit 1; done
+	RESOUND_ROUND=$$round $(CARGO) bench --locked -- $(ROUND) --save-baseline round$$round || exit 1; done
 	$(CARGO) bench --locked --bench figures -- --write
 
 soak: ## many more simulated runs: SEEDS=100000

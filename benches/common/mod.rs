@@ -12,6 +12,7 @@ pub(crate) mod remote;
 pub(crate) mod room;
 pub(crate) mod server;
 
+use std::env;
 use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::time::{Duration, SystemTime};
@@ -100,11 +101,19 @@ pub(crate) fn compare<L>(
 }
 
 /// Who is measured: the programs that there are, or one that runs elsewhere.
+///
+/// Which of them is first makes a difference, so where there are several rounds it is another each
+/// time: `RESOUND_ROUND` is its number.
 fn subjects(kind: Kind) -> Vec<Subject> {
-    remote().map_or_else(
-        || Program::all(kind).map(Subject::Program).collect(),
-        |remote| vec![Subject::Remote(remote)],
-    )
+    if let Some(remote) = remote() {
+        return vec![Subject::Remote(remote)];
+    }
+    let mut programs: Vec<Subject> = Program::all(kind).map(Subject::Program).collect();
+    let round = env::var("RESOUND_ROUND").ok();
+    let round: usize = round.and_then(|text| text.parse().ok()).unwrap_or(0);
+    let first = round % programs.len().max(1);
+    programs.rotate_left(first);
+    programs
 }
 
 enum Subject {

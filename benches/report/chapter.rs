@@ -28,7 +28,7 @@ pub(crate) struct Machine {
     pub(crate) cores: usize,
     pub(crate) system: String,
     pub(crate) compiler: String,
-    /// How many threads wanted to run, on the average of the last 15 minutes.
+    /// How many threads wanted to run, on the average of the last 5 minutes.
     pub(crate) load: Option<f64>,
 }
 
@@ -60,7 +60,7 @@ impl Machine {
 
 fn load() -> Option<f64> {
     let averages = fs::read_to_string("/proc/loadavg").ok()?;
-    averages.split(' ').nth(2)?.parse().ok()
+    averages.split(' ').nth(1)?.parse().ok()
 }
 
 fn processor() -> Option<String> {
