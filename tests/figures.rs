@@ -31,7 +31,6 @@ fn machine() -> Machine {
         cores: 2,
         system: "Linux 6.1".to_string(),
         compiler: "rustc 1.88.0".to_string(),
-        load: Some(2.0),
     }
 }
 
@@ -128,16 +127,6 @@ fn the_chapter_tells_machine_date_speed_and_memory() {
         rows(&chapter, "echo")[1][2..6],
         ["200", "–", "–", "9000 (× 45.0)"]
     );
-}
-
-#[test]
-fn the_chapter_says_that_the_machine_had_other_work() {
-    let mut machine = machine();
-    let quiet = render(&machine, &all(), Some(&counted())).unwrap();
-    assert!(!quiet.contains("other work"), "it had none");
-    machine.load = Some(7.25);
-    let busy = render(&machine, &all(), Some(&counted())).unwrap();
-    assert!(busy.contains("other work, too: its load was 7.2"), "{busy}");
 }
 
 #[test]

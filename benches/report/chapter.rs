@@ -28,8 +28,6 @@ pub(crate) struct Machine {
     pub(crate) cores: usize,
     pub(crate) system: String,
     pub(crate) compiler: String,
-    /// How many threads wanted to run, on the average of the last 5 minutes.
-    pub(crate) load: Option<f64>,
 }
 
 impl Machine {
@@ -42,25 +40,8 @@ impl Machine {
             cores: available_parallelism().map_or(1, usize::from),
             system: format!("{name} {release}"),
             compiler: compiler().unwrap_or_else(|| "an unknown rustc".to_string()),
-            load: load(),
         }
     }
-
-    /// One core is the server's and one the load's; what comes on top of that has disturbed them.
-    fn disturbed(&self) -> String {
-        match self.load {
-            Some(load) if load > 3.0 => format!(
-                "\nThe machine had other work, too: its load was {load:.1}. On an idle one figures are \
-                 higher and ranges narrower.\n"
-            ),
-            _ => String::new(),
-        }
-    }
-}
-
-fn load() -> Option<f64> {
-    let averages = fs::read_to_string("/proc/loadavg").ok()?;
-    averages.split(' ').nth(1)?.parse().ok()
 }
 
 fn processor() -> Option<String> {
@@ -108,9 +89,7 @@ pub(crate) fn render(
         cores,
         system,
         compiler,
-        ..
     } = machine;
-    let disturbed = machine.disturbed();
     let date = date(measured);
     let rounds = match measured.iter().map(|one| one.round).max() {
         Some(rounds @ 2..) => {
@@ -123,7 +102,7 @@ pub(crate) fn render(
     let memory = memory.table();
     Ok(format!(
         "{processor}, {cores} {core}, {system}, {compiler}; measured on {date} (UTC) by `make figures`{rounds}.\n\
-         {disturbed}\n{speed}\n{memory}\n\
+         \n{speed}\n{memory}\n\
          Counted with {clients} clients that have been served once.\n"
     ))
 }
