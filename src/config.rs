@@ -6,6 +6,9 @@ use crate::address::{Listen, ListenAddress};
 use crate::options::SocketOptions;
 use crate::template::Template;
 
+/// A hundred years: beyond that deadlines mean nothing, and clocks overflow.
+pub(crate) const AGES: Duration = Duration::from_secs(100 * 31_557_600);
+
 /// The settings of a server; [`Default`] gives those of the command line.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {

@@ -36,7 +36,6 @@ pub(super) struct Datagrams {
     /// They come back.
     echoes: bool,
     turns: Turns,
-    finished: bool,
 }
 
 struct Client {
@@ -81,7 +80,7 @@ impl Client {
     fn give_up(&mut self, key: usize, clients: usize, cx: &mut Context) {
         if let Some(schedule) = &cx.schedule {
             let numbers = self.next()..self.due;
-            let times = numbers.map(|number| schedule.time(number * clients as u64 + key as u64));
+            let times = numbers.map(|number| schedule.time_of(key, clients, number));
             self.sent.extend(times);
         }
         while let Some(&sent) = self.sent.front() {
@@ -105,7 +104,6 @@ impl Datagrams {
             verify: load.verify,
             echoes: load.mode != LoadMode::Sink,
             turns: Turns::of(load.clients),
-            finished: false,
         }
     }
 
@@ -186,17 +184,17 @@ impl Datagrams {
     }
 
     fn send(&mut self, key: usize, cx: &mut Context) -> io::Result<()> {
-        let clients = self.clients.len() as u64;
+        let clients = self.clients.len();
         let Some(client) = &mut self.clients[key] else {
             return Ok(());
         };
         for _ in 0..TURN {
-            if self.finished && cx.schedule.is_none() || !client.may_send(self.depth) {
+            if !client.may_send(self.depth) {
                 return Ok(());
             }
             let number = client.next();
             let time = match &cx.schedule {
-                Some(schedule) => schedule.time(number * clients + key as u64),
+                Some(schedule) => schedule.time_of(key, clients, number),
                 None => cx.clock(),
             };
             match client.socket.send(self.messages.numbered(key, number, 1)) {
@@ -293,7 +291,6 @@ impl Player for Datagrams {
     }
 
     fn finish(&mut self, cx: &mut Context) {
-        self.finished = true;
         for client in self.clients.iter_mut().flatten() {
             if cx.schedule.is_none() {
                 client.due = client.next();

@@ -96,8 +96,8 @@ impl Client {
             return;
         };
         let first = self.next();
-        let times = (first..first + count as u64)
-            .map(|number| schedule.time(number * clients as u64 + key as u64));
+        let numbers = first..first + count as u64;
+        let times = numbers.map(|number| schedule.time_of(key, clients, number));
         self.sent.extend(times);
     }
 
@@ -123,15 +123,13 @@ impl Client {
                 Input::End => return true,
             };
             let now = cx.clock();
+            let buffer = std::mem::take(&mut cx.buffer);
             if game.verify {
-                let buffer = std::mem::take(&mut cx.buffer);
                 self.check(&buffer[..n], key, game, cx, now);
-                cx.buffer = buffer;
             } else {
-                let buffer = std::mem::take(&mut cx.buffer);
                 self.count(&buffer[..n], game.messages, cx, now);
-                cx.buffer = buffer;
             }
+            cx.buffer = buffer;
         }
         false
     }

@@ -160,8 +160,7 @@ impl<'a> Engine<'a> {
     fn measure(&mut self) -> Result<LoadEnd, LoadError> {
         self.cx.now = self.cx.clock();
         while self.cx.now < self.cx.tally.end() {
-            if self.interrupts > 0 || !(self.player.is_alive() || self.load.mode == LoadMode::Churn)
-            {
+            if self.interrupts > 0 || !self.player.is_alive() {
                 let now = self.cx.clock();
                 self.cx.tally.end_early(now);
                 let end = match self.interrupts {

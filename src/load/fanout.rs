@@ -114,7 +114,7 @@ impl Fanout {
             {
                 return;
             }
-            let publishers = self.publishers.len() as u64;
+            let publishers = self.publishers.len();
             self.publishers[key].note(key, count, publishers, receivers, cx);
             self.publish(key, count);
         }
@@ -335,7 +335,7 @@ impl Player for Fanout {
 
     /// What the members who are left haven't received.
     fn give_up(&mut self, cx: &mut Context) {
-        let (publishers, receivers) = (self.publishers.len() as u64, self.receivers());
+        let (publishers, receivers) = (self.publishers.len(), self.receivers());
         for (sender, publisher) in self.publishers.iter_mut().enumerate() {
             publisher.note_unsent(sender, publishers, receivers, cx);
             for (key, member) in self.members.iter().enumerate() {

@@ -24,6 +24,7 @@ use std::fmt;
 use std::time::Duration;
 
 use crate::address::ListenAddress;
+use crate::config::AGES;
 
 use churn::Churn;
 use datagrams::Datagrams;
@@ -38,9 +39,6 @@ use player::Player;
 
 /// The shortest message: 16 hexadecimal digits that number it, and a newline.
 pub const SHORTEST_MESSAGE: usize = 17;
-
-/// A hundred years: beyond that clocks overflow.
-const LONGEST: Duration = Duration::from_secs(100 * 31_557_600);
 
 /// What clients do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -144,7 +142,7 @@ impl Load {
             _ if datagrams && streams => no("datagrams are for echo and sink"),
             _ if [self.duration, self.warmup, self.timeout]
                 .iter()
-                .any(|t| *t > LONGEST) =>
+                .any(|t| *t > AGES) =>
             {
                 no("that is longer than a hundred years")
             }

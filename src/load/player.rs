@@ -53,11 +53,8 @@ impl Context {
             return;
         };
         let now = self.clock();
-        let indices = first
-            .saturating_mul(clients as u64)
-            .saturating_add(key as u64)..schedule.due();
-        for index in indices.step_by(clients) {
-            self.tally.missed(fault, schedule.time(index), now);
+        for time in schedule.times_of(key, clients, first) {
+            self.tally.missed(fault, time, now);
         }
     }
 

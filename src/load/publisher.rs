@@ -91,7 +91,7 @@ impl Publisher {
         &mut self,
         key: usize,
         count: usize,
-        publishers: u64,
+        publishers: usize,
         receivers: u32,
         cx: &Context,
     ) {
@@ -99,7 +99,7 @@ impl Publisher {
         let first = self.sent;
         self.sent += count as u64;
         let time = |index| match &cx.schedule {
-            Some(schedule) => schedule.time(index * publishers + key as u64),
+            Some(schedule) => schedule.time_of(key, publishers, index),
             None => now,
         };
         self.times.extend((first..self.sent).map(time));
@@ -110,7 +110,7 @@ impl Publisher {
     pub(super) fn note_unsent(
         &mut self,
         key: usize,
-        publishers: u64,
+        publishers: usize,
         receivers: u32,
         cx: &Context,
     ) {

@@ -225,6 +225,29 @@ impl Schedule {
             .saturating_add(u64::try_from(after).unwrap_or(u64::MAX))
     }
 
+    /// When one of so many, who take turns, is to send a message, counted from 0, of its own.
+    pub(super) fn time_of(&self, key: usize, senders: usize, number: u64) -> u64 {
+        self.time(Self::index_of(key, senders, number))
+    }
+
+    /// Which message of all that is.
+    fn index_of(key: usize, senders: usize, number: u64) -> u64 {
+        number
+            .saturating_mul(senders as u64)
+            .saturating_add(key as u64)
+    }
+
+    /// When the messages of one of them, from one of its own on, were to be sent so far.
+    pub(super) fn times_of(
+        &self,
+        key: usize,
+        senders: usize,
+        first: u64,
+    ) -> impl Iterator<Item = u64> {
+        let indices = Self::index_of(key, senders, first)..self.due;
+        indices.step_by(senders).map(|index| self.time(index))
+    }
+
     /// The next message if its time has come.
     pub(super) fn next_due(&mut self, now: u64) -> Option<u64> {
         let index = self.due;
@@ -234,11 +257,6 @@ impl Schedule {
         }
         self.due += 1;
         Some(index)
-    }
-
-    /// How many were due so far.
-    pub(super) fn due(&self) -> u64 {
-        self.due
     }
 
     /// When the next one is due; none if there is none.

@@ -20,7 +20,7 @@ use super::timeouts::Timeouts;
 use crate::address::{Address, Role};
 use crate::aligned::Aligned;
 use crate::close::{CloseReason, Stats};
-use crate::config::{Config, SlowConsumer};
+use crate::config::{AGES, Config, SlowConsumer};
 use crate::connection::Connection;
 use crate::net::{Event, Net};
 use crate::service::{MOST_INPUT, Peer, Service};
@@ -28,9 +28,6 @@ use crate::template::Speaker;
 
 /// Bytes read from a client in one turn if somebody is shown what it sends.
 const SHOWN: usize = 16 * 1024;
-
-/// A hundred years.
-const AGES: Duration = Duration::from_secs(100 * 31_557_600);
 
 /// What bounds a tick and a client.
 #[derive(Clone, Debug)]
