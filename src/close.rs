@@ -3,6 +3,8 @@
 use std::fmt;
 use std::io;
 
+use crate::text::plural;
+
 /// The reason of a close. Its `Display` form is the word used in the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -96,12 +98,6 @@ impl fmt::Display for CloseReason {
             other => f.write_str(other.name()),
         }
     }
-}
-
-/// A number of things, such as `1 client` and `2 clients`.
-pub(crate) fn plural(count: u64, thing: &str) -> String {
-    let ending = if count == 1 { "" } else { "s" };
-    format!("{count} {thing}{ending}")
 }
 
 /// What a server did in its life.

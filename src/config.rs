@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
-use crate::address::{Listen, ListenAddress};
-use crate::options::SocketOptions;
-use crate::template::Template;
+use crate::net::address::{Listen, ListenAddress};
+use crate::net::options::SocketOptions;
+use crate::text::template::Template;
 
 /// A hundred years: beyond that deadlines mean nothing, and clocks overflow.
-pub(crate) const AGES: Duration = Duration::from_secs(100 * 31_557_600);
+pub(crate) const FOREVER: Duration = Duration::from_secs(100 * 31_557_600);
 
 /// The settings of a server; [`Default`] gives those of the command line.
 #[derive(Clone, Debug, PartialEq, Eq)]

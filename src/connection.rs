@@ -4,11 +4,12 @@
 //! [`Link`] moves bytes and remembers readiness, [`Connection`] knows what they mean and when
 //! the client's time is over.
 
+use crate::bytes::slices::limit;
 use crate::close::CloseReason;
-use crate::link::Link;
+use crate::net::link::Link;
 use crate::net::{Readiness, Stream};
-use crate::service::{Peer, Service, Then};
-use crate::slices::limit;
+use crate::peer::Peer;
+use crate::service::{Action, Service};
 
 /// Bytes written to a client before others have their turn: some services have always more.
 const MOST_OUTPUT: u64 = 1024 * 1024;
@@ -170,13 +171,13 @@ impl<T: Stream, S> Connection<T, S> {
         self.settle(service);
     }
 
-    fn follow<V>(&mut self, service: &mut V, then: Then)
+    fn follow<V>(&mut self, service: &mut V, then: Action)
     where
         V: Service<Session = S>,
     {
         match then {
-            Then::Continue => {}
-            Then::Close(reason) => self.part(service, reason),
+            Action::Continue => {}
+            Action::Close(reason) => self.part(service, reason),
         }
     }
 
@@ -477,7 +478,7 @@ impl<T: Stream, S> Connection<T, S> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::address::{Address, Role};
+    use crate::net::address::{Address, Role};
     use crate::service::{Chargen, Echo, Outcome};
     use std::collections::VecDeque;
     use std::io::{self, ErrorKind, IoSlice, Read, Write};
@@ -853,8 +854,8 @@ mod tests {
         fn receive<'a>(&'a mut self, _: &'a mut usize, input: &'a [u8]) -> Outcome<'a> {
             self.heard.extend(input);
             let then = match input {
-                b"go" => Then::Close(CloseReason::Done),
-                _ => Then::Continue,
+                b"go" => Action::Close(CloseReason::Done),
+                _ => Action::Continue,
             };
             let reply: [&[u8]; 2] = [b"bye", b"!"];
             Outcome { reply, then }

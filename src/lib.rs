@@ -122,43 +122,29 @@
 //! change of interest after registration (but of a socket for datagrams whose buffer is full), no clock outside `net.rs` but those of
 //! the client's tries to connect and of the load tester, no `unsafe`.
 
-mod address;
-mod aligned;
-mod client;
+mod bytes;
+pub mod client;
 mod close;
 mod config;
 mod connection;
-mod encoding;
-mod link;
-mod listener;
-mod load;
-mod mailbox;
+pub mod load;
 mod net;
-mod options;
-mod pipe;
-mod places;
+mod peer;
 mod server;
 mod service;
-mod slices;
-mod spin;
-mod template;
 mod text;
 
-pub use address::{Address, AddressError, Listen, ListenAddress, Role};
-pub use client::{Connect, ConnectError, Source, SourceError};
 pub use close::{CloseReason, Stats};
 pub use config::{Config, Heartbeat, SlowConsumer};
-pub use encoding::{EncodingError, TextEncoding};
-pub use listener::BindError;
-pub use load::{
-    Counts, Fault, Faults, Interval, Latencies, Load, LoadEnd, LoadError, LoadMode,
-    Outcome as LoadOutcome, SHORTEST_MESSAGE,
-};
-pub use options::{Keepalive, SocketOptions};
-pub use server::{AtEnd, Handle, Place, Server};
+pub use net::address::{Address, AddressError, Listen, ListenAddress, Role};
+pub use net::error::BindError;
+pub use net::options::{Keepalive, SocketOptions};
+pub use peer::Peer;
+pub use server::{BoundAddress, Handle, OnEof, Server};
 pub use service::{
-    Broadcast, Chargen, Daytime, Discard, Echo, Framing, MOST_INPUT, On, Outcome, Peer, Plain,
-    PrefixedEcho, Replay, Reply, Room, RoomError, Service, TagError, TagFormat, Then, Time,
+    Action, Broadcast, Chargen, Daytime, Discard, Echo, Framing, MOST_INPUT, Outcome, Plain,
+    PrefixedEcho, Replay, Reply, ReplyOn, Room, RoomError, Service, TagError, TagFormat, Time,
     TimeFormat, TimeFormatError, Traffic,
 };
-pub use template::{Template, TemplateError};
+pub use text::encoding::{EncodingError, TextEncoding};
+pub use text::template::{Template, TemplateError};

@@ -1,7 +1,7 @@
 //! The binary: parse, start the logger, bind, run, exit code.
 
 mod cli;
-mod show;
+mod report;
 
 use std::io::{self, Write};
 use std::net::SocketAddr;
@@ -10,8 +10,8 @@ use std::time::Duration;
 
 use log::{LevelFilter, debug, info, warn};
 use resound::{
-    Address, AtEnd, Broadcast, Config, Discard, Echo, Place, Plain, PrefixedEcho, Role, Server,
-    Service, TextEncoding, Time,
+    Address, BoundAddress, Broadcast, Config, Discard, Echo, OnEof, Plain, PrefixedEcho, Role,
+    Server, Service, TextEncoding, Time,
 };
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
@@ -66,7 +66,7 @@ fn run(cli: &Cli) -> Result<(), String> {
         Command::Connect(args) => args.connect()?.run().map_err(|e| e.to_string()),
         Command::Load(args) => {
             raise_descriptor_limit();
-            show::load(args, cli.quiet)
+            report::load(args, cli.quiet)
         }
     }
 }
@@ -90,7 +90,7 @@ struct Stdio {
     show: bool,
     encoding: TextEncoding,
     /// Input is published; and what then.
-    input: Option<AtEnd>,
+    input: Option<OnEof>,
     /// What is published goes to output.
     output: bool,
 }
@@ -120,7 +120,7 @@ fn serve<S: Service>(name: &str, config: &Config, service: S, stdio: Stdio) -> R
     server
         .catch_signals()
         .map_err(|e| format!("cannot catch signals: {e}"))?;
-    for Place {
+    for BoundAddress {
         address,
         role,
         options,
@@ -151,7 +151,7 @@ fn serve<S: Service>(name: &str, config: &Config, service: S, stdio: Stdio) -> R
         .run()
         .map_err(|e| format!("cannot wait for events: {e}"))?;
     info!("stopped: {stats}");
-    if stdio.input != Some(AtEnd::Stop) {
+    if stdio.input != Some(OnEof::Stop) {
         return Ok(()); // a server has only lost one client
     }
     let failed = |what: &str, kind| Err(format!("cannot {what}: {kind}"));

@@ -10,7 +10,7 @@ use common::running::{Running, config, listening_on};
 use common::trouble::make_trouble;
 use common::watched::watched;
 use common::{Folder, allow_many_descriptors, assert_same, bytes, eventually, random, some_bytes};
-use resound::{CloseReason, Config, Echo, Outcome, Peer, Service, Then};
+use resound::{Action, CloseReason, Config, Echo, Outcome, Peer, Service};
 use socket2::{Domain, Type};
 
 /// Sends `length` random bytes on a thread and half-closes, while this one compares what comes
@@ -217,7 +217,7 @@ impl Service for Farewell {
     type Session = ();
 
     fn open(&mut self, _: &Peer<'_>) -> ((), Outcome<'_>) {
-        let then = Then::Close(CloseReason::Done);
+        let then = Action::Close(CloseReason::Done);
         let reply: [&[u8]; 2] = [&self.0, b"!"];
         ((), Outcome { reply, then })
     }

@@ -5,14 +5,14 @@ mod common;
 use std::thread;
 
 use common::client::{Client, join};
-use common::place::{Place, framed, leave, with_publishers};
+use common::place::{BoundAddress, framed, leave, with_publishers};
 use common::{assert_same, eventually, frame, random, some_bytes};
 use resound::{CloseReason, Framing, Room};
 
 #[test]
 fn raw_what_one_write_brought_stays_in_one_piece() {
     const SPEAKERS: usize = 5;
-    let place = Place::with(&with_publishers(), &framed(Framing::Raw));
+    let place = BoundAddress::with(&with_publishers(), &framed(Framing::Raw));
     let listener = place.join();
     let speakers: Vec<Client> = (0..SPEAKERS).map(|_| place.join_at(1)).collect();
     let mut rng = random();
@@ -40,7 +40,7 @@ fn raw_what_one_write_brought_stays_in_one_piece() {
 fn raw_every_byte_of_many_writes_at_once_arrives_in_its_senders_order() {
     const SPEAKERS: u8 = 4;
     const EACH: usize = 1_000_000;
-    let place = Place::with(&with_publishers(), &framed(Framing::Raw));
+    let place = BoundAddress::with(&with_publishers(), &framed(Framing::Raw));
     let listener = place.join();
     let mut rng = random();
     // Two bits of a byte are for its speaker, six for its place.
@@ -89,7 +89,7 @@ fn frames(mut bytes: &[u8]) -> Vec<&[u8]> {
 #[test]
 fn u32_frames_that_come_cut_anywhere_arrive_whole() {
     const SPEAKERS: u8 = 4;
-    let place = Place::with(&with_publishers(), &framed(Framing::U32));
+    let place = BoundAddress::with(&with_publishers(), &framed(Framing::U32));
     let listener = place.join();
     let mut rng = random();
     let said: Vec<Vec<Vec<u8>>> = (0..SPEAKERS)
@@ -125,7 +125,7 @@ fn u32_frames_that_come_cut_anywhere_arrive_whole() {
 
 #[test]
 fn u32_frames_of_nothing_and_several_at_once_pass() {
-    let place = Place::of(&framed(Framing::U32));
+    let place = BoundAddress::of(&framed(Framing::U32));
     let (speaker, listener) = (place.join(), place.join());
     let said = ["", "one", "", "", "two", ""].map(frame).concat();
     speaker.say(&said);
@@ -144,7 +144,7 @@ fn u32_a_frame_of_just_the_limit_passes_and_a_byte_more_closes_its_sender_alone(
         max_message: 1000,
         ..framed(Framing::U32)
     };
-    let place = Place::of(&room);
+    let place = BoundAddress::of(&room);
     let [long, speaker, listener, liar] = [(); 4].map(|()| place.join());
     let [most, more] = [1000, 1001].map(|n| frame(vec![b'x'; n]));
     long.say(&most);
@@ -165,7 +165,7 @@ fn u32_a_frame_of_just_the_limit_passes_and_a_byte_more_closes_its_sender_alone(
 
 #[test]
 fn u32_who_leaves_in_a_frame_publishes_nothing_of_it() {
-    let place = Place::of(&framed(Framing::U32));
+    let place = BoundAddress::of(&framed(Framing::U32));
     let (speaker, listener) = (place.join(), place.join());
     let last = frame(vec![b'x'; 50_000]);
     let mut gone = 0;
@@ -188,7 +188,7 @@ fn u32_who_leaves_in_a_frame_publishes_nothing_of_it() {
 
 #[test]
 fn lines_who_leaves_with_a_reset_in_a_line_publishes_nothing_of_it() {
-    let place = Place::of(&Room::default());
+    let place = BoundAddress::of(&Room::default());
     let (speaker, listener) = (place.join(), place.join());
     for (gone, length) in [1, 100, 60_000].into_iter().enumerate() {
         let guest = place.join();
@@ -208,7 +208,7 @@ fn lines_who_leaves_with_a_reset_in_a_line_publishes_nothing_of_it() {
 fn lines_are_any_bytes_between_newlines() {
     // With it one sees where each message begins.
     let tag = "<{id}>".parse().expect("it is well-formed");
-    let place = Place::of(&Room {
+    let place = BoundAddress::of(&Room {
         tag: Some(tag),
         ..Room::default()
     });

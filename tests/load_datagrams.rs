@@ -8,8 +8,9 @@ use common::loading::{SIZE, assert_faults, at_once, load, run};
 use common::misbehaving::{Mailing, Trick};
 use common::running::{Running, listening_on};
 use common::{Folder, free_port};
-use resound::Fault::{Corrupt, Doubled, Lost, Refused, Stray};
-use resound::{Config, Discard, Echo, Fault, Load, LoadEnd, LoadMode};
+use resound::load::Fault::{Corrupt, Doubled, Lost, Refused, Stray};
+use resound::load::{Fault, Load, LoadEnd, LoadMode};
+use resound::{Config, Discard, Echo};
 
 /// What takes longer is lost: longer than the machine might be busy with others.
 const TIMEOUT: Duration = Duration::from_secs(1);

@@ -6,7 +6,7 @@ mod common;
 use std::net::TcpListener;
 
 use common::loading::{failure, load};
-use resound::Load;
+use resound::load::Load;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 #[test]

@@ -8,8 +8,9 @@ use common::loading::{SIZE, assert_faults, at_once, failure, load, run};
 use common::misbehaving::{Misbehaving, Trick};
 use common::running::{Running, config, listening_on, room};
 use common::{Folder, settled};
-use resound::Fault::{Closed, Corrupt, Disordered, Doubled, Lost, Stray, Unanswered};
-use resound::{CloseReason, Config, Fault, Load, LoadMode, LoadOutcome, Room};
+use resound::load::Fault::{Closed, Corrupt, Disordered, Doubled, Lost, Stray, Unanswered};
+use resound::load::{Fault, Load, LoadMode, LoadOutcome};
+use resound::{CloseReason, Config, Room};
 
 /// The message that it happens to: later than those that show that everybody is there.
 const AT: u64 = 40;

@@ -8,10 +8,10 @@ use std::time::Duration;
 
 use common::loading::{SIZE, assert_faults, at_once, failure, load, named, run};
 use common::misbehaving::{Misbehaving, Trick};
-use resound::Fault::{
+use resound::load::Fault::{
     Closed, Corrupt, Disordered, Doubled, Lost, Refused, Reset, Stray, Unanswered,
 };
-use resound::{Fault, Load, LoadEnd, LoadOutcome};
+use resound::load::{Fault, Load, LoadEnd, LoadOutcome};
 
 /// The message that it happens to.
 const AT: u64 = 5;

@@ -9,8 +9,9 @@ use common::loading::{SIZE, assert_faults, failure, load, run};
 use common::misbehaving::{Misbehaving, Trick};
 use common::running::{Running, config, listening_on};
 use common::{Folder, allow_many_descriptors};
-use resound::Fault::{Closed, Corrupt, Reset, Stray, Unanswered};
-use resound::{Chargen, Config, Discard, Echo, Load, LoadEnd, LoadMode, Service};
+use resound::load::Fault::{Closed, Corrupt, Reset, Stray, Unanswered};
+use resound::load::{Load, LoadEnd, LoadMode};
+use resound::{Chargen, Config, Discard, Echo, Service};
 
 /// The same service over TCP and a Unix socket.
 fn both<S>(folder: &Folder, name: &str, service: S) -> Running
@@ -71,7 +72,7 @@ fn bulk_comes_back_whole() {
 #[test]
 fn the_longest_and_the_shortest_messages_come_back() {
     let server = Running::echo();
-    for (size, depth) in [(resound::SHORTEST_MESSAGE, 1000), (1 << 20, 2)] {
+    for (size, depth) in [(resound::load::SHORTEST_MESSAGE, 1000), (1 << 20, 2)] {
         let outcome = run(&Load {
             size,
             depth,

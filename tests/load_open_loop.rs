@@ -8,8 +8,8 @@ use std::time::Duration;
 use common::loading::{SIZE, assert_faults, load, run};
 use common::misbehaving::{Misbehaving, Trick};
 use common::running::Running;
-use resound::Fault::{Lost, Reset, Unanswered};
-use resound::{Interval, Load, LoadOutcome};
+use resound::load::Fault::{Lost, Reset, Unanswered};
+use resound::load::{Interval, Load, LoadOutcome};
 
 /// Milliseconds in nanoseconds.
 const MS: u64 = 1_000_000;

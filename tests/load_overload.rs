@@ -11,8 +11,8 @@ use common::Folder;
 use common::loading::{SIZE, assert_faults, load, run};
 use common::misbehaving::{Misbehaving, Trick};
 use common::program::Program;
-use resound::Fault::{Closed, Corrupt, Refused, Unanswered};
-use resound::{Load, LoadMode};
+use resound::load::Fault::{Closed, Corrupt, Refused, Unanswered};
+use resound::load::{Load, LoadMode};
 use rustix::process::Signal;
 use socket2::{Domain, SockAddr, Socket, Type};
 
@@ -78,7 +78,7 @@ fn what_is_due_for_a_client_that_has_gone_counts_too() {
     });
     let missing = 600 - outcome.counts.messages;
     assert!(missing >= 150, "{missing}");
-    let closed = outcome.faults.count(Closed) + outcome.faults.count(resound::Fault::Reset);
+    let closed = outcome.faults.count(Closed) + outcome.faults.count(resound::load::Fault::Reset);
     assert_eq!(closed, 1);
     assert_eq!(outcome.faults.count(Unanswered), missing);
     assert_eq!(outcome.counts.latency.len(), 600);

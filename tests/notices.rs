@@ -6,7 +6,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use common::client::Client;
-use common::place::{FRAMINGS, Place, framed, wire, with_publishers};
+use common::place::{BoundAddress, FRAMINGS, framed, wire, with_publishers};
 use common::{assert_same, eventually};
 use resound::{Config, Framing, Heartbeat, Replay, Room};
 
@@ -14,7 +14,7 @@ use resound::{Config, Framing, Heartbeat, Replay, Room};
 fn tags_are_per_message_and_not_per_read() {
     let tag: resound::TagFormat = "{id}/{peer}: ".parse().expect("it is well-formed");
     for framing in [Framing::Lines, Framing::U32] {
-        let place = Place::of(&Room {
+        let place = BoundAddress::of(&Room {
             tag: Some(tag.clone()),
             ..framed(framing)
         });
@@ -46,7 +46,7 @@ fn tags_are_per_message_and_not_per_read() {
 #[test]
 fn raw_tags_are_per_read() {
     let tag = "{id}:".parse().expect("it is well-formed");
-    let place = Place::of(&Room {
+    let place = BoundAddress::of(&Room {
         tag: Some(tag),
         ..framed(Framing::Raw)
     });
@@ -58,7 +58,7 @@ fn raw_tags_are_per_read() {
 
 #[test]
 fn the_default_tag_is_date_time_and_sender() {
-    let place = Place::of(&Room {
+    let place = BoundAddress::of(&Room {
         tag: Some(resound::TagFormat::default()),
         ..Room::default()
     });
@@ -79,7 +79,7 @@ fn the_default_tag_is_date_time_and_sender() {
 #[test]
 fn the_room_hears_who_comes_and_goes_and_newcomers_who_is_there() {
     for framing in FRAMINGS {
-        let place = Place::of(&Room {
+        let place = BoundAddress::of(&Room {
             announce: true,
             max_message: 1000,
             ..framed(framing)
@@ -119,7 +119,7 @@ fn the_room_hears_who_comes_and_goes_and_newcomers_who_is_there() {
 
 #[test]
 fn newcomers_are_greeted_before_they_get_the_past() {
-    let place = Place::of(&Room {
+    let place = BoundAddress::of(&Room {
         announce: true,
         replay: Replay::Messages(2),
         ..Room::default()
@@ -153,7 +153,7 @@ fn who_is_sent_nothing_hears_a_heartbeat_again_and_again() {
     let every = Duration::from_millis(200);
     for framing in FRAMINGS {
         for text in ["", "still here"] {
-            let place = Place::with(&beating(every, text), &framed(framing));
+            let place = BoundAddress::with(&beating(every, text), &framed(framing));
             let start = Instant::now();
             let client = place.join();
             for count in 1..=2 {
@@ -168,7 +168,7 @@ fn who_is_sent_nothing_hears_a_heartbeat_again_and_again() {
 fn who_is_sent_things_hears_no_heartbeat() {
     const LINES: usize = 60;
     let every = Duration::from_millis(200);
-    let place = Place::with(&beating(every, "beat"), &Room::default());
+    let place = BoundAddress::with(&beating(every, "beat"), &Room::default());
     let (listener, publisher) = (place.join(), place.join_at(1));
     let mut said = Vec::new();
     for number in 0..LINES {
@@ -198,7 +198,7 @@ fn who_is_sent_things_hears_no_heartbeat() {
 #[test]
 fn a_heartbeat_is_never_within_a_message() {
     const LINES: usize = 110;
-    let place = Place::with(
+    let place = BoundAddress::with(
         &beating(Duration::from_millis(20), "beat"),
         &Room::default(),
     );

@@ -7,14 +7,14 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
 use common::flood::Flood;
-use common::place::{FRAMINGS, Flag, Place, framed, number_of, wire, with_publishers};
+use common::place::{BoundAddress, FRAMINGS, Flag, framed, number_of, wire, with_publishers};
 use common::{assert_same, random};
 use resound::{Config, Replay, Room};
 
 #[test]
 fn newcomers_get_the_newest_messages_and_then_what_is_new() {
     for framing in FRAMINGS {
-        let place = Place::of(&Room {
+        let place = BoundAddress::of(&Room {
             replay: Replay::Messages(3),
             ..framed(framing)
         });
@@ -48,7 +48,7 @@ fn a_replay_by_size_is_of_whole_messages() {
     const SIZE: usize = 1000;
     let mut rng = random();
     for framing in FRAMINGS {
-        let place = Place::of(&Room {
+        let place = BoundAddress::of(&Room {
             replay: Replay::Bytes(SIZE as u64),
             ..framed(framing)
         });
@@ -74,7 +74,7 @@ fn a_replay_by_size_is_of_whole_messages() {
 fn a_replay_is_at_most_a_quarter_of_the_log() {
     let flood = Flood::of_megabytes(8);
     for replay in [Replay::Bytes(1 << 20), Replay::Messages(1_000_000)] {
-        let place = Place::with(
+        let place = BoundAddress::with(
             &with_publishers(),
             &Room {
                 replay,
@@ -102,7 +102,7 @@ fn newcomers_under_a_flood_see_neither_gap_nor_double() {
         patience: None,
         ..with_publishers()
     };
-    let place = Place::with(
+    let place = BoundAddress::with(
         &config,
         &Room {
             replay: Replay::Messages(500),

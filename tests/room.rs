@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use common::client::{Client, join};
 use common::flood::Flood;
-use common::place::{Flag, Place, framed, number_of, with_publishers};
+use common::place::{BoundAddress, Flag, framed, number_of, with_publishers};
 use common::running::{Running, config, listening_on};
 use common::{assert_same, eventually, random};
 use resound::{CloseReason, Config, Framing, Heartbeat, Listen, Replay, Role, Room, SlowConsumer};
@@ -22,7 +22,7 @@ fn senders_included_everybody_hears_everything_in_one_order() {
         patience: None,
         ..config()
     };
-    let place = Place::with(
+    let place = BoundAddress::with(
         &config,
         &Room {
             include_sender: true,
@@ -74,7 +74,7 @@ fn publishers_are_sent_nothing_at_all() {
         heartbeat,
         ..listening_on(&addresses)
     };
-    let place = Place::with(
+    let place = BoundAddress::with(
         &config,
         &Room {
             announce: true,
@@ -105,7 +105,7 @@ fn subscribers_cannot_speak_and_hear_everything() {
         "127.0.0.1:0?role=publish",
         "127.0.0.1:0",
     ]);
-    let place = Place::with(&config, &framed(Framing::Lines));
+    let place = BoundAddress::with(&config, &framed(Framing::Lines));
     let subscribers = [place.join_at(0), place.join_at(0)];
     let (publisher, chatter) = (place.join_at(1), place.join_at(2));
     place.hand_in(&subscribers[0], "let me say\nsomething");
@@ -255,7 +255,7 @@ fn a_hundred_chatters_hear_each_other_while_others_come_and_go() {
 
 #[test]
 fn the_numbers_at_the_end_are_right() {
-    let place = Place::with(&with_publishers(), &Room::default());
+    let place = BoundAddress::with(&with_publishers(), &Room::default());
     let [a, b, c] = [(); 3].map(|()| place.join());
     let publisher = place.join_at(1);
     a.say("one\ntwo\n");
@@ -285,7 +285,7 @@ fn what_was_missed_is_not_counted_as_delivered() {
         slow_consumer: SlowConsumer::Skip,
         ..with_publishers()
     };
-    let place = Place::with(
+    let place = BoundAddress::with(
         &config,
         &Room {
             log_size: 5 << 18,

@@ -295,7 +295,10 @@ fn a_stop_ends_the_characters_with_a_line() {
 #[test]
 fn replies_come_in_their_number() {
     let text = "ok\\n".parse().unwrap();
-    let server = Running::start(&config(), Reply::new(text, resound::On::Message, false));
+    let server = Running::start(
+        &config(),
+        Reply::new(text, resound::ReplyOn::Message, false),
+    );
     let client = server.connect();
     for i in 0..100 {
         client.say(format!("message {i}"));

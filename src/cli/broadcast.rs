@@ -2,7 +2,7 @@
 
 use clap::Args;
 use resound::{
-    AtEnd, Config, Framing, Heartbeat, Listen, Replay, Role, Room, RoomError, SlowConsumer,
+    Config, Framing, Heartbeat, Listen, OnEof, Replay, Role, Room, RoomError, SlowConsumer,
     TagFormat,
 };
 
@@ -84,7 +84,7 @@ pub(crate) struct BroadcastArgs {
     /// what is pending and exit
     #[arg(long, value_name = "AT-END", num_args = 0..=1, require_equals = true)]
     #[arg(default_missing_value = "stay", value_parser = at_end, conflicts_with = "console")]
-    stdin: Option<AtEnd>,
+    stdin: Option<OnEof>,
 
     /// Write each published message to standard output
     #[arg(long, conflicts_with_all = ["console", "show"])]
@@ -182,7 +182,7 @@ impl BroadcastArgs {
     }
 
     /// Whether standard input is published, and what then.
-    pub(crate) fn stdin(&self) -> Option<AtEnd> {
+    pub(crate) fn stdin(&self) -> Option<OnEof> {
         self.stdin
     }
 
@@ -267,7 +267,7 @@ mod tests {
             announce: true,
         };
         assert_eq!(args.room(), room);
-        assert_eq!((args.stdin(), args.stdout()), (Some(AtEnd::Stop), true));
+        assert_eq!((args.stdin(), args.stdout()), (Some(OnEof::Stop), true));
         assert_eq!(filter, "debug,resound=trace");
     }
 
@@ -279,7 +279,7 @@ mod tests {
         let own = room("--tag-format={id}: ").tag.unwrap();
         assert_eq!(own, "{id}: ".parse().unwrap());
         let (args, _) = broadcast(&["--stdin"]).unwrap();
-        assert_eq!(args.stdin(), Some(AtEnd::Stay));
+        assert_eq!(args.stdin(), Some(OnEof::Stay));
         let (args, _) = broadcast(&["--heartbeat=5s"]).unwrap();
         assert_eq!(args.config(1).unwrap().heartbeat.unwrap().text, b"");
     }

@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use clap::Args;
-use resound::{Connect, ListenAddress, Source, Template, TextEncoding};
+use resound::client::{Connect, Source};
+use resound::{ListenAddress, Template, TextEncoding};
 
 use super::values::{Limit, Time, timeout};
 

@@ -5,7 +5,8 @@ use std::thread::available_parallelism;
 use std::time::Duration;
 
 use clap::Args;
-use resound::{ListenAddress, Load, LoadMode, SHORTEST_MESSAGE};
+use resound::ListenAddress;
+use resound::load::{Load, LoadMode, SHORTEST_MESSAGE};
 
 use super::values::{Count, Limit, Time, size};
 

@@ -1,7 +1,7 @@
 //! The arguments of the small services.
 
 use clap::Args;
-use resound::{Chargen, Config, Daytime, On, Reply, Template, TimeFormat};
+use resound::{Chargen, Config, Daytime, Reply, ReplyOn, Template, TimeFormat};
 
 use super::server::{ServerArgs, misplaced};
 use super::values::on;
@@ -31,7 +31,7 @@ pub(crate) struct ReplyArgs {
     /// When to say it: on 'connect', or to each 'message', which is what one read returned.
     /// Datagrams are messages
     #[arg(long, value_name = "WHEN", default_value = "message", value_parser = on)]
-    on: On,
+    on: ReplyOn,
 
     /// Close the client after the first time
     #[arg(long)]

@@ -4,7 +4,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use bytesize::ByteSize;
-use resound::{AtEnd, Heartbeat, Keepalive, On, Replay, SlowConsumer};
+use resound::{Heartbeat, Keepalive, OnEof, Replay, ReplyOn, SlowConsumer};
 
 /// A limit that may be absent, for which there is a word.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -94,10 +94,10 @@ pub(super) fn slow_consumer(text: &str) -> Result<SlowConsumer, String> {
     }
 }
 
-pub(super) fn at_end(text: &str) -> Result<AtEnd, String> {
+pub(super) fn at_end(text: &str) -> Result<OnEof, String> {
     match text {
-        "stay" => Ok(AtEnd::Stay),
-        "exit" => Ok(AtEnd::Stop),
+        "stay" => Ok(OnEof::Stay),
+        "exit" => Ok(OnEof::Stop),
         _ => Err("expected stay or exit".to_owned()),
     }
 }
@@ -128,10 +128,10 @@ pub(super) fn heartbeat(text: &str) -> Result<Heartbeat, String> {
     Ok(Heartbeat { every, text })
 }
 
-pub(super) fn on(text: &str) -> Result<On, String> {
+pub(super) fn on(text: &str) -> Result<ReplyOn, String> {
     match text {
-        "connect" => Ok(On::Connect),
-        "message" => Ok(On::Message),
+        "connect" => Ok(ReplyOn::Connect),
+        "message" => Ok(ReplyOn::Message),
         _ => Err("expected connect or message".to_owned()),
     }
 }

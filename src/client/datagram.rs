@@ -10,8 +10,9 @@ use rustix::io::Errno;
 use super::outgoing::Outgoing;
 use super::talk::{Partner, Received};
 use super::{ConnectError, lost};
-use crate::address::Address;
-use crate::listener::{SocketFile, cause};
+use crate::net::address::Address;
+use crate::net::error::cause;
+use crate::net::listener::SocketFile;
 use crate::net::{Poller, Readiness};
 
 /// The longest datagram of UDP over IPv4 (RFC 768); the others are held to it, too.
@@ -223,9 +224,10 @@ impl Partner for Datagrams {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::client::Connect;
     use crate::client::tests::connect;
 
-    fn datagrams(args: fn(&mut crate::Connect)) -> Datagrams {
+    fn datagrams(args: fn(&mut Connect)) -> Datagrams {
         let mut connect = connect();
         args(&mut connect);
         let (ours, _) = UnixDatagram::pair().unwrap();

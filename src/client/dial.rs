@@ -12,10 +12,11 @@ use socket2::{Domain, Protocol, Type};
 
 use super::datagram::{self, BROADCAST_HINT};
 use super::{Connect, ConnectError, Source};
-use crate::address::{Address, unix_name};
-use crate::listener::{bind_unix_name, cause, socket_name};
 use crate::net::Socket;
-use crate::options::SocketOptions;
+use crate::net::address::{Address, unix_name};
+use crate::net::error::cause;
+use crate::net::listener::{bind_unix_name, socket_name};
+use crate::net::options::SocketOptions;
 
 /// The first and the longest pause between two tries.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(1));

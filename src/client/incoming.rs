@@ -2,8 +2,8 @@
 
 use std::borrow::Cow;
 
-use crate::encoding::{Decoder, TextEncoding};
-use crate::text::{escape, whole_letters, without_end};
+use crate::text::encoding::{Decoder, TextEncoding};
+use crate::text::escape::{escape, whole_letters, without_end};
 
 /// Makes of what comes what is shown.
 #[derive(Debug)]

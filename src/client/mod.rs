@@ -15,9 +15,9 @@ use std::time::Duration;
 
 use log::debug;
 
-use crate::address::{Address, ListenAddress};
-use crate::encoding::TextEncoding;
-use crate::template::{Template, Who};
+use crate::net::address::{Address, ListenAddress};
+use crate::text::encoding::TextEncoding;
+use crate::text::template::{Template, Who};
 
 use datagram::Datagrams;
 use dial::{Dialed, Line};

@@ -6,8 +6,8 @@ use std::fmt;
 use log::warn;
 
 use super::Connect;
-use crate::encoding::TextEncoding;
-use crate::text::whole_letters;
+use crate::text::encoding::TextEncoding;
+use crate::text::escape::whole_letters;
 
 /// Makes of standard input what the server gets.
 #[derive(Debug)]

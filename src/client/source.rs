@@ -6,7 +6,7 @@ use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::path::Path;
 use std::str::FromStr;
 
-use crate::address::{Address, ListenAddress};
+use crate::net::address::{Address, ListenAddress};
 
 /// The address that a client connects from.
 ///

@@ -9,10 +9,10 @@ use super::incoming::Incoming;
 use super::talk::ENOUGH;
 use super::{Connect, ConnectError};
 use crate::close::CloseReason;
-use crate::link::Link;
+use crate::net::link::Link;
+use crate::net::pipe::{Direction, Pipe};
 use crate::net::{Net, Poller, Readiness, Socket};
-use crate::pipe::{Direction, Pipe};
-use crate::text::without_end;
+use crate::text::escape::without_end;
 
 /// Takes hold of one of the standard streams.
 fn open(direction: Direction, net: &mut Poller, key: usize) -> io::Result<Link<Socket>> {

@@ -5,9 +5,9 @@ use std::io;
 use super::outgoing::Outgoing;
 use super::talk::{Partner, Received};
 use super::{ConnectError, lost};
-use crate::address::Address;
 use crate::close::CloseReason;
-use crate::link::Link;
+use crate::net::address::Address;
+use crate::net::link::Link;
 use crate::net::{Net, Poller, Readiness, Socket, Stream};
 
 /// How far what goes to the server has come.

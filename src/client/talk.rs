@@ -7,9 +7,9 @@ use log::info;
 
 use super::stdio::{Input, Output};
 use super::{Connect, ConnectError};
-use crate::listener::cause;
+use crate::net::error::cause;
 use crate::net::{Event, Net, Poller, Readiness};
-use crate::template::{Speaker, Who};
+use crate::text::template::{TemplateRenderer, Who};
 
 const SERVER: usize = 0;
 const INPUT: usize = 1;
@@ -89,7 +89,7 @@ impl<P: Partner> Talk<P> {
         let setup = |e: io::Error| ConnectError::new("cannot start", cause(&e));
         let mut talk = Self::open(connect, partner, who).map_err(setup)?;
         for text in &connect.send {
-            let mut speaker = Speaker::new(text.clone());
+            let mut speaker = TemplateRenderer::new(text.clone());
             speaker.set_time(talk.net.time_of_day());
             talk.partner.say(speaker.say(Some(who)))?;
         }

@@ -12,8 +12,8 @@ use super::player::{Context, Player};
 use super::turns::Turns;
 use super::wire::{Datagrams as Socket, Wire};
 use super::{Load, LoadMode};
-use crate::listener::cause;
 use crate::net::Readiness;
+use crate::net::error::cause;
 
 /// Datagrams sent or received in a turn.
 const TURN: usize = 32;

@@ -8,8 +8,8 @@ use super::faults::Fault;
 use super::player::Context;
 use super::wire::Wire;
 use super::{Load, LoadError};
-use crate::address::Address;
-use crate::listener::cause;
+use crate::net::address::Address;
+use crate::net::error::cause;
 use crate::net::{Poller, Readiness};
 
 /// Connections that are being opened at a time: fewer than a backlog usually has places.

@@ -3,12 +3,12 @@
 use std::time::{Duration, SystemTime};
 
 use super::dialer::{Dialed, Dialer, Wish, nanos};
-use super::outcome::{Interval, LoadEnd, Outcome};
+use super::outcome::{Interval, LoadEnd, LoadOutcome};
 use super::player::{Context, Player};
 use super::slow::Slow;
 use super::tally::Schedule;
 use super::{Load, LoadError, LoadMode};
-use crate::listener::cause;
+use crate::net::error::cause;
 use crate::net::{Event, Net, Poller};
 
 /// How often in a timeout to look for what is late.
@@ -70,7 +70,7 @@ impl<'a> Engine<'a> {
         })
     }
 
-    pub(super) fn run(mut self) -> Result<Outcome, LoadError> {
+    pub(super) fn run(mut self) -> Result<LoadOutcome, LoadError> {
         self.connect()?;
         let started = if self.interrupts == 0 {
             self.begin()
@@ -96,7 +96,7 @@ impl<'a> Engine<'a> {
             None => elapsed,
         };
         let (counts, faults) = self.cx.tally.into_total();
-        Ok(Outcome {
+        Ok(LoadOutcome {
             started,
             elapsed,
             took,

@@ -5,9 +5,9 @@ use std::io;
 use super::faults::Fault;
 use super::player::Context;
 use crate::close::CloseReason;
-use crate::link::Link;
-use crate::listener::cause;
 use crate::net::Socket;
+use crate::net::error::cause;
+use crate::net::link::Link;
 
 /// A client's connection.
 pub(super) type Line = Link<Socket>;

@@ -23,8 +23,8 @@ mod wire;
 use std::fmt;
 use std::time::Duration;
 
-use crate::address::ListenAddress;
-use crate::config::AGES;
+use crate::config::FOREVER;
+use crate::net::address::ListenAddress;
 
 use churn::Churn;
 use datagrams::Datagrams;
@@ -34,7 +34,7 @@ use fanout::Fanout;
 pub use faults::{Fault, Faults};
 use message::MOST_SENDERS;
 use one_way::OneWay;
-pub use outcome::{Counts, Interval, Latencies, LoadEnd, Outcome};
+pub use outcome::{Counts, Interval, Latencies, LoadEnd, LoadOutcome};
 use player::Player;
 
 /// The shortest message: 16 hexadecimal digits that number it, and a newline.
@@ -117,7 +117,7 @@ impl Load {
     /// # Errors
     /// When the settings make no sense together; when no client can connect, or the system has no
     /// means for that many; when in fan-out nothing reaches the others.
-    pub fn run(&self, mut watch: impl FnMut(&Interval)) -> Result<Outcome, LoadError> {
+    pub fn run(&self, mut watch: impl FnMut(&Interval)) -> Result<LoadOutcome, LoadError> {
         self.check()?;
         let player: Box<dyn Player> = match self.mode {
             _ if self.to.is_datagram() => Box::new(Datagrams::new(self)),
@@ -142,7 +142,7 @@ impl Load {
             _ if datagrams && streams => no("datagrams are for echo and sink"),
             _ if [self.duration, self.warmup, self.timeout]
                 .iter()
-                .any(|t| *t > AGES) =>
+                .any(|t| *t > FOREVER) =>
             {
                 no("that is longer than a hundred years")
             }

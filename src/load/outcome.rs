@@ -82,7 +82,7 @@ pub enum LoadEnd {
 
 /// What a load has come to.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Outcome {
+pub struct LoadOutcome {
     /// When what is measured began.
     pub started: SystemTime,
     /// How long that was.
@@ -102,7 +102,7 @@ pub struct Outcome {
     pub faults: Faults,
 }
 
-impl Outcome {
+impl LoadOutcome {
     /// So many a second of the time that it took.
     #[must_use]
     #[expect(clippy::cast_precision_loss, reason = "it is for people")]

@@ -8,8 +8,8 @@ use mio::net::{TcpStream, UdpSocket, UnixDatagram, UnixStream};
 use rustix::io::Errno;
 use socket2::{Domain, Protocol, SockAddr, Type};
 
-use crate::address::Address;
-use crate::listener::socket_name;
+use crate::net::address::Address;
+use crate::net::listener::socket_name;
 use crate::net::{Poller, Socket};
 
 /// Addresses that clients on this machine come from, those after 127.0.0.1: one alone would run out

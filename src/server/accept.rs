@@ -7,11 +7,12 @@ use log::warn;
 
 use super::report::Seldom;
 use super::tick::Tick;
-use crate::address::{Address, Role};
-use crate::close::plural;
-use crate::listener::{AcceptError, cause};
 use crate::net::Net;
+use crate::net::address::{Address, Role};
+use crate::net::error::cause;
+use crate::net::listener::AcceptError;
 use crate::service::Service;
+use crate::text::plural;
 
 /// Clients accepted from one listener in a tick, so that a crowd at the door doesn't keep those
 /// inside waiting.

@@ -11,13 +11,14 @@ use log::{info, warn};
 
 use super::deadline::LINGER;
 use super::tick::Tick;
-use crate::address::Address;
-use crate::close::{CloseReason, plural};
-use crate::encoding::{Decoder, TextEncoding};
-use crate::link::Link;
+use crate::close::CloseReason;
+use crate::net::address::Address;
+use crate::net::link::Link;
 use crate::net::{Net, Readiness, Stream};
 use crate::service::Service;
-use crate::text::{escape, without_end};
+use crate::text::encoding::{Decoder, TextEncoding};
+use crate::text::escape::{escape, without_end};
+use crate::text::plural;
 
 /// The keys of its two streams, out of the clients' reach.
 const INPUT: usize = usize::MAX / 2;

@@ -14,13 +14,15 @@ use log::{debug, trace, warn};
 use super::console::Console;
 use super::report::Seldom;
 use super::tick::Tick;
-use crate::address::{Address, Role};
-use crate::close::{Stats, plural};
+use crate::close::Stats;
 use crate::config::Config;
-use crate::listener::cause;
-use crate::mailbox::Datagram;
 use crate::net::Net;
-use crate::service::{Peer, Service};
+use crate::net::address::{Address, Role};
+use crate::net::datagram::Datagram;
+use crate::net::error::cause;
+use crate::peer::Peer;
+use crate::service::Service;
+use crate::text::plural;
 
 /// Batches of a socket in a tick, so that clients don't wait for a flood.
 const BATCHES: usize = 4;

@@ -6,9 +6,9 @@
 use std::time::{Duration, Instant};
 
 use super::tick::Tick;
-use crate::address::Role;
 use crate::config::Heartbeat;
 use crate::net::Net;
+use crate::net::address::Role;
 use crate::service::Service;
 
 /// Beats in a period.

@@ -21,15 +21,16 @@ use std::sync::Arc;
 
 use log::warn;
 
-use crate::address::{Address, Role};
 use crate::close::Stats;
 use crate::config::Config;
-use crate::encoding::TextEncoding;
-use crate::listener::{BindError, Listener};
-use crate::mailbox::Mailbox;
+use crate::net::address::{Address, Role};
+use crate::net::datagram::DatagramSocket;
+use crate::net::error::BindError;
+use crate::net::listener::Listener;
+use crate::net::pipe::{Direction, Pipe};
 use crate::net::{Control, Net, Poller, Socket};
-use crate::pipe::{Direction, Pipe};
 use crate::service::Service;
+use crate::text::encoding::TextEncoding;
 use accept::Door;
 use console::Console;
 use heartbeat::Heart;
@@ -37,7 +38,7 @@ use tick::Tick;
 
 /// What a server does when the standard input that it publishes has ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum AtEnd {
+pub enum OnEof {
     /// It goes on.
     Stay,
     /// It stops, as [`Handle::stop`] would have it; with unlimited patience ([`Config::patience`])
@@ -51,12 +52,12 @@ pub enum AtEnd {
 /// by a signal.
 pub struct Server<S: Service> {
     tick: Tick<S, Poller>,
-    places: Vec<Place>,
+    places: Vec<BoundAddress>,
 }
 
 /// Something that a server is bound to.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Place {
+pub struct BoundAddress {
     /// Where; port 0 and host names are resolved.
     pub address: Address,
     /// For whom.
@@ -107,7 +108,7 @@ impl<S: Service> Server<S> {
 
     /// The same, with what each is for and what the kernel says of its options.
     #[must_use]
-    pub fn places(&self) -> &[Place] {
+    pub fn places(&self) -> &[BoundAddress] {
         &self.places
     }
 
@@ -133,10 +134,10 @@ impl<S: Service> Server<S> {
     ///
     /// # Errors
     /// When it can't be read.
-    pub fn publish_stdin(&mut self, at_end: AtEnd) -> io::Result<()> {
+    pub fn publish_stdin(&mut self, at_end: OnEof) -> io::Result<()> {
         let key = self.attach(Direction::Input)?;
         let client = &mut self.tick.clients[key];
-        client.last = at_end == AtEnd::Stop;
+        client.last = at_end == OnEof::Stop;
         Ok(())
     }
 
@@ -208,8 +209,8 @@ impl<S: Service> Server<S> {
 struct Bound {
     listeners: Vec<Listener>,
     doors: Vec<Door>,
-    mailboxes: Vec<Mailbox>,
-    places: Vec<Place>,
+    mailboxes: Vec<DatagramSocket>,
+    places: Vec<BoundAddress>,
 }
 
 impl Bound {
@@ -257,7 +258,7 @@ impl Bound {
         let sockets = &config.sockets;
         let (address, options) = if address.is_datagram() {
             let most = if config.once { 1 } else { usize::MAX };
-            let mailbox = Mailbox::bind(address, dual, sockets, most)?;
+            let mailbox = DatagramSocket::bind(address, dual, sockets, most)?;
             let address = mailbox.address().clone();
             let options = sockets.in_force(&mailbox.as_socket());
             self.mailboxes.push(mailbox);
@@ -273,7 +274,7 @@ impl Bound {
             self.listeners.push(listener);
             (address, options)
         };
-        self.places.push(Place {
+        self.places.push(BoundAddress {
             address,
             role,
             options,

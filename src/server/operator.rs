@@ -4,11 +4,12 @@ use std::time::Duration;
 
 use super::console::Console;
 use super::tick::{Client, Tick};
-use crate::address::Role;
-use crate::close::{CloseReason, plural};
+use crate::close::CloseReason;
 use crate::net::Net;
+use crate::net::address::Role;
 use crate::service::Service;
-use crate::text::escape;
+use crate::text::escape::escape;
+use crate::text::plural;
 
 /// What `/help` says.
 const HELP: &str = "\

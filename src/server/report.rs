@@ -5,9 +5,10 @@ use std::time::{Duration, Instant};
 use log::info;
 
 use super::tick::{Client, Tick};
-use crate::close::{Stats, plural};
+use crate::close::Stats;
 use crate::net::Net;
 use crate::service::Service;
+use crate::text::plural;
 
 /// When something was last said that is true for long, and met often.
 #[derive(Debug, Default)]

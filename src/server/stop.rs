@@ -5,9 +5,10 @@ use std::time::Instant;
 
 use super::console::Console;
 use super::tick::{Client, Tick};
-use crate::close::{CloseReason, plural};
+use crate::close::CloseReason;
 use crate::net::Net;
 use crate::service::Service;
+use crate::text::plural;
 
 /// How often datagrams are looked for when it stops: more than there is room for in a socket that
 /// nobody has made much larger than it is by default, but not for as long as a flood goes on.

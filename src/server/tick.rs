@@ -17,14 +17,15 @@ use super::deadline::{Holding, LINGER, Lingering, remaining};
 use super::heartbeat::Heart;
 use super::stop::Stop;
 use super::timeouts::Timeouts;
-use crate::address::{Address, Role};
-use crate::aligned::Aligned;
+use crate::bytes::aligned::Aligned;
 use crate::close::{CloseReason, Stats};
-use crate::config::{AGES, Config, SlowConsumer};
+use crate::config::{Config, FOREVER, SlowConsumer};
 use crate::connection::Connection;
+use crate::net::address::{Address, Role};
 use crate::net::{Event, Net};
-use crate::service::{MOST_INPUT, Peer, Service};
-use crate::template::Speaker;
+use crate::peer::Peer;
+use crate::service::{MOST_INPUT, Service};
+use crate::text::template::TemplateRenderer;
 
 /// Bytes read from a client in one turn if somebody is shown what it sends.
 const SHOWN: usize = 16 * 1024;
@@ -65,7 +66,7 @@ impl Limits {
             linger: config
                 .sockets
                 .linger
-                .map_or(LINGER, |linger| linger.min(AGES)),
+                .map_or(LINGER, |linger| linger.min(FOREVER)),
             once: config.once,
         }
     }
@@ -135,7 +136,7 @@ pub(super) struct Tick<S: Service, N: Net> {
     pub(super) mail: Mail,
     pub(super) timeouts: Timeouts,
     /// What newcomers are sent first.
-    pub(super) greeting: Option<Speaker>,
+    pub(super) greeting: Option<TemplateRenderer>,
     events: Vec<Event>,
     /// Every turn reads into this.
     buffer: Aligned,
@@ -172,7 +173,7 @@ impl<S: Service, N: Net> Tick<S, N> {
         Self {
             mail: Mail::new(config, mailboxes, net.now()),
             timeouts: Timeouts::new(config, net.now()),
-            greeting: config.greeting.clone().map(Speaker::new),
+            greeting: config.greeting.clone().map(TemplateRenderer::new),
             net,
             buffer: Aligned::zeroed(limits.turn.min(service.most_input())),
             offered: service.published(),

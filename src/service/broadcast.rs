@@ -9,9 +9,11 @@ use super::framing::{Found, Framing, Pieces};
 use super::log::{Ends, Log};
 use super::room::{MOST_TAGS, Room, RoomError};
 use super::tag::{LONGEST_PEER, OPERATOR, Tagger};
-use super::{MOST_INPUT, Outcome, Peer, Service, Traffic};
-use crate::address::{Address, Role};
-use crate::close::{CloseReason, plural};
+use super::{MOST_INPUT, Outcome, Service, Traffic};
+use crate::close::CloseReason;
+use crate::net::address::{Address, Role};
+use crate::peer::Peer;
+use crate::text::plural;
 
 /// Bytes in a segment of the log: more than one turn brings, so that what a client is owed is in
 /// one piece as a rule.
@@ -566,9 +568,9 @@ impl Service for Broadcast {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::address::Address;
+    use crate::net::address::Address;
+    use crate::service::Action;
     use crate::service::TagFormat;
-    use crate::service::Then;
     use std::sync::atomic::{AtomicU64, Ordering};
 
     fn small(max_message: usize) -> Broadcast {
@@ -635,7 +637,7 @@ mod tests {
         let mut room = small(3);
         let (mut a, mut b) = (join(&mut room), join(&mut room));
         let outcome = room.receive(&mut a, b"one\nthree\n");
-        assert_eq!(outcome.then, Then::Close(CloseReason::MessageTooLong));
+        assert_eq!(outcome.then, Action::Close(CloseReason::MessageTooLong));
         assert_eq!(take(&mut room, &mut b, 100), b"one\n");
     }
 

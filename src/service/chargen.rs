@@ -1,7 +1,8 @@
 //! Chargen: characters without end, at the reader's pace (RFC 864).
 
-use super::{Outcome, Peer, Service};
-use crate::aligned::Aligned;
+use super::{Outcome, Service};
+use crate::bytes::aligned::Aligned;
+use crate::peer::Peer;
 
 /// The characters that are printed: those of ASCII from the blank to the tilde.
 const FIRST: u8 = b' ';
@@ -122,8 +123,8 @@ impl Service for Chargen {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::address::Address;
-    use crate::service::tests::peer;
+    use crate::net::address::Address;
+    use crate::peer::tests::peer;
 
     /// The first lines of the example in RFC 864.
     #[test]

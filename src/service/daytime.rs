@@ -8,9 +8,10 @@ use jiff::fmt::strtime;
 use jiff::tz::TimeZone;
 use jiff::{Timestamp, Zoned};
 
-use super::{Outcome, Peer, Service, Then};
+use super::{Action, Outcome, Service};
 use crate::close::CloseReason;
-use crate::encoding::TextEncoding;
+use crate::peer::Peer;
+use crate::text::encoding::TextEncoding;
 
 /// How a date and a time are written, in the terms of strftime(3).
 ///
@@ -98,7 +99,7 @@ impl Service for Daytime {
 
     fn open(&mut self, _: &Peer<'_>) -> ((), Outcome<'_>) {
         let reply = [self.tell(), &[]];
-        let then = Then::Close(CloseReason::Done);
+        let then = Action::Close(CloseReason::Done);
         ((), Outcome { reply, then })
     }
 
@@ -126,8 +127,8 @@ impl Service for Daytime {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::address::Address;
-    use crate::service::tests::peer;
+    use crate::net::address::Address;
+    use crate::peer::tests::peer;
     use proptest::prelude::*;
     use std::time::Duration;
 
@@ -144,7 +145,7 @@ mod tests {
         let address = Address::Stdin;
         let ((), outcome) = service.open(&peer(&address));
         assert_eq!(outcome.reply[0], b"Tue Nov 14 23:13:20 2023\r\n");
-        assert_eq!(outcome.then, Then::Close(CloseReason::Done));
+        assert_eq!(outcome.then, Action::Close(CloseReason::Done));
         let answer = service.datagram(&peer(&address), b"").unwrap();
         assert_eq!(answer[0], b"Tue Nov 14 23:13:20 2023\r\n");
     }

@@ -1,6 +1,7 @@
 //! Discard: whatever comes is thrown away (RFC 863).
 
-use super::{Outcome, Peer, Service};
+use super::{Outcome, Service};
+use crate::peer::Peer;
 
 /// The discard service (RFC 863): it reads everything and answers nothing.
 #[derive(Clone, Copy, Debug, Default)]

@@ -1,6 +1,7 @@
 //! Echo: every byte back, in order (RFC 862).
 
-use super::{Outcome, Peer, Service};
+use super::{Outcome, Service};
+use crate::peer::Peer;
 
 /// The echo service: each client gets back what it sent. It remembers nothing.
 #[derive(Clone, Copy, Debug, Default)]

@@ -4,7 +4,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use crate::slices::cut;
+use crate::bytes::slices::cut;
 
 /// Bytes of the length in front of a message framed by [`Framing::U32`].
 const HEADER: usize = 4;

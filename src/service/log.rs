@@ -14,7 +14,7 @@
 
 use std::collections::VecDeque;
 
-use crate::aligned::Aligned;
+use crate::bytes::aligned::Aligned;
 
 /// As many ends the segment kept for later has room for.
 const SPARE_ENDS: usize = 64 * 1024;

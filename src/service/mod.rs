@@ -35,31 +35,18 @@ pub use echo::Echo;
 pub use framing::Framing;
 pub use plain::Plain;
 pub use prefix::PrefixedEcho;
-pub use reply::{On, Reply};
+pub use reply::{Reply, ReplyOn};
 pub use room::{Replay, Room, RoomError};
 pub use tag::{TagError, TagFormat};
 pub use time::Time;
 
-use crate::address::{Address, Role};
 use crate::close::CloseReason;
+use crate::peer::Peer;
 
 /// The most input, in bytes, that a service is given at once and that a client brings in a turn.
 ///
 /// Larger reads make a bulk stream cheaper; beyond this they outgrow the processor's cache.
 pub const MOST_INPUT: usize = 256 * 1024;
-
-/// The other end of a connection, or the sender of a datagram, as a service sees it.
-#[derive(Clone, Debug)]
-pub struct Peer<'a> {
-    /// Counts the server's clients from 1; never used twice. The sender of a datagram has 0.
-    pub id: u64,
-    /// Where it connected from.
-    pub address: &'a Address,
-    /// Where it came in: the listener's address, exact if [`Service::wants_local`].
-    pub local: &'a Address,
-    /// What its listener is for.
-    pub role: Role,
-}
 
 /// What has become of a service's messages, since it began.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -223,12 +210,12 @@ pub struct Outcome<'a> {
     /// Private output: written in this order, each once.
     pub reply: [&'a [u8]; 2],
     /// What becomes of the client.
-    pub then: Then,
+    pub then: Action,
 }
 
 /// What becomes of a client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Then {
+pub enum Action {
     /// It stays.
     Continue,
     /// It is sent what it was replied so far, then closed for this reason. Of the shared output
@@ -245,7 +232,7 @@ impl<'a> Outcome<'a> {
     pub const fn reply(bytes: &'a [u8]) -> Self {
         Self {
             reply: [bytes, &[]],
-            then: Then::Continue,
+            then: Action::Continue,
         }
     }
 
@@ -254,25 +241,7 @@ impl<'a> Outcome<'a> {
     pub const fn close(reason: CloseReason) -> Self {
         Self {
             reply: [&[], &[]],
-            then: Then::Close(reason),
-        }
-    }
-}
-
-#[cfg(test)]
-pub(crate) mod tests {
-    use super::Peer;
-    use crate::address::{Address, Role};
-
-    /// The first client, which came from this address.
-    pub(crate) fn peer(address: &Address) -> Peer<'_> {
-        static LOCAL: std::sync::LazyLock<Address> =
-            std::sync::LazyLock::new(|| Address::Tcp(([127, 0, 0, 1], 7).into()));
-        Peer {
-            id: 1,
-            address,
-            local: &LOCAL,
-            role: Role::Both,
+            then: Action::Close(reason),
         }
     }
 }

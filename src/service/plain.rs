@@ -3,10 +3,9 @@
 
 use std::time::SystemTime;
 
-use super::{
-    Chargen, Daytime, Discard, Outcome, Peer, PrefixedEcho, Reply, Service, Time, chargen,
-};
-use crate::template::About;
+use super::{Chargen, Daytime, Discard, Outcome, PrefixedEcho, Reply, Service, Time, chargen};
+use crate::peer::Peer;
+use crate::text::template::About;
 
 /// One of the services of which speed isn't all.
 #[derive(Debug)]

@@ -2,14 +2,15 @@
 
 use std::time::SystemTime;
 
-use super::{Outcome, Peer, Service};
-use crate::template::{About, Speaker, Template};
+use super::{Outcome, Service};
+use crate::peer::Peer;
+use crate::text::template::{About, Template, TemplateRenderer};
 
 /// An echo service that puts a text in front of each message. As with recv(2) that is what one
 /// read returned, or a datagram.
 #[derive(Clone, Debug)]
 pub struct PrefixedEcho {
-    speaker: Speaker,
+    speaker: TemplateRenderer,
 }
 
 impl PrefixedEcho {
@@ -17,7 +18,7 @@ impl PrefixedEcho {
     #[must_use]
     pub fn new(prefix: Template) -> Self {
         Self {
-            speaker: Speaker::new(prefix),
+            speaker: TemplateRenderer::new(prefix),
         }
     }
 }
@@ -61,8 +62,8 @@ impl Service for PrefixedEcho {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::address::Address;
-    use crate::service::tests::peer;
+    use crate::net::address::Address;
+    use crate::peer::tests::peer;
 
     #[test]
     fn what_is_sent_comes_back_from_where_it_lies_with_a_prefix() {

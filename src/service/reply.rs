@@ -2,13 +2,14 @@
 
 use std::time::SystemTime;
 
-use super::{Outcome, Peer, Service, Then};
+use super::{Action, Outcome, Service};
 use crate::close::CloseReason;
-use crate::template::{About, Speaker, Template};
+use crate::peer::Peer;
+use crate::text::template::{About, Template, TemplateRenderer};
 
 /// When a [`Reply`] is given. Over datagrams each of them is answered.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum On {
+pub enum ReplyOn {
     /// When a client has come; what it sends is discarded.
     Connect,
     /// To each message. As with recv(2) that is what one read returned.
@@ -19,17 +20,17 @@ pub enum On {
 /// A service that says one text, on every occasion.
 #[derive(Clone, Debug)]
 pub struct Reply {
-    speaker: Speaker,
-    on: On,
+    speaker: TemplateRenderer,
+    on: ReplyOn,
     close: bool,
 }
 
 impl Reply {
     /// Says `text`, and with `close` closes the client after the first time.
     #[must_use]
-    pub fn new(text: Template, on: On, close: bool) -> Self {
+    pub fn new(text: Template, on: ReplyOn, close: bool) -> Self {
         Self {
-            speaker: Speaker::new(text),
+            speaker: TemplateRenderer::new(text),
             on,
             close,
         }
@@ -37,9 +38,9 @@ impl Reply {
 
     fn answer(&mut self, about: &About) -> Outcome<'_> {
         let then = if self.close {
-            Then::Close(CloseReason::Done)
+            Action::Close(CloseReason::Done)
         } else {
-            Then::Continue
+            Action::Continue
         };
         Outcome {
             reply: [self.speaker.say(about.who()), &[]],
@@ -54,15 +55,15 @@ impl Service for Reply {
     fn open(&mut self, peer: &Peer<'_>) -> (About, Outcome<'_>) {
         let about = self.speaker.about(peer);
         match self.on {
-            On::Connect => (About::default(), self.answer(&about)),
-            On::Message => (about, Outcome::NOTHING),
+            ReplyOn::Connect => (About::default(), self.answer(&about)),
+            ReplyOn::Message => (about, Outcome::NOTHING),
         }
     }
 
     fn receive<'a>(&'a mut self, about: &'a mut About, _: &'a [u8]) -> Outcome<'a> {
         match self.on {
-            On::Connect => Outcome::NOTHING,
-            On::Message => self.answer(about),
+            ReplyOn::Connect => Outcome::NOTHING,
+            ReplyOn::Message => self.answer(about),
         }
     }
 
@@ -91,38 +92,38 @@ impl Service for Reply {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::address::Address;
-    use crate::service::tests::peer;
+    use crate::net::address::Address;
+    use crate::peer::tests::peer;
 
     #[track_caller]
-    fn reply(text: &str, on: On, close: bool) -> Reply {
+    fn reply(text: &str, on: ReplyOn, close: bool) -> Reply {
         Reply::new(text.parse().unwrap(), on, close)
     }
 
-    fn said<'a>(outcome: &Outcome<'a>) -> (&'a [u8], Then) {
+    fn said<'a>(outcome: &Outcome<'a>) -> (&'a [u8], Action) {
         assert!(outcome.reply[1].is_empty());
         (outcome.reply[0], outcome.then)
     }
 
-    const DONE: Then = Then::Close(CloseReason::Done);
+    const DONE: Action = Action::Close(CloseReason::Done);
 
     #[test]
     fn each_message_is_answered() {
         let address = Address::Tcp(([127, 0, 0, 1], 5000).into());
-        let mut service = reply("信息已收到 {id} {peer}", On::Message, false);
+        let mut service = reply("信息已收到 {id} {peer}", ReplyOn::Message, false);
         let (mut session, outcome) = service.open(&peer(&address));
-        assert_eq!(said(&outcome), (&b""[..], Then::Continue));
+        assert_eq!(said(&outcome), (&b""[..], Action::Continue));
         for _ in 0..2 {
             let outcome = service.receive(&mut session, b"x");
             let expected = "信息已收到 1 127.0.0.1:5000".as_bytes();
-            assert_eq!(said(&outcome), (expected, Then::Continue));
+            assert_eq!(said(&outcome), (expected, Action::Continue));
         }
     }
 
     #[test]
     fn one_answer_and_the_end() {
         let address = Address::Stdin;
-        let mut service = reply("ok", On::Message, true);
+        let mut service = reply("ok", ReplyOn::Message, true);
         let (mut session, _) = service.open(&peer(&address));
         assert!(session.who().is_none(), "nothing is kept for a fixed text");
         assert_eq!(
@@ -134,10 +135,10 @@ mod tests {
     #[test]
     fn who_is_greeted_is_not_answered() {
         let address = Address::Tcp(([127, 0, 0, 1], 5000).into());
-        let mut service = reply("connected {local}", On::Connect, true);
+        let mut service = reply("connected {local}", ReplyOn::Connect, true);
         let (mut session, outcome) = service.open(&peer(&address));
         assert_eq!(said(&outcome), (&b"connected 127.0.0.1:7"[..], DONE));
         let outcome = service.receive(&mut session, b"x");
-        assert_eq!(said(&outcome), (&b""[..], Then::Continue));
+        assert_eq!(said(&outcome), (&b""[..], Action::Continue));
     }
 }

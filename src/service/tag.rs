@@ -7,7 +7,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
-use crate::places::{self, Piece};
+use crate::text::placeholders::{self, Token};
 
 /// How a tag looks: a text with places in braces, `{{` and `}}` for a brace.
 ///
@@ -63,10 +63,10 @@ impl FromStr for TagFormat {
         }
         let mut parts = Vec::new();
         let mut rest = text;
-        while let Some(piece) = places::next(&mut rest).map_err(|e| TagError(e.to_owned()))? {
+        while let Some(piece) = placeholders::next(&mut rest).map_err(|e| TagError(e.to_owned()))? {
             match piece {
-                Piece::Letter(letter) => add_text(&mut parts, letter),
-                Piece::Place(place) => parts.push(part(place)?),
+                Token::Char(letter) => add_text(&mut parts, letter),
+                Token::Placeholder(place) => parts.push(part(place)?),
             }
         }
         Ok(Self(parts))
@@ -83,9 +83,12 @@ fn add_text(parts: &mut Vec<Part>, letter: char) {
 
 fn part(place: &str) -> Result<Part, TagError> {
     let found = PLACES.iter().find(|(name, _)| *name == place);
-    found
-        .map(|(_, part)| part.clone())
-        .ok_or_else(|| TagError(places::unknown(place, PLACES.iter().map(|(name, _)| *name))))
+    found.map(|(_, part)| part.clone()).ok_or_else(|| {
+        TagError(placeholders::unknown(
+            place,
+            PLACES.iter().map(|(name, _)| *name),
+        ))
+    })
 }
 
 impl fmt::Display for TagError {
@@ -170,7 +173,7 @@ pub(super) const OPERATOR: (u64, &str) = (0, "console");
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::address::Address;
+    use crate::net::address::Address;
     use proptest::prelude::*;
     use std::time::Duration;
 

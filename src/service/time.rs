@@ -2,8 +2,9 @@
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use super::{Outcome, Peer, Service, Then};
+use super::{Action, Outcome, Service};
 use crate::close::CloseReason;
+use crate::peer::Peer;
 
 /// Seconds from 1900 to 1970, both at midnight UTC (RFC 868).
 const EPOCH: u64 = 2_208_988_800;
@@ -31,7 +32,7 @@ impl Service for Time {
 
     fn open(&mut self, _: &Peer<'_>) -> ((), Outcome<'_>) {
         let reply: [&[u8]; 2] = [&self.told, &[]];
-        let then = Then::Close(CloseReason::Done);
+        let then = Action::Close(CloseReason::Done);
         ((), Outcome { reply, then })
     }
 
@@ -62,8 +63,8 @@ impl Service for Time {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::address::Address;
-    use crate::service::tests::peer;
+    use crate::net::address::Address;
+    use crate::peer::tests::peer;
     use std::time::Duration;
 
     /// The examples of RFC 868, and the wrap.

@@ -4,7 +4,7 @@ use std::fmt::Display;
 use std::thread;
 use std::time::Duration;
 
-use resound::{Fault, Faults, Load, LoadMode, LoadOutcome};
+use resound::load::{Fault, Faults, Load, LoadMode, LoadOutcome};
 
 /// Bytes in a message.
 pub(crate) const SIZE: usize = 64;

@@ -11,12 +11,12 @@ use resound::{Config, Framing, Room, Stats};
 pub(crate) const FRAMINGS: [Framing; 3] = [Framing::Lines, Framing::Raw, Framing::U32];
 
 /// A server whose service is watched, so that one can wait for what no client hears of.
-pub(crate) struct Place {
+pub(crate) struct BoundAddress {
     pub(crate) server: Running,
     pub(crate) watch: Watch,
 }
 
-impl Place {
+impl BoundAddress {
     #[track_caller]
     pub(crate) fn of(settings: &Room) -> Self {
         Self::with(&config(), settings)

@@ -11,11 +11,12 @@ use proptest::prelude::*;
 
 use super::model::{Subject, Watched};
 use super::{HEARTBEAT, Place, follow};
-use crate::address::{Address, Role};
 use crate::close::CloseReason;
 use crate::connection::Connection;
+use crate::net::address::{Address, Role};
 use crate::net::{Readiness, Stream};
-use crate::service::{Broadcast, Framing, Peer, Replay, Room, Service};
+use crate::peer::Peer;
+use crate::service::{Broadcast, Framing, Replay, Room, Service};
 
 /// The far end of a stream: what has come for the server, and what it may send.
 #[derive(Debug, Default)]

@@ -13,8 +13,8 @@ use fastrand::Rng;
 use rustix::io::Errno;
 
 use super::actor::Actor;
-use crate::address::Address;
-use crate::mailbox::{Answerer, Datagram, Exchanged};
+use crate::net::address::Address;
+use crate::net::datagram::{Answerer, Datagram, Exchanged};
 use crate::net::{Event, Net, Readiness, Stream};
 
 /// Where the server's one socket for datagrams is bound.

@@ -22,9 +22,9 @@ use super::deadline::{LINGER, SILENCE};
 use super::heartbeat::Heart;
 use super::stop::Stop;
 use super::tick::{Limits, Tick};
-use crate::address::{Address, Role};
 use crate::close::CloseReason;
 use crate::config::{Config, Heartbeat, SlowConsumer};
+use crate::net::address::{Address, Role};
 use crate::service::{Broadcast, Echo, Framing, Replay, Room, Service};
 use actor::{Actor, manners};
 use kernel::{Conn, MAILBOX, Odds, SimNet, World};
@@ -575,7 +575,7 @@ impl<S: Subject> Run<S> {
                 let owed = self.tick.service.expected(id);
                 self.check_client(actor, conn, seen, &owed);
             } else {
-                assert_eq!(actor.received, [], "bytes from nowhere");
+                assert!(actor.received.is_empty(), "bytes from nowhere");
             }
         }
     }

@@ -5,9 +5,10 @@ use std::collections::{HashMap, VecDeque};
 use std::fmt::Debug;
 use std::mem::take;
 
-use crate::address::Role;
 use crate::close::CloseReason;
-use crate::service::{Broadcast, Echo, Framing, Outcome, Peer, Replay, Room, Service, Traffic};
+use crate::net::address::Role;
+use crate::peer::Peer;
+use crate::service::{Broadcast, Echo, Framing, Outcome, Replay, Room, Service, Traffic};
 
 /// One message as a client is to be sent it, with its place among all of them.
 type Message = (usize, Vec<u8>);

@@ -1,7 +1,6 @@
 //! Listening sockets: binding, options, backlog; and what the errors of accepting mean.
 
 use std::ffi::OsString;
-use std::fmt;
 use std::fs;
 use std::io;
 use std::net::SocketAddr;
@@ -16,9 +15,10 @@ use rustix::fs::{Mode, fchmod};
 use rustix::io::Errno;
 use socket2::{Domain, Protocol, SockAddr, SockRef, Type};
 
-use crate::address::{Address, abstract_name};
-use crate::net::Socket;
-use crate::options::SocketOptions;
+use super::address::{Address, abstract_name};
+use super::error::cause;
+use super::options::SocketOptions;
+use super::socket::Socket;
 
 /// A bound listener. A Unix socket's file goes when it is dropped.
 #[derive(Debug)]
@@ -36,66 +36,6 @@ enum Kind {
         UnixListener,
         Box<SocketOptions>,
     ),
-}
-
-/// Why a server could not be set up: one line that names the address and the cause.
-#[derive(Debug)]
-pub struct BindError {
-    /// Where it was to listen, if that is what failed.
-    address: Option<String>,
-    cause: io::Error,
-}
-
-impl BindError {
-    pub(crate) fn new(address: &impl ToString, cause: io::Error) -> Self {
-        Self {
-            address: Some(address.to_string()),
-            cause,
-        }
-    }
-}
-
-/// What went wrong before there was anything to listen on, such as a lack of descriptors.
-impl From<io::Error> for BindError {
-    fn from(cause: io::Error) -> Self {
-        Self {
-            address: None,
-            cause,
-        }
-    }
-}
-
-impl fmt::Display for BindError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.address {
-            Some(address) => write!(f, "cannot listen on {address}: ")?,
-            None => f.write_str("cannot start: ")?,
-        }
-        f.write_str(&cause(&self.cause))
-    }
-}
-
-impl std::error::Error for BindError {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        Some(&self.cause)
-    }
-}
-
-/// An error in words: without its number, and with a small letter, to stand after a colon; the name
-/// of an option stays as it is.
-pub(crate) fn cause(error: &io::Error) -> String {
-    let text = error.to_string();
-    let text = text.split(" (os error").next().unwrap_or_default();
-    let text = text
-        .strip_prefix("failed to lookup address information: ")
-        .unwrap_or(text);
-    let capital = |c: char| c.is_ascii_uppercase();
-    if text.chars().take(2).all(capital) {
-        return text.to_owned();
-    }
-    let mut letters = text.chars();
-    let first = letters.next().map(|c| c.to_ascii_lowercase());
-    first.into_iter().chain(letters).collect()
 }
 
 impl Listener {
@@ -324,13 +264,6 @@ mod tests {
         ] {
             assert_eq!(sort(errno), AcceptError::Exhausted);
         }
-    }
-
-    #[test]
-    fn a_cause_reads_well_after_a_colon() {
-        assert_eq!(cause(&Errno::ADDRINUSE.into()), "address already in use");
-        let text = "failed to lookup address information: Name or service not known";
-        assert_eq!(cause(&io::Error::other(text)), "name or service not known");
     }
 
     #[test]

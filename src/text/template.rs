@@ -8,10 +8,10 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
-use crate::address::Address;
-use crate::encoding::TextEncoding;
-use crate::places::{self, Piece};
-use crate::service::Peer;
+use crate::net::address::Address;
+use crate::peer::Peer;
+use crate::text::encoding::TextEncoding;
+use crate::text::placeholders::{self, Token};
 
 /// A text to be sent, with escapes and places.
 ///
@@ -60,11 +60,11 @@ impl FromStr for Template {
     fn from_str(text: &str) -> Result<Self, TemplateError> {
         let mut parts = Parts::default();
         let mut rest = text;
-        while let Some(piece) = places::next(&mut rest).map_err(error)? {
+        while let Some(piece) = placeholders::next(&mut rest).map_err(error)? {
             match piece {
-                Piece::Letter('\\') => rest = parts.escape(rest)?,
-                Piece::Letter(letter) => parts.text(letter),
-                Piece::Place(place) => parts.place(place)?,
+                Token::Char('\\') => rest = parts.escape(rest)?,
+                Token::Char(letter) => parts.text(letter),
+                Token::Placeholder(place) => parts.place(place)?,
             }
         }
         Ok(Self {
@@ -129,7 +129,7 @@ impl Parts {
 /// The value of `env:NAME`.
 fn variable(place: &str) -> Result<String, TemplateError> {
     let Some(name) = place.strip_prefix("env:") else {
-        return Err(TemplateError(places::unknown(place, NAMES)));
+        return Err(TemplateError(placeholders::unknown(place, NAMES)));
     };
     let absent = |_| error(format!("{} is not set, or no text", name.escape_debug()));
     if name.is_empty() || name.contains(['=', '\0']) {
@@ -213,7 +213,7 @@ impl About {
 
 /// Says a text, with what belongs into its places.
 #[derive(Clone, Debug)]
-pub(crate) struct Speaker {
+pub(crate) struct TemplateRenderer {
     template: Template,
     /// The text is another one for each client, or at each time.
     varies: bool,
@@ -222,7 +222,7 @@ pub(crate) struct Speaker {
     said: Vec<u8>,
 }
 
-impl Speaker {
+impl TemplateRenderer {
     /// Says it in the local time zone.
     pub(crate) fn new(template: Template) -> Self {
         let mut speaker = Self {
@@ -302,7 +302,7 @@ mod tests {
 
     #[track_caller]
     fn said(text: &str) -> Vec<u8> {
-        let mut speaker = Speaker::new(text.parse().unwrap());
+        let mut speaker = TemplateRenderer::new(text.parse().unwrap());
         speaker.zone = TimeZone::fixed(jiff::tz::offset(1));
         speaker.set_time(UNIX_EPOCH + Duration::from_secs(1_700_000_000));
         speaker.say(Some(&who())).to_vec()
@@ -324,7 +324,7 @@ mod tests {
     fn a_text_in_another_encoding() {
         let gbk: TextEncoding = "gbk".parse().unwrap();
         let template: Template = r"好的,{peer}\xff".parse().unwrap();
-        let mut speaker = Speaker::new(template.encoded(gbk).unwrap());
+        let mut speaker = TemplateRenderer::new(template.encoded(gbk).unwrap());
         assert_eq!(
             speaker.say(Some(&who())),
             b"\xba\xc3\xb5\xc4,127.0.0.1:5000\xff"
@@ -359,7 +359,7 @@ mod tests {
         #[test]
         fn no_text_is_too_much(text in "\\PC{0,20}|([{}\\\\a-z]|\\\\x|\\{(peer|id|time|env:PATH)\\}){0,9}") {
             if let Ok(template) = text.parse::<Template>() {
-                let mut speaker = Speaker::new(template);
+                let mut speaker = TemplateRenderer::new(template);
                 prop_assert_eq!(speaker.say(Some(&who())).is_empty(), text.is_empty());
             }
         }

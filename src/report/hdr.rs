@@ -7,7 +7,7 @@ use std::time::SystemTime;
 
 use hdrhistogram::serialization::V2DeflateSerializer;
 use hdrhistogram::serialization::interval_log::IntervalLogWriterBuilder;
-use resound::Interval;
+use resound::load::Interval;
 
 /// What comes before the intervals, for people.
 const LEGEND: &str =
@@ -117,7 +117,7 @@ mod tests {
     use hdrhistogram::serialization::interval_log::{
         IntervalLogHistogram, IntervalLogIterator, LogEntry,
     };
-    use resound::Latencies;
+    use resound::load::Latencies;
 
     use super::super::sample;
     use super::*;

@@ -13,7 +13,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::FileType;
 use rustix::stdio;
 
-use crate::net::Stream;
+use super::stream::Stream;
 
 /// What a pipe that is polled as writable takes at least (`PIPE_BUF` in pipe(7)).
 const ATOMIC: usize = 4096;

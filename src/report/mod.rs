@@ -12,7 +12,7 @@ mod verdict;
 
 use std::io::{self, ErrorKind, Write};
 
-use resound::{Load, LoadOutcome};
+use resound::load::{Load, LoadOutcome};
 use serde_json::Value;
 
 use crate::cli::{LoadArgs, mode_name};

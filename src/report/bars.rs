@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use resound::Latencies;
+use resound::load::Latencies;
 
 use super::units::{count, latency};
 

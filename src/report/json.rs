@@ -1,7 +1,7 @@
 //! The results, for machines.
 
 use jiff::Timestamp;
-use resound::{Fault, Faults, Interval, Latencies, Load, LoadEnd, LoadMode, LoadOutcome};
+use resound::load::{Fault, Faults, Interval, Latencies, Load, LoadEnd, LoadMode, LoadOutcome};
 use serde_json::{Map, Value, json};
 
 use super::table::has_depth;

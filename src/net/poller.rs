@@ -1,111 +1,25 @@
-//! The kernel as the tick sees it: waiting, accepting, streams, the clock.
-//!
-//! The tick knows nothing else of the outside. [`Poller`] is the production form, over
-//! `mio::Poll`; the other one is the simulated kernel of the tests.
+//! The kernel through `mio::Poll`.
 
-use std::io::{self, IoSlice, Read, Write};
-use std::net::{Shutdown, SocketAddr, UdpSocket};
+use std::io;
+use std::net::{SocketAddr, UdpSocket};
 use std::os::fd::AsRawFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
-use mio::net::{TcpStream, UnixStream};
 use mio::unix::SourceFd;
 use mio::{Interest, Token, Waker};
 use rustix::process::Signal;
 use signal_hook_mio::v1_0::Signals;
-use socket2::SockRef;
 
-use crate::address::Address;
-use crate::listener::Listener;
-use crate::mailbox::{Answerer, Exchanged, Mailbox};
-use crate::pipe::{Direction, Pipe};
-use crate::spin::Spin;
-
-/// What the tick asks of a kernel.
-pub(crate) trait Net {
-    /// A connected, non-blocking byte stream.
-    type Stream: Stream;
-
-    /// Appends what happened to `events`; sleeps for at most `timeout` (none: for ever) if
-    /// nothing has. Readiness is edge-triggered: it is told once.
-    fn wait(&mut self, timeout: Option<Duration>, events: &mut Vec<Event>) -> io::Result<()>;
-
-    /// Takes one connection from a listener's backlog; `WouldBlock` when there is none.
-    fn accept(&mut self, listener: usize) -> io::Result<(Self::Stream, Address)>;
-
-    /// Asks for the readiness of a stream, under the client's key, until it is dropped.
-    fn register(&mut self, stream: &mut Self::Stream, key: usize) -> io::Result<()>;
-
-    /// The address at which a client has come in: its listener's, or, where that stands for many,
-    /// the one of them.
-    fn local(&self, listener: usize, stream: &Self::Stream) -> Address;
-
-    /// Sends the answers that wait at a datagram socket, then receives some datagrams, if there are
-    /// any, and answers them.
-    fn exchange(&mut self, mailbox: usize, answerer: &mut Answerer<'_>) -> io::Result<Exchanged>;
-
-    /// What a datagram socket is bound to.
-    fn mailbox(&self, mailbox: usize) -> &Address;
-
-    /// Whether an address may be one of this machine's, whatever its port.
-    fn is_local(address: SocketAddr) -> bool;
-
-    /// Ends listening at once, and removes what that leaves in the file system.
-    fn close_listeners(&mut self);
-
-    /// The time, which never goes back.
-    fn now(&self) -> Instant;
-
-    /// The time of day.
-    fn time_of_day(&self) -> SystemTime;
-}
-
-/// A byte stream whose two directions end apart.
-pub(crate) trait Stream: Read + Write {
-    /// Whether a read that doesn't fill its buffer has emptied the kernel's.
-    fn short_read_drains(&self) -> bool;
-
-    /// Ends our output; the peer reads its end after all that was written (shutdown(2)).
-    fn shutdown_write(&mut self) -> io::Result<()>;
-
-    /// Makes closing reset the connection, so that the peer doesn't take what it was sent for
-    /// all that there was (socket(7), `SO_LINGER`).
-    fn reset_on_close(&mut self);
-
-    /// Whether there is nobody at the other end to end the other direction, too.
-    fn is_one_way(&self) -> bool {
-        false
-    }
-}
-
-/// One thing that happened.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Event {
-    /// A listener's backlog is no longer empty.
-    Listener(usize),
-    /// There are datagrams at a socket for them, or it takes answers again.
-    Mail(usize),
-    /// A client's stream has become ready.
-    Client(usize, Readiness),
-    /// Somebody wants the server to stop; the second time at once.
-    Stop,
-    /// Somebody wants to know how it is.
-    Report,
-}
-
-/// What a stream is ready for, as the poller said it: never less than what is true.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Readiness {
-    /// There may be input, or its end, or an error.
-    pub(crate) readable: bool,
-    /// The kernel may take output, or has an error to tell.
-    pub(crate) writable: bool,
-    /// A short read doesn't mean that the input is drained: its end or an urgent byte, at
-    /// which reads stop short, lies behind it.
-    pub(crate) ending: bool,
-}
+use super::address::Address;
+use super::datagram::{Answerer, DatagramSocket, Exchanged};
+use super::kernel::{Event, Net};
+use super::listener::Listener;
+use super::pipe::Direction;
+use super::socket::Socket;
+use super::spin::Spin;
+use super::stream::Readiness;
 
 const WAKER: Token = Token(usize::MAX);
 const SIGNALS: Token = Token(usize::MAX - 1);
@@ -122,7 +36,7 @@ pub(crate) struct Poller {
     events: mio::Events,
     spin: Spin,
     listeners: Vec<Listener>,
-    mailboxes: Vec<Mailbox>,
+    mailboxes: Vec<DatagramSocket>,
     /// How many of the one kind and of the other there were at the start.
     doors: (usize, usize),
     control: Arc<Control>,
@@ -149,7 +63,7 @@ impl Control {
 impl Poller {
     pub(crate) fn new(
         mut listeners: Vec<Listener>,
-        mut mailboxes: Vec<Mailbox>,
+        mut mailboxes: Vec<DatagramSocket>,
     ) -> io::Result<Self> {
         let poll = mio::Poll::new()?;
         let doors = (listeners.len(), mailboxes.len());
@@ -334,73 +248,5 @@ fn readiness(event: &mio::event::Event) -> Readiness {
         readable: event.is_readable() || ending,
         writable: event.is_writable() || event.is_write_closed() || failed,
         ending,
-    }
-}
-
-/// A connected socket of either family, or one of the standard streams.
-#[derive(Debug)]
-pub(crate) enum Socket {
-    Tcp(TcpStream),
-    Unix(UnixStream),
-    Pipe(Pipe),
-}
-
-impl Read for Socket {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        match self {
-            Self::Tcp(stream) => stream.read(buffer),
-            Self::Unix(stream) => stream.read(buffer),
-            Self::Pipe(pipe) => pipe.read(buffer),
-        }
-    }
-}
-
-impl Write for Socket {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        match self {
-            Self::Tcp(stream) => stream.write(bytes),
-            Self::Unix(stream) => stream.write(bytes),
-            Self::Pipe(pipe) => pipe.write(bytes),
-        }
-    }
-
-    fn write_vectored(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
-        match self {
-            Self::Tcp(stream) => stream.write_vectored(slices),
-            Self::Unix(stream) => stream.write_vectored(slices),
-            Self::Pipe(pipe) => pipe.write_vectored(slices),
-        }
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-impl Stream for Socket {
-    /// On Unix sockets reads also stop where descriptors were passed (unix(7), `SCM_RIGHTS`).
-    fn short_read_drains(&self) -> bool {
-        matches!(self, Self::Tcp(_))
-    }
-
-    fn shutdown_write(&mut self) -> io::Result<()> {
-        match self {
-            Self::Tcp(stream) => stream.shutdown(Shutdown::Write),
-            Self::Unix(stream) => stream.shutdown(Shutdown::Write),
-            Self::Pipe(pipe) => pipe.shutdown_write(),
-        }
-    }
-
-    fn reset_on_close(&mut self) {
-        // Where it fails the peer only isn't told.
-        let _ = match self {
-            Self::Tcp(stream) => SockRef::from(&*stream).set_linger(Some(Duration::ZERO)),
-            // Neither is there one to reset.
-            Self::Unix(_) | Self::Pipe(_) => Ok(()),
-        };
-    }
-
-    fn is_one_way(&self) -> bool {
-        matches!(self, Self::Pipe(_))
     }
 }

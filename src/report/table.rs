@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use resound::{Fault, Faults, Latencies, Load, LoadEnd, LoadMode, LoadOutcome};
+use resound::load::{Fault, Faults, Latencies, Load, LoadEnd, LoadMode, LoadOutcome};
 
 use super::bars::bars;
 use super::units::{bytes_rate, count, latency, rate, seconds, several, size};

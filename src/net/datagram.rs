@@ -14,9 +14,9 @@ use mio::net::{UdpSocket, UnixDatagram};
 use mio::{Interest, Registry, Token};
 use socket2::{Domain, Protocol, SockRef, Type};
 
-use crate::address::{Address, unix_name};
-use crate::listener::{SocketFile, bind_unix_name, socket_name};
-use crate::options::SocketOptions;
+use super::address::{Address, unix_name};
+use super::listener::{SocketFile, bind_unix_name, socket_name};
+use super::options::SocketOptions;
 
 /// The largest datagram, and a byte: the length of one is 16 bits (RFC 768).
 const LARGEST: usize = 64 * 1024;
@@ -25,7 +25,7 @@ const LARGEST: usize = 64 * 1024;
 const LONGEST: usize = 256 * 1024;
 
 /// A bound datagram socket, and the answers that it didn't take yet.
-pub(crate) struct Mailbox {
+pub(crate) struct DatagramSocket {
     socket: Kind,
     address: Address,
     answers: Answers,
@@ -106,7 +106,7 @@ impl Answers {
     }
 }
 
-impl Mailbox {
+impl DatagramSocket {
     /// Binds a UDP or a Unix datagram socket, which receives at most `most` at once; `dual`: it takes
     /// both families.
     pub(crate) fn bind(
@@ -319,8 +319,8 @@ mod linux {
         sendmmsg, setsockopt, sockopt,
     };
 
+    use super::super::address::Address;
     use super::{Answers, Datagram, LARGEST};
-    use crate::address::Address;
 
     /// The most datagrams in a batch.
     const BATCH: usize = 32;
@@ -532,8 +532,8 @@ mod portable {
 
     use mio::net::UdpSocket;
 
+    use super::super::address::Address;
     use super::{Answers, Datagram, LARGEST};
-    use crate::address::Address;
 
     /// Room for one datagram.
     pub(super) struct Batch(Vec<u8>);

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use socket2::{Domain, SockRef, TcpKeepalive, Type};
 
-use crate::listener::cause;
+use super::error::cause;
 
 /// The options of every listener; accepted sockets have them, too.
 ///

@@ -6,7 +6,7 @@ use std::str::FromStr;
 
 use encoding_rs::{DecoderResult, Encoding, REPLACEMENT, UTF_8, UTF_16BE, UTF_16LE};
 
-use crate::text::push_hex;
+use crate::text::escape::push_hex;
 
 /// An encoding of text, UTF-8 unless something else is said.
 ///

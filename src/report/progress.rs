@@ -4,7 +4,7 @@ use std::io::{self, IsTerminal, Write};
 use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use resound::{Interval, Load};
+use resound::load::{Interval, Load};
 
 use super::units::{bytes_rate, count, latency, rate, seconds};
 
@@ -159,7 +159,7 @@ fn per_second(n: u64, time: Duration) -> f64 {
 
 #[cfg(test)]
 mod tests {
-    use resound::Fault;
+    use resound::load::Fault;
 
     use super::super::sample;
     use super::*;

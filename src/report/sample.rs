@@ -2,7 +2,7 @@
 
 use std::time::{Duration, SystemTime};
 
-use resound::{Counts, Faults, Interval, Latencies, Load, LoadEnd, LoadMode, LoadOutcome};
+use resound::load::{Counts, Faults, Interval, Latencies, Load, LoadEnd, LoadMode, LoadOutcome};
 
 /// 50 clients, of an echo.
 pub(super) fn load() -> Load {

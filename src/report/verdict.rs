@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use resound::{Fault, Faults, LoadEnd, LoadOutcome};
+use resound::load::{Fault, Faults, LoadEnd, LoadOutcome};
 
 use super::units::{count, latency, rate, seconds};
 

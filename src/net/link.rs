@@ -3,9 +3,9 @@
 use std::collections::VecDeque;
 use std::io::{self, IoSlice};
 
+use super::stream::{Readiness, Stream};
+use crate::bytes::slices::cut;
 use crate::close::CloseReason;
-use crate::net::{Readiness, Stream};
-use crate::slices::cut;
 
 /// A stream, what it is ready for, and the private output that it didn't take yet.
 #[derive(Debug)]

@@ -2,18 +2,18 @@
 
 /// A part of such a text.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Piece<'a> {
+pub(crate) enum Token<'a> {
     /// A letter, which may have stood there twice.
-    Letter(char),
+    Char(char),
     /// What stood in braces.
-    Place(&'a str),
+    Placeholder(&'a str),
 }
 
 /// Takes the first piece off a text.
 ///
 /// # Errors
 /// A brace without its other one, in words.
-pub(crate) fn next<'a>(rest: &mut &'a str) -> Result<Option<Piece<'a>>, &'static str> {
+pub(crate) fn next<'a>(rest: &mut &'a str) -> Result<Option<Token<'a>>, &'static str> {
     let text = *rest;
     let Some(first) = text.chars().next() else {
         return Ok(None);
@@ -24,13 +24,13 @@ pub(crate) fn next<'a>(rest: &mut &'a str) -> Result<Option<Piece<'a>>, &'static
     }
     if first != '{' || doubled {
         *rest = &text[first.len_utf8() + usize::from(doubled)..];
-        return Ok(Some(Piece::Letter(first)));
+        return Ok(Some(Token::Char(first)));
     }
     let (place, after) = text[1..]
         .split_once('}')
         .ok_or("a '{' without its '}' (a brace is '{{')")?;
     *rest = after;
-    Ok(Some(Piece::Place(place)))
+    Ok(Some(Token::Placeholder(place)))
 }
 
 /// What to say of a place that there isn't.

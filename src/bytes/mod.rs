@@ -1,0 +1,4 @@
+//! Pieces of memory.
+
+pub(crate) mod aligned;
+pub(crate) mod slices;

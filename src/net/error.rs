@@ -1,0 +1,77 @@
+//! Errors of the kernel in words.
+
+use std::fmt;
+use std::io;
+
+/// Why a server could not be set up: one line that names the address and the cause.
+#[derive(Debug)]
+pub struct BindError {
+    /// Where it was to listen, if that is what failed.
+    address: Option<String>,
+    cause: io::Error,
+}
+
+impl BindError {
+    pub(crate) fn new(address: &impl ToString, cause: io::Error) -> Self {
+        Self {
+            address: Some(address.to_string()),
+            cause,
+        }
+    }
+}
+
+/// What went wrong before there was anything to listen on, such as a lack of descriptors.
+impl From<io::Error> for BindError {
+    fn from(cause: io::Error) -> Self {
+        Self {
+            address: None,
+            cause,
+        }
+    }
+}
+
+impl fmt::Display for BindError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.address {
+            Some(address) => write!(f, "cannot listen on {address}: ")?,
+            None => f.write_str("cannot start: ")?,
+        }
+        f.write_str(&cause(&self.cause))
+    }
+}
+
+impl std::error::Error for BindError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        Some(&self.cause)
+    }
+}
+
+/// An error in words: without its number, and with a small letter, to stand after a colon; the name
+/// of an option stays as it is.
+pub(crate) fn cause(error: &io::Error) -> String {
+    let text = error.to_string();
+    let text = text.split(" (os error").next().unwrap_or_default();
+    let text = text
+        .strip_prefix("failed to lookup address information: ")
+        .unwrap_or(text);
+    let capital = |c: char| c.is_ascii_uppercase();
+    if text.chars().take(2).all(capital) {
+        return text.to_owned();
+    }
+    let mut letters = text.chars();
+    let first = letters.next().map(|c| c.to_ascii_lowercase());
+    first.into_iter().chain(letters).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rustix::io::Errno;
+
+    #[test]
+    fn a_cause_reads_well_after_a_colon() {
+        assert_eq!(cause(&Errno::ADDRINUSE.into()), "address already in use");
+        let text = "failed to lookup address information: Name or service not known";
+        assert_eq!(cause(&io::Error::other(text)), "name or service not known");
+    }
+}

@@ -1,0 +1,19 @@
+//! The network: addresses, sockets and their options, streams, and the poller over them.
+
+pub(crate) mod address;
+pub(crate) mod datagram;
+pub(crate) mod error;
+mod kernel;
+pub(crate) mod link;
+pub(crate) mod listener;
+pub(crate) mod options;
+pub(crate) mod pipe;
+mod poller;
+mod socket;
+mod spin;
+mod stream;
+
+pub(crate) use kernel::{Event, Net};
+pub(crate) use poller::{Control, Poller};
+pub(crate) use socket::Socket;
+pub(crate) use stream::{Readiness, Stream};

@@ -1,0 +1,7 @@
+//! Numbers of things.
+
+/// A number of things, such as `1 client` and `2 clients`.
+pub(crate) fn plural(count: u64, thing: &str) -> String {
+    let ending = if count == 1 { "" } else { "s" };
+    format!("{count} {thing}{ending}")
+}
