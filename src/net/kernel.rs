@@ -8,7 +8,7 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant, SystemTime};
 
 use super::address::Address;
-use super::datagram::{Answerer, Exchanged};
+use super::datagram::{BatchCounts, ReplyFn};
 use super::stream::{Readiness, Stream};
 
 /// What the tick asks of a kernel.
@@ -28,14 +28,18 @@ pub(crate) trait Net {
 
     /// The address at which a client has come in: its listener's, or, where that stands for many,
     /// the one of them.
-    fn local(&self, listener: usize, stream: &Self::Stream) -> Address;
+    fn local_address(&self, listener: usize, stream: &Self::Stream) -> Address;
 
-    /// Sends the answers that wait at a datagram socket, then receives some datagrams, if there are
-    /// any, and answers them.
-    fn exchange(&mut self, mailbox: usize, answerer: &mut Answerer<'_>) -> io::Result<Exchanged>;
+    /// Sends the queued replies of a datagram socket, then receives a batch and replies to it. A
+    /// closed socket receives nothing.
+    fn receive_and_reply(
+        &mut self,
+        socket: usize,
+        reply: &mut ReplyFn<'_>,
+    ) -> io::Result<BatchCounts>;
 
-    /// What a datagram socket is bound to.
-    fn mailbox(&self, mailbox: usize) -> &Address;
+    /// The address that a datagram socket is bound to.
+    fn datagram_address(&self, socket: usize) -> &Address;
 
     /// Whether an address may be one of this machine's, whatever its port.
     fn is_local(address: SocketAddr) -> bool;
@@ -55,8 +59,8 @@ pub(crate) trait Net {
 pub(crate) enum Event {
     /// A listener's backlog is no longer empty.
     Listener(usize),
-    /// There are datagrams at a socket for them, or it takes answers again.
-    Mail(usize),
+    /// A datagram socket has input, or takes replies again.
+    Datagram(usize),
     /// A client's stream has become ready.
     Client(usize, Readiness),
     /// Somebody wants the server to stop; the second time at once.

@@ -13,7 +13,7 @@ use rustix::process::Signal;
 use signal_hook_mio::v1_0::Signals;
 
 use super::address::Address;
-use super::datagram::{Answerer, DatagramSocket, Exchanged};
+use super::datagram::{BatchCounts, DatagramSocket, ReplyFn};
 use super::kernel::{Event, Net};
 use super::listener::Listener;
 use super::pipe::Direction;
@@ -36,7 +36,7 @@ pub(crate) struct Poller {
     events: mio::Events,
     spin: Spin,
     listeners: Vec<Listener>,
-    mailboxes: Vec<DatagramSocket>,
+    datagram_sockets: Vec<DatagramSocket>,
     /// How many of the one kind and of the other there were at the start.
     doors: (usize, usize),
     control: Arc<Control>,
@@ -63,15 +63,15 @@ impl Control {
 impl Poller {
     pub(crate) fn new(
         mut listeners: Vec<Listener>,
-        mut mailboxes: Vec<DatagramSocket>,
+        mut datagram_sockets: Vec<DatagramSocket>,
     ) -> io::Result<Self> {
         let poll = mio::Poll::new()?;
-        let doors = (listeners.len(), mailboxes.len());
+        let doors = (listeners.len(), datagram_sockets.len());
         for (i, listener) in listeners.iter_mut().enumerate() {
             listener.register(poll.registry(), Token(LAST_LISTENER - i))?;
         }
-        for (i, mailbox) in mailboxes.iter_mut().enumerate() {
-            mailbox.register(poll.registry(), Token(LAST_LISTENER - doors.0 - i))?;
+        for (i, socket) in datagram_sockets.iter_mut().enumerate() {
+            socket.register(poll.registry(), Token(LAST_LISTENER - doors.0 - i))?;
         }
         let control = Arc::new(Control {
             waker: Waker::new(poll.registry(), WAKER)?,
@@ -82,7 +82,7 @@ impl Poller {
             events: mio::Events::with_capacity(EVENTS),
             spin: Spin::default(),
             listeners,
-            mailboxes,
+            datagram_sockets,
             doors,
             control,
             stops: 0,
@@ -151,7 +151,7 @@ impl Net for Poller {
             } else if token.0 > LAST_LISTENER - self.doors.0 {
                 events.push(Event::Listener(LAST_LISTENER - token.0));
             } else if token.0 > LAST_LISTENER - self.doors.0 - self.doors.1 {
-                events.push(Event::Mail(LAST_LISTENER - self.doors.0 - token.0));
+                events.push(Event::Datagram(LAST_LISTENER - self.doors.0 - token.0));
             } else {
                 events.push(Event::Client(token.0, readiness(event)));
             }
@@ -189,7 +189,7 @@ impl Net for Poller {
         }
     }
 
-    fn local(&self, listener: usize, stream: &Socket) -> Address {
+    fn local_address(&self, listener: usize, stream: &Socket) -> Address {
         let Some(listener) = self.listeners.get(listener) else {
             return Address::Stdin;
         };
@@ -202,21 +202,25 @@ impl Net for Poller {
         }
     }
 
-    fn exchange(&mut self, mailbox: usize, answerer: &mut Answerer<'_>) -> io::Result<Exchanged> {
-        let token = Token(LAST_LISTENER - self.doors.0 - mailbox);
-        let Some(mailbox) = self.mailboxes.get_mut(mailbox) else {
-            return Ok(Exchanged::default());
+    fn receive_and_reply(
+        &mut self,
+        socket: usize,
+        reply: &mut ReplyFn<'_>,
+    ) -> io::Result<BatchCounts> {
+        let token = Token(LAST_LISTENER - self.doors.0 - socket);
+        let Some(socket) = self.datagram_sockets.get_mut(socket) else {
+            return Ok(BatchCounts::default());
         };
-        let before = mailbox.blocked;
-        let result = mailbox.exchange(answerer);
-        if mailbox.blocked != before {
-            mailbox.reregister(self.poll.registry(), token)?;
+        let was_blocked = socket.is_blocked();
+        let result = socket.receive_and_reply(reply);
+        if socket.is_blocked() != was_blocked {
+            socket.reregister(self.poll.registry(), token)?;
         }
         result
     }
 
-    fn mailbox(&self, mailbox: usize) -> &Address {
-        self.mailboxes[mailbox].address()
+    fn datagram_address(&self, socket: usize) -> &Address {
+        self.datagram_sockets[socket].address()
     }
 
     /// To all others no socket can be bound (EADDRNOTAVAIL in bind(2)); any other error tells nothing.
@@ -228,7 +232,7 @@ impl Net for Poller {
 
     fn close_listeners(&mut self) {
         self.listeners.clear();
-        self.mailboxes.clear();
+        self.datagram_sockets.clear();
     }
 
     fn now(&self) -> Instant {

@@ -138,7 +138,7 @@ impl<S: Service, N: Net> Tick<S, N> {
             address: local,
         } = self.acceptor.doors[listener].clone();
         let local = if self.wants_local() {
-            self.net.local(listener, &stream)
+            self.net.local_address(listener, &stream)
         } else {
             local
         };

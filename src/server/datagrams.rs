@@ -139,7 +139,7 @@ impl<S: Service, N: Net> Tick<S, N> {
 
     /// One batch; whether there may be more without another event.
     fn deliver_batch(&mut self, mailbox: usize, now: Instant) -> bool {
-        let bound = self.net.mailbox(mailbox).clone();
+        let bound = self.net.datagram_address(mailbox).clone();
         let mut desk = Desk {
             service: &mut self.service,
             console: self.console.as_mut(),
@@ -152,7 +152,7 @@ impl<S: Service, N: Net> Tick<S, N> {
         };
         let mut answerer =
             |datagram: Datagram<'_>, answer: &mut Vec<u8>| desk.answer(datagram, answer);
-        let result = self.net.exchange(mailbox, &mut answerer);
+        let result = self.net.receive_and_reply(mailbox, &mut answerer);
         let refused = desk.refused.take();
         let bound = desk.bound;
         if let Some((address, refusal)) = refused {

@@ -261,7 +261,7 @@ impl<S: Service, N: Net> Tick<S, N> {
                     }
                 }
                 Event::Listener(listener) => self.acceptor.latch(listener),
-                Event::Mail(mailbox) => self.mail.latch(mailbox),
+                Event::Datagram(mailbox) => self.mail.latch(mailbox),
                 Event::Stop => self.stop(),
                 Event::Report => self.report(),
             }

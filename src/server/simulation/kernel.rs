@@ -14,7 +14,7 @@ use rustix::io::Errno;
 
 use super::actor::Actor;
 use crate::net::address::Address;
-use crate::net::datagram::{Answerer, Datagram, Exchanged};
+use crate::net::datagram::{BatchCounts, Datagram, ReplyFn};
 use crate::net::{Event, Net, Readiness, Stream};
 
 /// Where the server's one socket for datagrams is bound.
@@ -224,7 +224,7 @@ impl World {
             events.push(Event::Stop);
         }
         if !self.mail.is_empty() {
-            events.push(Event::Mail(0));
+            events.push(Event::Datagram(0));
         }
         while let Some(id) = self.pending.pop_front() {
             let spurious = self.chance(self.odds.spurious);
@@ -487,14 +487,14 @@ impl Net for SimNet {
         Ok(())
     }
 
-    fn local(&self, _: usize, _: &SimStream) -> Address {
+    fn local_address(&self, _: usize, _: &SimStream) -> Address {
         Address::Tcp(SocketAddr::from((Ipv4Addr::LOCALHOST, 7)))
     }
 
-    fn exchange(&mut self, _: usize, answerer: &mut Answerer<'_>) -> io::Result<Exchanged> {
+    fn receive_and_reply(&mut self, _: usize, reply: &mut ReplyFn<'_>) -> io::Result<BatchCounts> {
         let mut world = self.0.borrow_mut();
         world.calls += 1;
-        let mut done = Exchanged::default();
+        let mut done = BatchCounts::default();
         for _ in 0..4 {
             let Some((bytes, source)) = world.mail.pop_front() else {
                 break;
@@ -506,7 +506,7 @@ impl Net for SimNet {
                 from: &Address::Udp(source),
                 to: None,
             };
-            if answerer(datagram, &mut answer) {
+            if reply(datagram, &mut answer) {
                 done.sent += 1;
                 world.answers.push((answer, source));
             }
@@ -515,7 +515,7 @@ impl Net for SimNet {
         Ok(done)
     }
 
-    fn mailbox(&self, _: usize) -> &Address {
+    fn datagram_address(&self, _: usize) -> &Address {
         &MAILBOX
     }
 
