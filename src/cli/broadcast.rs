@@ -8,8 +8,9 @@ use resound::{
 
 use super::server::{ServerArgs, misplaced};
 use super::values::{
-    Limit, Time, at_end, heartbeat, in_units, max_message, patience, replay, size, slow_consumer,
+    Limit, Time, at_end, heartbeat, max_message, patience, replay, size, slow_consumer,
 };
+use crate::units;
 
 #[derive(Args, Debug)]
 #[expect(clippy::struct_excessive_bools, reason = "flags of a command line")]
@@ -161,7 +162,7 @@ impl BroadcastArgs {
 
     /// What is wrong with the settings of the room, in the terms of the command line.
     fn why_not(&self, error: RoomError) -> String {
-        let (log, message) = (in_units(self.log_size), in_units(self.max_message));
+        let (log, message) = (units::size(self.log_size), units::size(self.max_message));
         let tags = if self.tag || self.tag_format.is_some() {
             " and tags"
         } else {
@@ -171,11 +172,11 @@ impl BroadcastArgs {
             RoomError::LogSize(least) => format!(
                 "--log-size {log} is too small: a quarter of it has to hold what a client may \
                  bring at once, which with --max-message {message}{tags} takes at least {}",
-                in_units(least)
+                units::size(least)
             ),
             RoomError::Replay(most) => format!(
                 "--replay is too much: with --log-size {log} it may be a quarter of that, {}",
-                in_units(most)
+                units::size(most)
             ),
             other => other.to_string(),
         }

@@ -10,16 +10,6 @@ use resound::load::{Load, LoadMode, SHORTEST_MESSAGE};
 
 use super::values::{Count, Limit, Time, size};
 
-/// The modes, by name.
-const MODES: [(&str, LoadMode); 6] = [
-    ("echo", LoadMode::Echo),
-    ("stream", LoadMode::Stream),
-    ("churn", LoadMode::Churn),
-    ("fanout", LoadMode::Fanout),
-    ("sink", LoadMode::Sink),
-    ("source", LoadMode::Source),
-];
-
 /// The longest message, and the longest datagram.
 const LONGEST: u64 = 64 << 20;
 const LONGEST_DATAGRAM: usize = 65_507;
@@ -167,7 +157,7 @@ impl LoadArgs {
             "--clients" => ", which has --subscribers and --publishers",
             _ => "",
         };
-        let mode = mode_name(self.mode);
+        let mode = self.mode.name();
         Err(format!("{option} is not for --mode {mode}{hint}"))
     }
 
@@ -183,7 +173,7 @@ impl LoadArgs {
             return Ok(());
         }
         if !matches!(self.mode, LoadMode::Echo | LoadMode::Sink) {
-            let mode = mode_name(self.mode);
+            let mode = self.mode.name();
             return Err(format!(
                 "--mode {mode} is for connections, and '{to}' has none"
             ));
@@ -260,16 +250,10 @@ fn has_processors() -> bool {
     available_parallelism().is_ok_and(|n| n.get() > 1)
 }
 
-/// How a mode is written.
-pub(crate) fn mode_name(mode: LoadMode) -> &'static str {
-    let found = MODES.iter().find(|(_, other)| *other == mode);
-    found.map_or("", |(name, _)| name)
-}
-
 fn mode(text: &str) -> Result<LoadMode, String> {
-    let found = MODES.iter().find(|(name, _)| *name == text);
-    found
-        .map(|(_, mode)| *mode)
+    let mut modes = LoadMode::ALL.into_iter();
+    modes
+        .find(|mode| mode.name() == text)
         .ok_or_else(|| "expected echo, stream, churn, fanout, sink or source".to_owned())
 }
 

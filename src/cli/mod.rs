@@ -15,11 +15,12 @@ use std::process::ExitCode;
 use clap::error::ErrorKind;
 use clap::{CommandFactory, Parser, Subcommand};
 
-use broadcast::BroadcastArgs;
-use connect::ConnectArgs;
-pub(crate) use load::{LoadArgs, mode_name};
+pub(crate) use broadcast::BroadcastArgs;
+pub(crate) use connect::ConnectArgs;
+pub(crate) use load::LoadArgs;
 pub(crate) use server::ServerArgs;
-use services::{ChargenArgs, DaytimeArgs, EchoArgs, PlainArgs, ReplyArgs};
+use services::{ChargenArgs, DaytimeArgs, PlainArgs};
+pub(crate) use services::{EchoArgs, ReplyArgs};
 
 /// How values are written.
 const UNITS: &str = "\

@@ -69,15 +69,6 @@ pub(super) fn size(text: &str) -> Result<u64, String> {
     }
 }
 
-/// A number of bytes as it can be written on the command line.
-pub(super) fn in_units(bytes: u64) -> String {
-    match bytes {
-        n if n > 0 && n % (1 << 20) == 0 => format!("{}MiB", n >> 20),
-        n if n > 0 && n % (1 << 10) == 0 => format!("{}KiB", n >> 10),
-        n => n.to_string(),
-    }
-}
-
 pub(super) fn max_message(text: &str) -> Result<u64, String> {
     match size(text)? {
         0 => Err("a message has at least a byte".to_owned()),
@@ -241,6 +232,7 @@ pub(super) fn bind_device(text: &str) -> Result<String, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::units;
     use proptest::prelude::*;
 
     #[test]
@@ -318,18 +310,17 @@ mod tests {
             let _ = (bind_device(&text), patience(&text), max_message(&text), on(&text));
         }
 
-        /// What is written in units is read back.
+        /// A size that is shown can be given.
         #[test]
         fn sizes_survive_a_round_trip(bytes in 0..1_u64 << 50) {
-            prop_assert_eq!(size(&in_units(bytes)), Ok(bytes));
-            prop_assert_eq!(size(&in_units(bytes >> 20 << 20)), Ok(bytes >> 20 << 20));
+            prop_assert_eq!(size(&units::size(bytes)), Ok(bytes));
+            prop_assert_eq!(size(&units::size(bytes >> 20 << 20)), Ok(bytes >> 20 << 20));
         }
 
         #[test]
         fn durations_survive_a_round_trip(millis in 0..1_u64 << 40) {
             let time = Duration::from_millis(millis);
-            let text = humantime::format_duration(time).to_string();
-            prop_assert_eq!(text.parse(), Ok(Time(time)));
+            prop_assert_eq!(units::duration(time).parse(), Ok(Time(time)));
         }
     }
 }

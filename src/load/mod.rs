@@ -57,6 +57,31 @@ pub enum LoadMode {
     Source,
 }
 
+impl LoadMode {
+    /// Every mode, in the order of the help.
+    pub const ALL: [Self; 6] = [
+        Self::Echo,
+        Self::Stream,
+        Self::Churn,
+        Self::Fanout,
+        Self::Sink,
+        Self::Source,
+    ];
+
+    /// The mode's name on the command line and in the results.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Echo => "echo",
+            Self::Stream => "stream",
+            Self::Churn => "churn",
+            Self::Fanout => "fanout",
+            Self::Sink => "sink",
+            Self::Source => "source",
+        }
+    }
+}
+
 /// A load on a server.
 ///
 /// Without a rate the loop is closed: a message goes out when another has come back. With one it is

@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use resound::load::Latencies;
 
-use super::units::{count, latency};
+use crate::units::{count, latency};
 
 /// Rows, at most.
 const ROWS: usize = 14;

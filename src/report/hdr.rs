@@ -18,7 +18,7 @@ const LEGEND: &str =
 const NANOS_PER_MILLI: f64 = 1e6;
 
 /// A log that grows by a line for each interval.
-pub(super) struct HdrLog {
+pub(crate) struct HdrLog {
     path: PathBuf,
     file: File,
     serializer: V2DeflateSerializer,
@@ -32,7 +32,7 @@ pub(super) struct HdrLog {
 
 impl HdrLog {
     /// Creates the file, so that it is known before the load whether it can be written.
-    pub(super) fn create(path: &Path, comment: String) -> Result<Self, String> {
+    pub(crate) fn create(path: &Path, comment: String) -> Result<Self, String> {
         let file = File::create(path);
         let file = file.map_err(|e| failure(path, &e))?;
         Ok(Self {
@@ -46,7 +46,7 @@ impl HdrLog {
     }
 
     /// A line for what is measured; the warm-up isn't.
-    pub(super) fn write(&mut self, interval: &Interval) {
+    pub(crate) fn write(&mut self, interval: &Interval) {
         if interval.warmup || self.failed.is_some() {
             return;
         }
@@ -58,7 +58,7 @@ impl HdrLog {
     }
 
     /// Why it isn't whole, if it isn't.
-    pub(super) fn finish(self) -> Result<(), String> {
+    pub(crate) fn finish(self) -> Result<(), String> {
         match self.failed {
             None => Ok(()),
             Some(e) => Err(failure(&self.path, &e)),

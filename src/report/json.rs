@@ -5,10 +5,9 @@ use resound::load::{Fault, Faults, Interval, Latencies, Load, LoadEnd, LoadMode,
 use serde_json::{Map, Value, json};
 
 use super::table::has_depth;
-use crate::cli::mode_name;
 
 /// One object, one line; `reasons` say why it is a failure.
-pub(super) fn text(
+pub(crate) fn text(
     load: &Load,
     outcome: &LoadOutcome,
     intervals: &[Value],
@@ -18,7 +17,7 @@ pub(super) fn text(
     let per_second = |n| rounded(outcome.per_second(n));
     let object = json!({
         "version": env!("CARGO_PKG_VERSION"),
-        "mode": mode_name(load.mode),
+        "mode": load.mode.name(),
         "address": load.to.to_string(),
         "started": Timestamp::try_from(outcome.started).ok().map(|time| time.to_string()),
         "seconds": rounded(outcome.elapsed.as_secs_f64()),
@@ -44,7 +43,7 @@ pub(super) fn text(
 }
 
 /// What there is to say of an interval.
-pub(super) fn interval(interval: &Interval) -> Value {
+pub(crate) fn interval(interval: &Interval) -> Value {
     let counts = &interval.counts;
     let latency = |quantile| {
         let some = !counts.latency.is_empty();

@@ -6,13 +6,13 @@ use std::time::Duration;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use resound::load::{Interval, Load};
 
-use super::units::{bytes_rate, count, latency, rate, seconds};
+use crate::units::{bytes_rate, count, latency, rate, seconds};
 
 /// The bar is as wide as this, what is said of the last interval as there is room.
 const STYLE: &str = "[{bar:10}] {wide_msg}";
 
 /// How it is shown.
-pub(super) enum Progress {
+pub(crate) enum Progress {
     Nothing,
     /// A line for each interval, of a load that lasts so long.
     Lines(Duration),
@@ -22,7 +22,7 @@ pub(super) enum Progress {
 
 impl Progress {
     /// Lines if they are wanted; else a bar, if there is somebody to look at it.
-    pub(super) fn new(load: &Load, lines: bool, quiet: bool) -> Self {
+    pub(crate) fn new(load: &Load, lines: bool, quiet: bool) -> Self {
         if lines {
             return Self::Lines(load.duration);
         }
@@ -40,7 +40,7 @@ impl Progress {
         Self::Bar(bar, load.warmup)
     }
 
-    pub(super) fn show(&self, interval: &Interval) {
+    pub(crate) fn show(&self, interval: &Interval) {
         match self {
             Self::Nothing => {}
             // Whoever has closed it wants no lines.
@@ -55,7 +55,7 @@ impl Progress {
     }
 
     /// Leaves nothing of a bar.
-    pub(super) fn end(&self) {
+    pub(crate) fn end(&self) {
         if let Self::Bar(bar, _) = self {
             bar.finish_and_clear();
         }

@@ -5,14 +5,13 @@ use std::fmt::Write;
 use resound::load::{Fault, Faults, Latencies, Load, LoadEnd, LoadMode, LoadOutcome};
 
 use super::bars::bars;
-use super::units::{bytes_rate, count, latency, rate, seconds, several, size};
-use crate::cli::mode_name;
+use crate::units::{bytes_rate, count, counted, latency, rate, seconds, size};
 
 /// What is shown of latencies.
 const QUANTILES: [(&str, f64); 4] = [("p50", 0.5), ("p90", 0.9), ("p99", 0.99), ("p99.9", 0.999)];
 
 /// All of it, and the latencies to look at.
-pub(super) fn text(load: &Load, outcome: &LoadOutcome) -> String {
+pub(crate) fn text(load: &Load, outcome: &LoadOutcome) -> String {
     let mut text = format!("{}\n\n", headline(load, outcome));
     for (label, value) in rows(load, outcome) {
         let _ = writeln!(text, "{label:<16}{value}"); // a String takes everything
@@ -26,7 +25,10 @@ pub(super) fn text(load: &Load, outcome: &LoadOutcome) -> String {
 
 /// What was done, and for how long.
 fn headline(load: &Load, outcome: &LoadOutcome) -> String {
-    let mut parts = vec![clients(load), format!("{} a message", size(load.size))];
+    let mut parts = vec![
+        clients(load),
+        format!("{} a message", size(load.size as u64)),
+    ];
     if has_depth(load.mode) {
         parts.push(match load.depth {
             usize::MAX => "depth unlimited".to_owned(),
@@ -48,7 +50,7 @@ fn headline(load: &Load, outcome: &LoadOutcome) -> String {
         LoadEnd::Abandoned => ", no client was left",
     };
     parts.push(format!("{}{end}", seconds(outcome.elapsed)));
-    let (mode, parts) = (mode_name(load.mode), parts.join(", "));
+    let (mode, parts) = (load.mode.name(), parts.join(", "));
     format!("{mode} {}: {parts}", load.to)
 }
 
@@ -60,10 +62,10 @@ pub(super) fn has_depth(mode: LoadMode) -> bool {
 fn clients(load: &Load) -> String {
     match load.mode {
         LoadMode::Fanout => {
-            let from = several(load.publishers, "publisher");
-            format!("{from} to {}", several(load.clients, "subscriber"))
+            let from = counted(load.publishers as u64, "publisher");
+            format!("{from} to {}", counted(load.clients as u64, "subscriber"))
         }
-        _ => several(load.clients, "client"),
+        _ => counted(load.clients as u64, "client"),
     }
 }
 
@@ -72,7 +74,7 @@ fn rows(load: &Load, outcome: &LoadOutcome) -> Vec<(&'static str, String)> {
     let mut rows = throughput(load.mode, outcome);
     rows.push(("clients", connected(load, outcome)));
     if load.slow > 0 {
-        let (slow, closed) = (several(load.slow, "client"), outcome.slow_closed);
+        let (slow, closed) = (counted(load.slow as u64, "client"), outcome.slow_closed);
         rows.push((
             "slow readers",
             format!("{slow}, of which the server has closed {closed}"),

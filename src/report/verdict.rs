@@ -4,17 +4,17 @@ use std::time::Duration;
 
 use resound::load::{Fault, Faults, LoadEnd, LoadOutcome};
 
-use super::units::{count, latency, rate, seconds};
+use crate::units::{count, duration, latency, rate, seconds};
 
 /// What a load has to come to.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Demands {
-    pub(super) max_p99: Option<Duration>,
-    pub(super) min_rate: Option<u64>,
+pub(crate) struct Limits {
+    pub(crate) max_p99: Option<Duration>,
+    pub(crate) min_rate: Option<u64>,
 }
 
 /// Why it is a failure, one line each; none if it isn't.
-pub(super) fn reasons(outcome: &LoadOutcome, demands: &Demands) -> Vec<String> {
+pub(crate) fn reasons(outcome: &LoadOutcome, limits: &Limits) -> Vec<String> {
     let mut reasons = complaints(&outcome.faults);
     if outcome.end == LoadEnd::Abandoned {
         let time = seconds(outcome.elapsed);
@@ -28,17 +28,17 @@ pub(super) fn reasons(outcome: &LoadOutcome, demands: &Demands) -> Vec<String> {
         reasons.push("nothing was measured: no message has arrived".to_owned());
         return reasons;
     }
-    reasons.extend(demands.unmet(outcome));
+    reasons.extend(limits.unmet(outcome));
     reasons
 }
 
-impl Demands {
+impl Limits {
     /// What the outcome doesn't come to.
     fn unmet(&self, outcome: &LoadOutcome) -> Vec<String> {
         let mut unmet = Vec::new();
         let p99 = outcome.counts.latency.value_at_quantile(0.99);
         if let Some(most) = self.max_p99.filter(|m| Duration::from_nanos(p99) > *m) {
-            let (p99, most) = (latency(p99), humantime::format_duration(most));
+            let (p99, most) = (latency(p99), duration(most));
             unmet.push(format!("p99 {p99} is above --max-p99 {most}"));
         }
         let achieved = outcome.per_second(outcome.counts.messages);
@@ -116,29 +116,29 @@ mod tests {
     fn what_went_well_has_no_reasons() {
         let outcome = sample::outcome();
         let none: Vec<String> = Vec::new();
-        assert_eq!(reasons(&outcome, &Demands::default()), none);
-        let demands = Demands {
+        assert_eq!(reasons(&outcome, &Limits::default()), none);
+        let limits = Limits {
             max_p99: Some(Duration::from_millis(4)),
             min_rate: Some(100_000),
         };
-        assert_eq!(reasons(&outcome, &demands), none);
+        assert_eq!(reasons(&outcome, &limits), none);
     }
 
     #[test]
     fn who_ends_it_early_gets_what_there_is() {
         let mut outcome = sample::outcome();
         outcome.end = LoadEnd::Interrupted;
-        assert!(reasons(&outcome, &Demands::default()).is_empty());
+        assert!(reasons(&outcome, &Limits::default()).is_empty());
     }
 
     #[test]
     fn too_slow_is_a_failure() {
-        let demands = Demands {
+        let limits = Limits {
             max_p99: Some(Duration::from_micros(1500)),
             min_rate: Some(200_000),
         };
         assert_eq!(
-            reasons(&sample::outcome(), &demands),
+            reasons(&sample::outcome(), &limits),
             [
                 "p99 3.20ms is above --max-p99 1ms 500us",
                 "182,331 messages/s are below --min-rate 200000",
@@ -165,11 +165,11 @@ mod tests {
         ] {
             outcome.faults = Faults::default();
             outcome.faults.add(fault, 1);
-            assert_eq!(reasons(&outcome, &Demands::default()), [line]);
+            assert_eq!(reasons(&outcome, &Limits::default()), [line]);
         }
         outcome.faults.add(Fault::Lost, 1200);
         assert_eq!(
-            reasons(&outcome, &Demands::default()),
+            reasons(&outcome, &Limits::default()),
             [
                 "1,200 messages were lost",
                 "1 message came that nobody had sent"
@@ -182,12 +182,12 @@ mod tests {
         let mut outcome = sample::outcome();
         outcome.counts = sample::nothing();
         outcome.end = LoadEnd::Abandoned;
-        let demands = Demands {
+        let limits = Limits {
             max_p99: None,
             min_rate: Some(1),
         };
         assert_eq!(
-            reasons(&outcome, &demands),
+            reasons(&outcome, &limits),
             [
                 "no client was left after 10.0s",
                 "nothing was measured: no message has arrived"

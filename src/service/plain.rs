@@ -24,6 +24,42 @@ pub enum Plain {
     Prefixed(PrefixedEcho),
 }
 
+impl From<Discard> for Plain {
+    fn from(service: Discard) -> Self {
+        Self::Discard(service)
+    }
+}
+
+impl From<Reply> for Plain {
+    fn from(service: Reply) -> Self {
+        Self::Reply(service)
+    }
+}
+
+impl From<Daytime> for Plain {
+    fn from(service: Daytime) -> Self {
+        Self::Daytime(service)
+    }
+}
+
+impl From<Time> for Plain {
+    fn from(service: Time) -> Self {
+        Self::Time(service)
+    }
+}
+
+impl From<Chargen> for Plain {
+    fn from(service: Chargen) -> Self {
+        Self::Chargen(service)
+    }
+}
+
+impl From<PrefixedEcho> for Plain {
+    fn from(service: PrefixedEcho) -> Self {
+        Self::Prefixed(service)
+    }
+}
+
 /// What the service in force remembers about one client.
 #[derive(Debug)]
 pub struct Session(Kept);

@@ -1,9 +1,9 @@
-//! Numbers for people.
+//! Numbers and their units as text, for people.
 
 use std::time::Duration;
 
 /// A count with separators: `182,331`.
-pub(super) fn count(n: u64) -> String {
+pub(crate) fn count(n: u64) -> String {
     let digits = n.to_string();
     let mut text = String::new();
     for (at, digit) in digits.chars().enumerate() {
@@ -15,34 +15,33 @@ pub(super) fn count(n: u64) -> String {
     text
 }
 
-/// So many, and what they are: `1 client`, `2 clients`.
-pub(super) fn several(n: usize, what: &str) -> String {
-    let n = u64::try_from(n).unwrap_or(u64::MAX);
+/// A count with its noun: `1 client`, `1,200 clients`.
+pub(crate) fn counted(n: u64, noun: &str) -> String {
     let ending = if n == 1 { "" } else { "s" };
-    format!("{} {what}{ending}", count(n))
+    format!("{} {noun}{ending}", count(n))
 }
 
-/// A number a second: whole, but for few.
+/// A number per second, with one decimal below 100.
 #[expect(
     clippy::cast_possible_truncation,
     clippy::cast_sign_loss,
-    reason = "it is rounded, and no number a second is below 0"
+    reason = "it is rounded, and no rate is below 0"
 )]
-pub(super) fn rate(per_second: f64) -> String {
+pub(crate) fn rate(per_second: f64) -> String {
     if per_second < 99.95 && per_second.fract() != 0.0 {
         return format!("{per_second:.1}");
     }
     count(per_second.round() as u64)
 }
 
-/// Bytes a second, in decimal units: `11.7 MB/s`.
-pub(super) fn bytes_rate(per_second: f64) -> String {
+/// Bytes per second, in decimal units: `11.7 MB/s`.
+pub(crate) fn bytes_rate(per_second: f64) -> String {
     let [number, unit] = scaled(per_second, ["B/s", "kB/s", "MB/s", "GB/s"]);
     format!("{number} {unit}")
 }
 
-/// A size as it is written on the command line, if that is shorter.
-pub(super) fn size(bytes: usize) -> String {
+/// An exact size, as the command line takes it: `64B`, `1280KiB`, `4MiB`.
+pub(crate) fn size(bytes: u64) -> String {
     match bytes {
         n if n > 0 && n.is_multiple_of(1 << 20) => format!("{}MiB", n >> 20),
         n if n > 0 && n.is_multiple_of(1 << 10) => format!("{}KiB", n >> 10),
@@ -50,14 +49,19 @@ pub(super) fn size(bytes: usize) -> String {
     }
 }
 
+/// An exact duration, as the command line takes it: `1m 30s`.
+pub(crate) fn duration(time: Duration) -> String {
+    humantime::format_duration(time).to_string()
+}
+
 /// Nanoseconds as a latency of three digits: `812ns`, `23.1us`, `1.24ms`, `12.3s`.
 #[expect(clippy::cast_precision_loss, reason = "it has three digits")]
-pub(super) fn latency(nanos: u64) -> String {
+pub(crate) fn latency(nanos: u64) -> String {
     scaled(nanos as f64, ["ns", "us", "ms", "s"]).concat()
 }
 
-/// A time in seconds, to a tenth; a short one to a thousandth.
-pub(super) fn seconds(time: Duration) -> String {
+/// A time in seconds with one decimal, below one second with three.
+pub(crate) fn seconds(time: Duration) -> String {
     let seconds = time.as_secs_f64();
     if seconds < 0.95 {
         return format!("{seconds:.3}s");
@@ -65,8 +69,8 @@ pub(super) fn seconds(time: Duration) -> String {
     format!("{seconds:.1}s")
 }
 
-/// A number of three digits and its unit, each of which is a thousand of the one before it; of
-/// the first there are no parts.
+/// A number of three digits and its unit. Each unit is a thousand of the one before it; the first
+/// has no decimals.
 fn scaled(n: f64, units: [&str; 4]) -> [String; 2] {
     let [first, others @ ..] = units;
     let (mut n, mut unit) = (n, first);
@@ -99,8 +103,8 @@ mod tests {
         ] {
             assert_eq!(count(n), text);
         }
-        assert_eq!(several(1, "client"), "1 client");
-        assert_eq!(several(1200, "client"), "1,200 clients");
+        assert_eq!(counted(1, "client"), "1 client");
+        assert_eq!(counted(1200, "client"), "1,200 clients");
     }
 
     #[test]
@@ -143,9 +147,10 @@ mod tests {
     }
 
     #[test]
-    fn times_and_sizes() {
+    fn times_and_sizes_are_short() {
         assert_eq!(seconds(Duration::from_millis(300)), "0.300s");
         assert_eq!(seconds(Duration::from_millis(10_004)), "10.0s");
+        assert_eq!(duration(Duration::from_secs(90)), "1m 30s");
         assert_eq!(size(64), "64B");
         assert_eq!(size(65_536), "64KiB");
         assert_eq!(size(3 << 20), "3MiB");
