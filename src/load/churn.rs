@@ -9,7 +9,7 @@ use super::line::{Input, Line, read};
 use super::message::Messages;
 use super::player::{Context, Player};
 use super::wire::Wire;
-use crate::net::Readiness;
+use crate::net::{Poller, Readiness};
 
 /// Clients that come and go.
 pub(super) struct Churn {
@@ -110,7 +110,7 @@ enum Ended {
 }
 
 impl Player for Churn {
-    fn open(&mut self, wish: Wish, wire: Wire, _: &mut Context) {
+    fn open(&mut self, wish: Wish, wire: Wire<Poller>, _: &mut Context) {
         self.asked -= 1;
         let Wire::Stream(socket) = wire else {
             return;

@@ -10,10 +10,10 @@ use super::faults::Fault;
 use super::message::{Messages, sender_and_number};
 use super::player::{Context, Player};
 use super::turns::Turns;
-use super::wire::{Datagrams as Socket, Wire};
+use super::wire::Wire;
 use super::{Load, LoadMode};
-use crate::net::Readiness;
 use crate::net::error::cause;
+use crate::net::{DatagramClient, Datagrams as _, Poller, Readiness};
 
 /// Datagrams sent or received in a turn.
 const TURN: usize = 32;
@@ -39,7 +39,7 @@ pub(super) struct Datagrams {
 }
 
 struct Client {
-    socket: Socket,
+    socket: DatagramClient,
     ready: Readiness,
     /// The number of the oldest datagram under way, and when it and those after it were sent.
     first: u64,
@@ -221,7 +221,7 @@ fn is_full(error: &io::Error) -> bool {
 }
 
 impl Player for Datagrams {
-    fn open(&mut self, wish: Wish, wire: Wire, _: &mut Context) {
+    fn open(&mut self, wish: Wish, wire: Wire<Poller>, _: &mut Context) {
         if let Wire::Datagrams(socket) = wire {
             self.clients[wish.key] = Some(Client {
                 socket,

@@ -27,7 +27,6 @@ pub(super) struct Wish {
 }
 
 /// Opens connections: some at a time, at a pace.
-#[derive(Debug)]
 pub(super) struct Dialer {
     /// Where the server may be; the first is where it was found last.
     places: VecDeque<Address>,
@@ -51,9 +50,8 @@ pub(super) struct Dialer {
 }
 
 /// A connection that is being opened.
-#[derive(Debug)]
 struct Dialing {
-    wire: Wire,
+    wire: Wire<Poller>,
     wish: Wish,
     since: u64,
 }
@@ -147,13 +145,13 @@ impl Dialer {
         Ok(failed)
     }
 
-    fn start(&mut self, wish: Wish, net: &mut Poller) -> io::Result<Wire> {
+    fn start(&mut self, wish: Wish, net: &mut Poller) -> io::Result<Wire<Poller>> {
         let number = self.begun;
         self.begun += 1;
-        let mut wire = Wire::connect(&self.places[0], number, self.spread);
+        let mut wire = Wire::connect(net, &self.places[0], number, self.spread);
         if matches!(&wire, Err(e) if e.kind() == io::ErrorKind::AddrNotAvailable) && self.spread {
             self.spread = false;
-            wire = Wire::connect(&self.places[0], number, false);
+            wire = Wire::connect(net, &self.places[0], number, false);
         }
         let mut wire = wire?;
         wire.register(net, wish.key)?;
@@ -214,6 +212,7 @@ impl Dialer {
         &mut self,
         key: usize,
         ready: Readiness,
+        net: &mut Poller,
         cx: &mut Context,
     ) -> Result<Dialed, LoadError> {
         if !ready.writable {
@@ -223,7 +222,7 @@ impl Dialer {
             return Ok(Dialed::Waits);
         };
         self.under_way -= 1;
-        match wire.outcome() {
+        match wire.outcome(net, &self.places[0]) {
             Ok(()) => {
                 self.opened += 1;
                 cx.tally.connected(since, cx.clock());
@@ -261,11 +260,10 @@ impl Dialer {
 }
 
 /// What has become of a connection.
-#[derive(Debug)]
 pub(super) enum Dialed {
     /// Nothing yet.
     Waits,
-    Stands(Wire, Wish),
+    Stands(Wire<Poller>, Wish),
     Failed,
 }
 

@@ -10,7 +10,7 @@ use super::message::{Frames, Messages, Piece, sender_and_number};
 use super::player::{Context, Player};
 use super::sequence::{Seen, Sequence};
 use super::wire::Wire;
-use crate::net::Readiness;
+use crate::net::{Poller, Readiness};
 
 /// Clients whose messages come back.
 pub(super) struct Echo {
@@ -250,7 +250,7 @@ impl Echo {
 }
 
 impl Player for Echo {
-    fn open(&mut self, wish: Wish, wire: Wire, _: &mut Context) {
+    fn open(&mut self, wish: Wish, wire: Wire<Poller>, _: &mut Context) {
         if let Wire::Stream(socket) = wire {
             self.clients[wish.key] = Some(Client::new(Line::new(socket)));
             self.alive += 1;

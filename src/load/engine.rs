@@ -214,7 +214,7 @@ impl<'a> Engine<'a> {
         for event in &events {
             match *event {
                 Event::Client(key, ready) if self.dialer.is_dialing(key) => {
-                    match self.dialer.ready(key, ready, &mut self.cx)? {
+                    match self.dialer.ready(key, ready, &mut self.net, &mut self.cx)? {
                         Dialed::Waits => {}
                         Dialed::Failed => self.player.refused(key, &mut self.cx),
                         Dialed::Stands(wire, wish) if key < self.load.players() => {

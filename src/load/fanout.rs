@@ -11,7 +11,7 @@ use super::player::{Context, Player};
 use super::publisher::Publisher;
 use super::sequence::{Seen, Sequence};
 use super::wire::Wire;
-use crate::net::Readiness;
+use crate::net::{Poller, Readiness};
 
 /// How long to wait for the first probe to reach everybody before another is sent; then twice as
 /// long each time.
@@ -252,7 +252,7 @@ impl Taking<'_> {
 }
 
 impl Player for Fanout {
-    fn open(&mut self, wish: Wish, wire: Wire, _: &mut Context) {
+    fn open(&mut self, wish: Wish, wire: Wire<Poller>, _: &mut Context) {
         if let Wire::Stream(socket) = wire {
             self.members[wish.key] = Some(Member {
                 line: Line::new(socket),

@@ -8,7 +8,7 @@ use super::player::{Context, Player};
 use super::turns::Turns;
 use super::wire::Wire;
 use super::{Load, LoadMode};
-use crate::net::Readiness;
+use crate::net::{Poller, Readiness};
 
 /// Clients that only send, or only receive.
 pub(super) struct OneWay {
@@ -105,7 +105,7 @@ impl Client {
 }
 
 impl Player for OneWay {
-    fn open(&mut self, wish: Wish, wire: Wire, _: &mut Context) {
+    fn open(&mut self, wish: Wish, wire: Wire<Poller>, _: &mut Context) {
         if let Wire::Stream(socket) = wire {
             self.clients[wish.key] = Some(Client {
                 line: Line::new(socket),

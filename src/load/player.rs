@@ -6,7 +6,7 @@ use super::dialer::Wish;
 use super::faults::Fault;
 use super::tally::{Schedule, Tally};
 use super::wire::Wire;
-use crate::net::Readiness;
+use crate::net::{Poller, Readiness};
 
 /// Bytes read at a time.
 const READ: usize = 256 * 1024;
@@ -68,7 +68,7 @@ impl Context {
 /// Clients that do the same.
 pub(super) trait Player {
     /// A client's connection stands.
-    fn open(&mut self, wish: Wish, wire: Wire, cx: &mut Context);
+    fn open(&mut self, wish: Wish, wire: Wire<Poller>, cx: &mut Context);
 
     /// A client's connection couldn't be opened.
     fn refused(&mut self, _key: usize, _cx: &mut Context) {}

@@ -4,7 +4,7 @@ use super::line::Line;
 use super::message::Messages;
 use super::wire::Wire;
 use super::{Load, LoadMode};
-use crate::net::Readiness;
+use crate::net::{Poller, Readiness};
 
 /// Bytes read at a time.
 const READ: usize = 256 * 1024;
@@ -38,7 +38,7 @@ impl Slow {
         self.closed
     }
 
-    pub(super) fn open(&mut self, key: usize, wire: Wire) {
+    pub(super) fn open(&mut self, key: usize, wire: Wire<Poller>) {
         if let Wire::Stream(socket) = wire {
             self.lines[key - self.base] = Some(Line::new(socket));
             self.send(key - self.base);

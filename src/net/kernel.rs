@@ -5,6 +5,7 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::path::Path;
 use std::time::{Duration, Instant, SystemTime};
 
 use super::address::Address;
@@ -52,6 +53,60 @@ pub(crate) trait Net {
 
     /// The time of day.
     fn time_of_day(&self) -> SystemTime;
+}
+
+/// A kernel through which a loop also opens connections of its own, without ever waiting in a call.
+pub(crate) trait Dial: Net {
+    /// A socket for the datagrams of one server.
+    type Datagrams: Datagrams;
+
+    /// Begins to connect a stream. Once it is writable, [`finish_connect`](Self::finish_connect)
+    /// tells the outcome.
+    ///
+    /// # Errors
+    /// `WouldBlock` if the accept queue of a Unix socket is full, `AddrNotAvailable` if the source
+    /// cannot be used; whatever else the kernel knows at once.
+    fn connect(&mut self, to: &Address, options: ConnectOptions<'_>) -> io::Result<Self::Stream>;
+
+    /// The local address of a stream that has connected to this server, or the reason why it has
+    /// not. Asked once, when the stream has become writable for the first time.
+    fn finish_connect(&mut self, stream: &Self::Stream, to: &Address) -> io::Result<Address>;
+
+    /// Opens a socket for datagrams to and from a server; also returns its local address.
+    ///
+    /// # Errors
+    /// `AddrNotAvailable` if the source cannot be used; whatever else the kernel says.
+    fn open_datagrams(
+        &mut self,
+        to: &Address,
+        options: ConnectOptions<'_>,
+    ) -> io::Result<(Self::Datagrams, Address)>;
+
+    /// Requests the readiness of a datagram socket, under a client's key, until it is dropped.
+    fn register_datagrams(&mut self, socket: &mut Self::Datagrams, key: usize) -> io::Result<()>;
+}
+
+/// How to connect; by default as the system chooses.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct ConnectOptions<'a> {
+    /// The local IP address, and the port unless it is 0.
+    pub(crate) source: Option<SocketAddr>,
+    /// The local name of a Unix datagram socket.
+    pub(crate) source_path: Option<&'a Path>,
+    /// Datagrams may go to a broadcast address (`SO_BROADCAST` in socket(7)); then those of every
+    /// sender are received.
+    pub(crate) broadcast: bool,
+    /// Urgent bytes stay in the stream (`SO_OOBINLINE` in socket(7)).
+    pub(crate) urgent_inline: bool,
+}
+
+/// A non-blocking socket that exchanges datagrams with one server.
+pub(crate) trait Datagrams {
+    /// Sends one datagram; returns its length.
+    fn send(&mut self, datagram: &[u8]) -> io::Result<usize>;
+
+    /// Receives one datagram; what does not fit into the buffer is cut off.
+    fn receive(&mut self, buffer: &mut [u8]) -> io::Result<usize>;
 }
 
 /// One thing that happened.

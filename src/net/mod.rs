@@ -1,6 +1,7 @@
 //! The network: addresses, sockets and their options, streams, and the poller over them.
 
 pub(crate) mod address;
+mod connect;
 pub(crate) mod datagram;
 pub(crate) mod error;
 mod kernel;
@@ -13,7 +14,8 @@ mod socket;
 mod spin;
 mod stream;
 
-pub(crate) use kernel::{Event, Net};
+pub(crate) use connect::DatagramClient;
+pub(crate) use kernel::{ConnectOptions, Datagrams, Dial, Event, Net};
 pub(crate) use poller::{Control, Poller};
 pub(crate) use socket::Socket;
 pub(crate) use stream::{Readiness, Stream};

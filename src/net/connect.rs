@@ -1,0 +1,315 @@
+//! Connections to servers, which never wait: the production form of [`Dial`].
+
+use std::io::{self, ErrorKind};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+
+use mio::net::{TcpStream, UdpSocket, UnixDatagram, UnixStream};
+use rustix::io::Errno;
+use socket2::{Domain, Protocol, Type};
+
+use super::address::{Address, unix_name};
+use super::error::cause;
+use super::kernel::{ConnectOptions, Datagrams, Dial};
+use super::listener::{SocketFile, bind_unix_name, socket_name};
+use super::options::SocketOptions;
+use super::poller::Poller;
+use super::socket::Socket;
+
+/// A non-blocking socket that exchanges datagrams with one server.
+#[derive(Debug)]
+pub(crate) enum DatagramClient {
+    /// With the server's address, unless the socket is connected to it.
+    Udp(UdpSocket, Option<SocketAddr>),
+    Unix {
+        socket: UnixDatagram,
+        /// The socket's own file, removed when this is dropped.
+        _file: Option<SocketFile>,
+    },
+}
+
+impl Datagrams for DatagramClient {
+    fn send(&mut self, datagram: &[u8]) -> io::Result<usize> {
+        match self {
+            Self::Udp(socket, Some(to)) => socket.send_to(datagram, *to),
+            Self::Udp(socket, None) => socket.send(datagram),
+            Self::Unix { socket, .. } => socket.send(datagram),
+        }
+    }
+
+    fn receive(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Self::Udp(socket, Some(_)) => socket.recv_from(buffer).map(|(n, _)| n),
+            Self::Udp(socket, None) => socket.recv(buffer),
+            Self::Unix { socket, .. } => socket.recv(buffer),
+        }
+    }
+}
+
+impl Dial for Poller {
+    type Datagrams = DatagramClient;
+
+    fn connect(&mut self, to: &Address, options: ConnectOptions<'_>) -> io::Result<Socket> {
+        match to {
+            Address::Tcp(to) => connect_tcp(*to, options).map(Socket::Tcp),
+            Address::Unix(path) => connect_unix(path).map(Socket::Unix),
+            _ => Err(ErrorKind::Unsupported.into()),
+        }
+    }
+
+    fn finish_connect(&mut self, stream: &Socket, to: &Address) -> io::Result<Address> {
+        let Socket::Tcp(stream) = stream else {
+            // It is connected at once, or not at all.
+            return Ok(to.clone());
+        };
+        if let Some(error) = stream.take_error()? {
+            return Err(error);
+        }
+        let local = Address::Tcp(stream.local_addr()?);
+        if local == *to {
+            // Without a listener, a port that the system has chosen may be that very one.
+            return Err(ErrorKind::ConnectionRefused.into());
+        }
+        Ok(local)
+    }
+
+    fn open_datagrams(
+        &mut self,
+        to: &Address,
+        options: ConnectOptions<'_>,
+    ) -> io::Result<(DatagramClient, Address)> {
+        match to {
+            Address::Udp(to) => open_udp(*to, options),
+            Address::UnixDatagram(path) => open_unix_datagram(path, options.source_path),
+            _ => Err(ErrorKind::Unsupported.into()),
+        }
+    }
+
+    fn register_datagrams(&mut self, socket: &mut DatagramClient, key: usize) -> io::Result<()> {
+        match socket {
+            DatagramClient::Udp(socket, _) => self.register_source(socket, key),
+            DatagramClient::Unix { socket, .. } => self.register_source(socket, key),
+        }
+    }
+}
+
+fn connect_tcp(to: SocketAddr, options: ConnectOptions<'_>) -> io::Result<TcpStream> {
+    let socket = ip_socket(to, Type::STREAM, Protocol::TCP)?;
+    bind(&socket, options.source)?;
+    socket.set_tcp_nodelay(true)?;
+    if options.urgent_inline {
+        socket.set_out_of_band_inline(true)?;
+    }
+    match socket.connect(&to.into()) {
+        Err(e) if Errno::from_io_error(&e) == Some(Errno::INPROGRESS) => {}
+        result => result?,
+    }
+    Ok(TcpStream::from_std(socket.into()))
+}
+
+/// A connected socket is told that there is no listener, and receives from its server alone; where
+/// many servers are addressed it has to receive from all of them.
+fn open_udp(to: SocketAddr, options: ConnectOptions<'_>) -> io::Result<(DatagramClient, Address)> {
+    let socket = ip_socket(to, Type::DGRAM, Protocol::UDP)?;
+    if options.broadcast {
+        socket.set_broadcast(true)?;
+    }
+    let many = options.broadcast || to.ip().is_multicast();
+    if many {
+        let any: IpAddr = match to {
+            SocketAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
+            SocketAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
+        };
+        let source = options.source.unwrap_or(SocketAddr::new(any, 0));
+        socket
+            .bind(&source.into())
+            .map_err(|e| no_source(source.ip(), &e))?;
+    } else {
+        bind(&socket, options.source)?;
+        socket.connect(&to.into())?;
+    }
+    let socket = UdpSocket::from_std(socket.into());
+    let local = Address::Udp(socket.local_addr()?);
+    Ok((DatagramClient::Udp(socket, many.then_some(to)), local))
+}
+
+fn ip_socket(to: SocketAddr, kind: Type, protocol: Protocol) -> io::Result<socket2::Socket> {
+    let socket = socket2::Socket::new(Domain::for_address(to), kind, Some(protocol))?;
+    socket.set_nonblocking(true)?;
+    Ok(socket)
+}
+
+/// Binds a socket, that will be connected, to its source if it has one.
+fn bind(socket: &socket2::Socket, source: Option<SocketAddr>) -> io::Result<()> {
+    let Some(source) = source else {
+        return Ok(());
+    };
+    if source.port() == 0 {
+        // The port is chosen when it connects: it need be free only for this server.
+        #[cfg(target_os = "linux")]
+        nix::sys::socket::setsockopt(
+            socket,
+            nix::sys::socket::sockopt::IpBindAddressNoPort,
+            &true,
+        )?;
+    }
+    let bound = socket.bind(&source.into());
+    bound.map_err(|e| no_source(source.ip(), &e))
+}
+
+fn no_source(source: impl std::fmt::Display, error: &io::Error) -> io::Error {
+    let text = format!("the source {source}: {}", cause(error));
+    io::Error::new(ErrorKind::AddrNotAvailable, text)
+}
+
+/// A Unix socket is connected at once, or not at all.
+fn connect_unix(path: &Path) -> io::Result<UnixStream> {
+    let socket = socket2::Socket::new(Domain::UNIX, Type::STREAM, None)?;
+    socket.set_nonblocking(true)?;
+    socket.connect(&socket_name(path)?)?;
+    Ok(UnixStream::from_std(socket.into()))
+}
+
+/// A socket without a name could not be answered.
+fn open_unix_datagram(to: &Path, source: Option<&Path>) -> io::Result<(DatagramClient, Address)> {
+    let socket = socket2::Socket::new(Domain::UNIX, Type::DGRAM, None)?;
+    socket.set_nonblocking(true)?;
+    socket.connect(&socket_name(to)?)?;
+    let path = source.map_or_else(unused_name, Path::to_path_buf);
+    let options = SocketOptions::default();
+    let bound = socket_name(&path).and_then(|name| bind_unix_name(&socket, &path, &name, &options));
+    let file = bound.map_err(|e| no_source(format_args!("unixgram:{}", path.display()), &e))?;
+    let name = socket.local_addr()?;
+    let local = unix_name(name.as_pathname(), name.as_abstract_namespace());
+    let socket = UnixDatagram::from_std(socket.into());
+    let local = Address::UnixDatagram(local.into());
+    let socket = DatagramClient::Unix {
+        socket,
+        _file: file,
+    };
+    Ok((socket, local))
+}
+
+/// A name of its own: on Linux the system chooses (unix(7), autobind).
+fn unused_name() -> PathBuf {
+    if cfg!(target_os = "linux") {
+        return PathBuf::new();
+    }
+    let (process, number) = (std::process::id(), fastrand::u32(..));
+    std::env::temp_dir().join(format!("resound-{process}-{number:08x}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::net::{Event, Net};
+    use std::net::{TcpListener, UdpSocket};
+    use std::os::unix::net::UnixListener;
+    use std::time::Duration;
+
+    fn poller() -> Poller {
+        Poller::new(Vec::new(), Vec::new()).unwrap()
+    }
+
+    /// Connects to an address and waits for the outcome.
+    fn outcome(to: &Address, options: ConnectOptions<'_>) -> io::Result<Address> {
+        let mut net = poller();
+        let mut stream = net.connect(to, options)?;
+        net.register(&mut stream, 5)?;
+        loop {
+            let mut events = Vec::new();
+            net.wait(Some(Duration::from_secs(10)), &mut events)?;
+            assert!(!events.is_empty(), "no outcome for ten seconds");
+            if events
+                .iter()
+                .any(|event| matches!(event, Event::Client(5, ready) if ready.writable))
+            {
+                return net.finish_connect(&stream, to);
+            }
+        }
+    }
+
+    fn from(source: &str) -> ConnectOptions<'static> {
+        ConnectOptions {
+            source: Some(source.parse().unwrap()),
+            ..ConnectOptions::default()
+        }
+    }
+
+    #[test]
+    fn connecting_to_a_listener_tells_the_local_address() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let to = Address::Tcp(listener.local_addr().unwrap());
+        let local = outcome(&to, from("127.0.0.1:0")).unwrap();
+        let (_, peer) = listener.accept().unwrap();
+        assert_eq!(local, Address::Tcp(peer));
+    }
+
+    #[test]
+    fn connection_to_itself_is_refused() {
+        let unused = TcpListener::bind("127.0.0.1:0").unwrap();
+        let to = unused.local_addr().unwrap();
+        drop(unused);
+        let error = outcome(&Address::Tcp(to), from(&to.to_string())).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::ConnectionRefused);
+    }
+
+    #[test]
+    fn source_of_another_machine_is_named_in_the_error() {
+        let to = Address::Tcp(([127, 0, 0, 1], 9).into());
+        let error = outcome(&to, from("192.0.2.1:0")).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::AddrNotAvailable);
+        assert!(
+            error.to_string().starts_with("the source 192.0.2.1: "),
+            "{error}"
+        );
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn full_accept_queue_of_a_unix_socket_would_block() {
+        let name = format!("@resound-connect-{}", std::process::id());
+        let to = Address::Unix(Path::new(&name).into());
+        let Address::Unix(path) = &to else { return };
+        let socket = socket2::Socket::new(Domain::UNIX, Type::STREAM, None).unwrap();
+        socket.bind(&socket_name(path).unwrap()).unwrap();
+        socket.listen(0).unwrap();
+        let _listener = UnixListener::from(std::os::fd::OwnedFd::from(socket));
+        let mut net = poller();
+        let mut open = Vec::new();
+        let error = loop {
+            match net.connect(&to, ConnectOptions::default()) {
+                Ok(stream) => open.push(stream),
+                Err(e) => break e,
+            }
+            assert!(open.len() < 10);
+        };
+        assert_eq!(error.kind(), ErrorKind::WouldBlock);
+    }
+
+    #[test]
+    fn datagrams_come_back_to_the_local_address() {
+        let server = UdpSocket::bind("127.0.0.1:0").unwrap();
+        let to = Address::Udp(server.local_addr().unwrap());
+        for (broadcast, source) in [(false, None), (false, Some("127.0.0.1:0")), (true, None)] {
+            let options = ConnectOptions {
+                source: source.map(|source| source.parse().unwrap()),
+                broadcast,
+                ..ConnectOptions::default()
+            };
+            let (mut socket, local) = poller().open_datagrams(&to, options).unwrap();
+            assert_eq!(socket.send(b"one").unwrap(), 3);
+            let mut buffer = [0; 9];
+            let (_, peer) = server.recv_from(&mut buffer).unwrap();
+            assert_eq!(local.socket_addr().unwrap().port(), peer.port());
+            server.send_to(b"two", peer).unwrap();
+            let n = loop {
+                match socket.receive(&mut buffer) {
+                    Err(e) if e.kind() == ErrorKind::WouldBlock => {}
+                    result => break result.unwrap(),
+                }
+            };
+            assert_eq!(&buffer[..n], b"two");
+        }
+    }
+}
