@@ -82,7 +82,9 @@ fn ctrl_d_ends_the_input_and_what_comes_then_is_still_shown() {
     let (listener, address) = bare();
     let (program, feed, mut tap) = typing(&["connect", &address]);
     let (mut server, _) = accept(&listener);
-    program.will_have_logged(&format!("connected to {address}; quit or Ctrl-D leaves"));
+    program.will_have_logged(&format!(
+        "connected to {address}; type quit or press Ctrl-D to leave"
+    ));
     feed.say("last words\n");
     feed.say(common::pty::END);
     let mut heard = String::new();

@@ -99,7 +99,7 @@ fn without_an_answer_it_ends_well_unless_somebody_has_said_how_long_to_wait() {
     let ended = saying(&[&address, "--send=hello"]).wait();
     assert_eq!((ended.code, ended.log), (Some(0), vec![]));
     let ended = saying(&[&address, "--send=hello", "--timeout=100ms"]).wait();
-    let line = format!("resound: nothing came from {address} for 100ms");
+    let line = format!("resound: received nothing from {address} for 100ms");
     assert_eq!((ended.code, ended.log), (Some(1), vec![line]));
     assert_eq!(
         (arrives(&server), arrives(&server)),
@@ -129,7 +129,7 @@ fn while_there_may_be_input_silence_is_no_end() {
 #[test]
 fn where_nobody_listens_that_is_said() {
     let (_port, address) = refusing();
-    let line = format!("resound: the server at {address} refuses: nobody listens there");
+    let line = format!("resound: cannot reach {address}: no server listens there");
     let ended = run(&["connect", &address, "--send=hello"]);
     assert_eq!((ended.code, ended.log), (Some(1), vec![line.clone()]));
     // Even if nobody waits for an answer.
@@ -150,9 +150,8 @@ fn a_line_longer_than_a_datagram_is_a_failure() {
     assert_eq!(arrives(&server), "short\n");
     piped.feed.say("a".to_owned() + &longest);
     let ended = piped.program.wait();
-    let line = format!(
-        "resound: cannot send a datagram of 65508 bytes to {address}: the longest has 65507"
-    );
+    let line =
+        format!("resound: cannot send a datagram of 65508 bytes to {address}: the limit is 65507");
     assert_eq!((ended.code, ended.log), (Some(1), vec![line.clone()]));
     let text = format!("--send={}", "a".repeat(65_508));
     let ended = run(&["connect", &address, &text]);
@@ -176,7 +175,9 @@ fn an_echo_over_datagrams_comes_back() {
 fn a_word_typed_at_a_terminal_leaves_at_once() {
     let (server, address) = bare_udp("127.0.0.1");
     let (program, feed, mut tap) = typing(&["connect", &address, "--timeout=1h"]);
-    program.will_have_logged(&format!("connected to {address}; quit or Ctrl-D leaves"));
+    program.will_have_logged(&format!(
+        "connected to {address}; type quit or press Ctrl-D to leave"
+    ));
     feed.say("hello\n");
     let (_, client) = datagram(|buffer| server.recv_from(buffer));
     // The letter that isn't whole, and the end of a line, don't wait for another datagram.
@@ -195,7 +196,7 @@ fn a_broadcast_takes_its_option_and_anybody_may_answer() {
     let (server, address) = bare_udp("0.0.0.0");
     let address = address.replace("127.0.0.1", "127.255.255.255");
     let ended = run(&["connect", &address, "--send=hello"]);
-    let cause = "permission denied; a broadcast address takes --broadcast";
+    let cause = "permission denied; a broadcast address needs --broadcast";
     let line = format!("resound: cannot connect to {address}: {cause}");
     assert_eq!((ended.code, ended.log), (Some(1), vec![line]));
 
@@ -249,7 +250,7 @@ fn unix_datagrams_go_both_ways() {
     piped.feed.say("and now?\n");
     let ended = piped.program.wait();
     let line = format!(
-        "resound: the server at {} refuses: nobody listens there",
+        "resound: cannot reach {}: no server listens there",
         unixgram(&folder, "s")
     );
     assert_eq!((ended.code, ended.log), (Some(1), vec![line]));
@@ -267,7 +268,7 @@ fn a_unix_socket_that_is_not_there_is_named_or_waited_for() {
     );
 
     let program = saying(&[&address, "--retry", "--send=hello"]);
-    program.will_have_logged("no such file or directory; trying again");
+    program.will_have_logged("no such file or directory; retrying");
     let server = bind_unix(&folder.path("s"));
     assert_same(&datagram(|buffer| server.recv_from(buffer)).0, b"hello");
     assert_eq!(program.wait().code, Some(0));

@@ -53,7 +53,7 @@ fn a_silence_ends_a_wait_and_is_a_failure_if_nothing_came() {
         let program = saying(&[&[address.as_str()], args].concat());
         let (_server, _) = accept(&listener);
         let ended = program.wait();
-        let line = format!("resound: nothing came from {address} for 200ms");
+        let line = format!("resound: received nothing from {address} for 200ms");
         assert_eq!((ended.code, ended.log), (Some(1), vec![line]));
     }
     let program = saying(&[&address, "--timeout=2s"]);
@@ -95,7 +95,7 @@ fn who_takes_nothing_for_too_long_is_given_up() {
     // That it says something itself makes no difference.
     server.write_all(b"hello").expect("it listens");
     let ended = program.wait();
-    let line = format!("resound: {address} took nothing for 300ms");
+    let line = format!("resound: {address} accepted nothing for 300ms");
     assert_eq!((ended.code, ended.log), (Some(1), vec![line]));
 }
 
@@ -124,7 +124,7 @@ fn what_nobody_reads_yet_is_no_silence_of_the_server() {
 fn who_retries_waits_for_a_server_and_says_so_once() {
     let (socket, address) = deaf();
     let program = saying(&[&address, "--retry", "--send=hello"]);
-    program.will_have_logged("connection refused; trying again");
+    program.will_have_logged("connection refused; retrying");
     socket.listen(1).expect("it is bound");
     let (mut server, _) = accept(&TcpListener::from(socket));
     assert_same(&rest(&mut server), b"hello");
@@ -139,7 +139,7 @@ fn who_retries_waits_for_a_server_and_says_so_once() {
 
     let folder = Folder::new();
     let program = saying(&[&folder.unix("s"), "--retry=1h"]);
-    program.will_have_logged("no such file or directory; trying again");
+    program.will_have_logged("no such file or directory; retrying");
     let listener = UnixListener::bind(folder.path("s")).expect("it can be made");
     drop(listener.accept().expect("it comes"));
     assert_eq!(program.wait().code, Some(0));
@@ -180,7 +180,7 @@ fn another_encoding_is_spoken_both_ways_wherever_letters_are_cut() {
     let [warning] = &ended.log[..] else {
         panic!("{:#?}", ended.log);
     };
-    let words = "GBK has no '👍': what can't be said in GBK goes out as '?'";
+    let words = "GBK has no '👍': characters that cannot be encoded are sent as '?'";
     assert!(warning.ends_with(words), "{warning}");
 
     let program = saying(&[&address, "--encoding=gbk", "--send=好的"]);
@@ -240,7 +240,7 @@ fn the_server_sees_the_source_that_was_asked_for() {
         assert_eq!(program.wait().code, Some(0));
     }
     let ended = run(&["connect", &address, "--source=::1"]);
-    let cause = "the source [::1]:0 is of another family";
+    let cause = "the source [::1]:0 is of another address family";
     let line = format!("resound: cannot connect to {address}: {cause}");
     assert_eq!((ended.code, ended.log), (Some(1), vec![line]));
 }

@@ -81,17 +81,16 @@ impl ConnectArgs {
     pub(crate) fn connect(&self) -> Result<Connect, String> {
         let encoded = |text: &Template| text.clone().encoded(self.encoding);
         let send: Result<_, _> = self.send.iter().map(encoded).collect();
-        Ok(Connect {
-            to: self.to.clone(),
-            raw: self.raw,
-            send: send.map_err(|e| format!("--send: {e}"))?,
-            timeout: self.timeout.map(time),
-            encoding: self.encoding,
-            crlf: self.crlf,
-            broadcast: self.broadcast,
-            source: self.source.clone(),
-            retry: self.retry.map(time),
-        })
+        let mut connect = Connect::new(self.to.clone());
+        connect.raw = self.raw;
+        connect.send = send.map_err(|e| format!("--send: {e}"))?;
+        connect.timeout = self.timeout.map(time);
+        connect.encoding = self.encoding;
+        connect.crlf = self.crlf;
+        connect.broadcast = self.broadcast;
+        connect.source.clone_from(&self.source);
+        connect.retry = self.retry.map(time);
+        Ok(connect)
     }
 }
 

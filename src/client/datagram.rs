@@ -1,4 +1,4 @@
-//! A server that is sent datagrams: each line is one.
+//! A server that is reached in datagrams: each line is one.
 
 use std::collections::VecDeque;
 use std::io;
@@ -7,35 +7,35 @@ use std::net::SocketAddr;
 use mio::net::{UdpSocket, UnixDatagram};
 use rustix::io::Errno;
 
-use super::outgoing::Outgoing;
-use super::talk::{Partner, Received};
-use super::{ConnectError, lost};
+use super::encode::InputEncoder;
+use super::relay::{Received, Transport};
+use super::{ConnectError, connection_lost};
 use crate::net::address::Address;
 use crate::net::error::cause;
 use crate::net::listener::SocketFile;
 use crate::net::{Poller, Readiness};
 
-/// The longest datagram of UDP over IPv4 (RFC 768); the others are held to it, too.
-const LARGEST: usize = 65_507;
+/// Bytes of the longest datagram of UDP over IPv4 (RFC 768); the limit for the other kinds, too.
+const MAX_DATAGRAM: usize = 65_507;
 
-/// Beyond this a line is too long in any encoding: there a letter has at least a byte, and in UTF-8
-/// at most four.
-const LONGEST_LINE: usize = 4 * LARGEST;
+/// Bytes of input beyond which a line is too long in every encoding: a character has at most four
+/// bytes in UTF-8, and at least one in any other encoding.
+const MAX_LINE: usize = 4 * MAX_DATAGRAM;
 
-/// Datagrams sent before those that have come are received: who sends thousands at once has no room
-/// for the answers.
-const AT_ONCE: usize = 4;
+/// Datagrams sent in one turn, before others are received: the answers to thousands sent at once
+/// would overflow the receive buffer.
+const SENDS_PER_TURN: usize = 4;
 
-/// What a broadcast address takes.
-pub(super) const BROADCAST_HINT: &str = "a broadcast address takes --broadcast";
+/// Hint for an error that sending to a broadcast address causes.
+pub(super) const BROADCAST_HINT: &str = "a broadcast address needs --broadcast";
 
 /// A bound socket for datagrams.
 pub(super) enum Socket {
-    /// With where its datagrams go, if it isn't connected.
+    /// With the destination of its datagrams, unless it is connected.
     Udp(UdpSocket, Option<SocketAddr>),
     Unix(
         UnixDatagram,
-        /// Removed when this is dropped.
+        /// The file of its name, removed when this is dropped.
         Option<SocketFile>,
     ),
 }
@@ -58,42 +58,44 @@ impl Socket {
     }
 }
 
-/// A server that is sent datagrams, and sends some.
-pub(super) struct Datagrams {
+/// A server that is reached in datagrams.
+pub(super) struct DatagramTransport {
     socket: Socket,
     address: Address,
-    words: Outgoing,
+    encoder: InputEncoder,
     ready: Readiness,
-    /// Datagrams that the kernel didn't take yet, and their bytes.
-    waiting: VecDeque<Vec<u8>>,
-    bytes: usize,
-    /// The beginning of a line.
-    begun: Vec<u8>,
+    /// Datagrams not yet taken by the kernel.
+    queue: VecDeque<Vec<u8>>,
+    /// Bytes of the queued datagrams.
+    queued_bytes: usize,
+    /// The beginning of a line that is still incomplete.
+    incomplete: Vec<u8>,
 }
 
-impl Datagrams {
-    pub(super) fn new(socket: Socket, address: &Address, words: Outgoing) -> Self {
+impl DatagramTransport {
+    pub(super) fn new(socket: Socket, address: &Address, encoder: InputEncoder) -> Self {
         Self {
             socket,
             address: address.clone(),
-            words,
+            encoder,
             ready: Readiness {
                 readable: true,
                 writable: true,
                 ending: false,
             },
-            waiting: VecDeque::new(),
-            bytes: 0,
-            begun: Vec::new(),
+            queue: VecDeque::new(),
+            queued_bytes: 0,
+            incomplete: Vec::new(),
         }
     }
 
-    fn queue(&mut self, datagram: Vec<u8>) -> Result<(), ConnectError> {
-        if datagram.len() > LARGEST {
-            return Err(self.too_long(datagram.len(), &format!("the longest has {LARGEST}")));
+    fn push(&mut self, datagram: Vec<u8>) -> Result<(), ConnectError> {
+        if datagram.len() > MAX_DATAGRAM {
+            let cause = format!("the limit is {MAX_DATAGRAM}");
+            return Err(self.too_long(datagram.len(), &cause));
         }
-        self.bytes += datagram.len();
-        self.waiting.push_back(datagram);
+        self.queued_bytes += datagram.len();
+        self.queue.push_back(datagram);
         Ok(())
     }
 
@@ -105,43 +107,43 @@ impl Datagrams {
         ConnectError::new(what, cause)
     }
 
-    /// Sends the line that has come by now, if there is some of it.
+    /// Queues the line read so far, unless it is empty.
     fn queue_line(&mut self, last: bool) -> Result<(), ConnectError> {
-        let line = std::mem::take(&mut self.begun);
-        let datagram = self.words.convert(&line, last).into_owned();
+        let line = std::mem::take(&mut self.incomplete);
+        let datagram = self.encoder.convert(&line, last).into_owned();
         if datagram.is_empty() {
             return Ok(());
         }
-        self.queue(datagram)
+        self.push(datagram)
     }
 
-    /// What an error means; of sending, so many bytes.
+    /// The failure that an error of the socket means; `sending` is the length of the datagram, or
+    /// `None` if receiving has failed.
     fn failure(&self, error: &io::Error, sending: Option<usize>) -> ConnectError {
         let address = &self.address;
         match (error.kind(), sending) {
-            (io::ErrorKind::ConnectionRefused, _) => ConnectError::new(
-                format!("the server at {address} refuses"),
-                "nobody listens there",
-            ),
+            (io::ErrorKind::ConnectionRefused, _) => {
+                ConnectError::new(format!("cannot reach {address}"), "no server listens there")
+            }
             (io::ErrorKind::PermissionDenied, Some(_)) if matches!(address, Address::Udp(_)) => {
                 let cause = format!("{}; {BROADCAST_HINT}", cause(error));
                 ConnectError::new(format!("cannot send to {address}"), cause)
             }
             (_, Some(length)) if Errno::from_io_error(error) == Some(Errno::MSGSIZE) => {
-                self.too_long(length, "longer than the system sends")
+                self.too_long(length, "longer than the system allows")
             }
             (_, Some(_)) => ConnectError::new(format!("cannot send to {address}"), cause(error)),
-            (_, None) => lost(address, cause(error)),
+            (_, None) => connection_lost(address, cause(error)),
         }
     }
 }
 
-impl Partner for Datagrams {
-    const ENDS: bool = false;
+impl Transport for DatagramTransport {
+    const IS_STREAM: bool = false;
 
     fn register(&mut self, net: &mut Poller, key: usize) -> io::Result<()> {
         if let Socket::Unix(_, Some(_)) = self.socket {
-            // So that the file goes, too, when somebody interrupts this.
+            // So that the file is removed, too, after a signal.
             net.catch_signals()?;
         }
         match &mut self.socket {
@@ -160,43 +162,43 @@ impl Partner for Datagrams {
     }
 
     fn can_send(&self) -> bool {
-        self.ready.writable && !self.waiting.is_empty()
+        self.ready.writable && !self.queue.is_empty()
     }
 
-    /// An empty datagram that waits counts, too.
-    fn waiting(&self) -> usize {
-        self.bytes + self.waiting.len()
+    /// Counts an empty datagram as one byte, and each other one as one byte more than it has.
+    fn unsent(&self) -> usize {
+        self.queued_bytes + self.queue.len()
     }
 
-    fn say(&mut self, text: &[u8]) -> Result<(), ConnectError> {
-        self.queue(text.to_vec())
+    fn queue_text(&mut self, text: &[u8]) -> Result<(), ConnectError> {
+        self.push(text.to_vec())
     }
 
-    fn take(&mut self, input: &[u8]) -> Result<(), ConnectError> {
+    fn queue_input(&mut self, input: &[u8]) -> Result<(), ConnectError> {
         for part in input.split_inclusive(|&byte| byte == b'\n') {
-            self.begun.extend_from_slice(part);
-            if part.ends_with(b"\n") || self.begun.len() > LONGEST_LINE {
+            self.incomplete.extend_from_slice(part);
+            if part.ends_with(b"\n") || self.incomplete.len() > MAX_LINE {
                 self.queue_line(false)?;
             }
         }
         Ok(())
     }
 
-    fn finish(&mut self) -> Result<(), ConnectError> {
+    fn end_input(&mut self) -> Result<(), ConnectError> {
         self.queue_line(true)
     }
 
     fn send(&mut self) -> Result<bool, ConnectError> {
         let mut sent = false;
-        for _ in 0..AT_ONCE {
-            let Some(first) = self.waiting.front().filter(|_| self.ready.writable) else {
+        for _ in 0..SENDS_PER_TURN {
+            let Some(first) = self.queue.front().filter(|_| self.ready.writable) else {
                 break;
             };
             match self.socket.send(first) {
                 Ok(_) => {
                     sent = true;
-                    self.bytes -= first.len();
-                    self.waiting.pop_front();
+                    self.queued_bytes -= first.len();
+                    self.queue.pop_front();
                 }
                 Err(e) if e.kind() == io::ErrorKind::WouldBlock => self.ready.writable = false,
                 Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
@@ -209,7 +211,7 @@ impl Partner for Datagrams {
     fn receive(&mut self, buffer: &mut [u8]) -> Result<Received, ConnectError> {
         loop {
             match self.socket.receive(buffer) {
-                Ok(n) => return Ok(Received::Some(n)),
+                Ok(n) => return Ok(Received::Bytes(n)),
                 Err(e) if e.kind() == io::ErrorKind::WouldBlock => {
                     self.ready.readable = false;
                     return Ok(Received::Nothing);
@@ -225,43 +227,43 @@ impl Partner for Datagrams {
 mod tests {
     use super::*;
     use crate::client::Connect;
-    use crate::client::tests::connect;
 
-    fn datagrams(args: fn(&mut Connect)) -> Datagrams {
-        let mut connect = connect();
+    fn transport(args: fn(&mut Connect)) -> DatagramTransport {
+        let mut connect = Connect::new("udp://127.0.0.1:7".parse().unwrap());
         args(&mut connect);
         let (ours, _) = UnixDatagram::pair().unwrap();
         let address = Address::Udp(([127, 0, 0, 1], 7).into());
-        Datagrams::new(Socket::Unix(ours, None), &address, Outgoing::new(&connect))
+        let encoder = InputEncoder::new(&connect);
+        DatagramTransport::new(Socket::Unix(ours, None), &address, encoder)
     }
 
     #[test]
     fn each_line_is_a_datagram_and_so_is_what_follows_the_last() {
-        let mut all = datagrams(|connect| connect.crlf = true);
+        let mut all = transport(|connect| connect.crlf = true);
         for part in ["one\ntw", "o\n\n", "thr", "ee"] {
-            all.take(part.as_bytes()).unwrap();
+            all.queue_input(part.as_bytes()).unwrap();
         }
-        assert_eq!(all.waiting, [&b"one\r\n"[..], b"two\r\n", b"\r\n"]);
-        all.finish().unwrap();
-        all.finish().unwrap();
-        assert_eq!(all.waiting.len(), 4);
-        assert_eq!(all.waiting[3], b"three");
-        assert_eq!(all.waiting(), 5 + 5 + 2 + 5 + 4);
+        assert_eq!(all.queue, [&b"one\r\n"[..], b"two\r\n", b"\r\n"]);
+        all.end_input().unwrap();
+        all.end_input().unwrap();
+        assert_eq!(all.queue.len(), 4);
+        assert_eq!(all.queue[3], b"three");
+        assert_eq!(all.unsent(), 5 + 5 + 2 + 5 + 4);
     }
 
     #[test]
     fn the_length_of_a_line_counts_in_its_encoding() {
-        let line = format!("{}\n", "é".repeat(LARGEST - 1));
-        let mut latin = datagrams(|connect| connect.encoding = "latin1".parse().unwrap());
-        latin.take(line.as_bytes()).unwrap();
-        assert_eq!(latin.waiting[0].len(), LARGEST);
-        let error = datagrams(|_| {}).take(line.as_bytes()).unwrap_err();
+        let line = format!("{}\n", "é".repeat(MAX_DATAGRAM - 1));
+        let mut latin = transport(|connect| connect.encoding = "latin1".parse().unwrap());
+        latin.queue_input(line.as_bytes()).unwrap();
+        assert_eq!(latin.queue[0].len(), MAX_DATAGRAM);
+        let error = transport(|_| {}).queue_input(line.as_bytes()).unwrap_err();
         let text =
-            "cannot send a datagram of 131013 bytes to udp://127.0.0.1:7: the longest has 65507";
+            "cannot send a datagram of 131013 bytes to udp://127.0.0.1:7: the limit is 65507";
         assert_eq!(error.to_string(), text);
-        // It isn't waited for the end of such a line.
-        let mut endless = datagrams(|_| {});
-        let mut parts = (0..100).map(|_| endless.take(&[b'a'; 10_000]));
+        // The error does not wait for the end of such a line.
+        let mut endless = transport(|_| {});
+        let mut parts = (0..100).map(|_| endless.queue_input(&[b'a'; 10_000]));
         assert!(parts.any(|taken| taken.is_err()));
     }
 }

@@ -1,4 +1,4 @@
-//! The way to a server: names, sockets and their options, and another try.
+//! Connecting: addresses, sockets and their options, retries.
 
 use std::io::{self, ErrorKind};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -18,40 +18,47 @@ use crate::net::error::cause;
 use crate::net::listener::{bind_unix_name, socket_name};
 use crate::net::options::SocketOptions;
 
-/// The first and the longest pause between two tries.
-const PAUSES: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(1));
+/// The first pause between two attempts; each is twice as long as the one before.
+const FIRST_PAUSE: Duration = Duration::from_millis(100);
+/// The longest pause between two attempts.
+const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 
-/// What a try gets at least.
-const SHORTEST: Duration = Duration::from_millis(10);
+/// The shortest limit of an attempt.
+const SHORTEST_ATTEMPT: Duration = Duration::from_millis(10);
 
-/// What no connection takes: the kernel gives up before, or counts no further.
-const LONGEST: Duration = Duration::from_secs(1 << 20);
+/// A limit that no attempt reaches: the kernel gives up before.
+const LONGEST_ATTEMPT: Duration = Duration::from_secs(1 << 20);
 
-/// A way to a server.
+/// A server that was reached.
 pub(super) struct Dialed {
-    pub(super) line: Line,
+    pub(super) socket: DialedSocket,
     pub(super) peer: Address,
     pub(super) local: Address,
 }
 
-pub(super) enum Line {
+/// The socket of a server that was reached.
+pub(super) enum DialedSocket {
     Stream(Socket),
     Datagrams(datagram::Socket),
 }
 
-/// Finds a way; if nobody listens yet, for as long as the settings say.
+/// Connects; retries while no server listens, for as long as the settings say.
 pub(super) fn dial(connect: &Connect) -> Result<Dialed, ConnectError> {
     let start = Instant::now();
     let left = || {
         let most = connect.retry.unwrap_or(Duration::ZERO);
         most.saturating_sub(start.elapsed())
     };
-    let (mut pause, longest) = PAUSES;
+    let mut pause = FIRST_PAUSE;
     let mut told = false;
     loop {
         let limits = [connect.timeout, connect.retry.map(|_| left())];
-        let limit = limits.into_iter().flatten().min().unwrap_or(LONGEST);
-        let error = match attempt(connect, limit.clamp(SHORTEST, LONGEST)) {
+        let limit = limits
+            .into_iter()
+            .flatten()
+            .min()
+            .unwrap_or(LONGEST_ATTEMPT);
+        let error = match attempt(connect, limit.clamp(SHORTEST_ATTEMPT, LONGEST_ATTEMPT)) {
             Ok(dialed) => return Ok(dialed),
             Err(error) => error,
         };
@@ -62,14 +69,14 @@ pub(super) fn dial(connect: &Connect) -> Result<Dialed, ConnectError> {
             return Err(error);
         }
         if !std::mem::replace(&mut told, true) {
-            info!("{error}; trying again");
+            info!("{error}; retrying");
         }
         thread::sleep(pause.min(left));
-        pause = (pause * 2).min(longest);
+        pause = (pause * 2).min(LONGEST_PAUSE);
     }
 }
 
-/// Whether nobody is there, who may come yet.
+/// True for an error that passes once a server listens.
 fn is_absent(kind: ErrorKind) -> bool {
     matches!(
         kind,
@@ -82,29 +89,37 @@ fn is_absent(kind: ErrorKind) -> bool {
     )
 }
 
-/// An error that another try won't change, whatever its kind.
-fn for_good(error: &io::Error) -> io::Error {
+/// An error that is not retried, whatever its kind.
+fn permanent(error: &io::Error) -> io::Error {
     io::Error::other(cause(error))
 }
 
-/// Tries all the addresses of the server.
+/// Tries each address of the server once.
 fn attempt(connect: &Connect, limit: Duration) -> io::Result<Dialed> {
     let resolved = connect.source.as_ref().map(Source::resolve).transpose();
-    let from = resolved.map_err(|e| for_good(&e))?.flatten();
+    let from = resolved.map_err(|e| permanent(&e))?.flatten();
     let mut error = None;
-    for peer in connect.to.resolve().map_err(|e| for_good(&e))? {
+    for peer in connect.to.resolve().map_err(|e| permanent(&e))? {
         let other = |to: SocketAddr| from.is_some_and(|from| from.is_ipv4() != to.is_ipv4());
         let fits = connect.source.as_ref().is_none_or(|s| s.fits(&connect.to));
         if !fits || peer.socket_addr().is_some_and(other) {
             continue;
         }
         match dial_one(connect, &peer, from, limit) {
-            Ok((line, local)) => return Ok(Dialed { line, peer, local }),
+            Ok((socket, local)) => {
+                return Ok(Dialed {
+                    socket,
+                    peer,
+                    local,
+                });
+            }
             Err(e) => error = Some(e),
         }
     }
     Err(error.unwrap_or_else(|| match &connect.source {
-        Some(source) => io::Error::other(format!("the source {source} is of another family")),
+        Some(source) => {
+            io::Error::other(format!("the source {source} is of another address family"))
+        }
         None => ErrorKind::NotFound.into(),
     }))
 }
@@ -114,7 +129,7 @@ fn dial_one(
     peer: &Address,
     from: Option<SocketAddr>,
     limit: Duration,
-) -> io::Result<(Line, Address)> {
+) -> io::Result<(DialedSocket, Address)> {
     let bound = |socket: &socket2::Socket| match from {
         Some(from) => socket.bind(&from.into()).map_err(|e| {
             let text = format!("the source {}: {}", from.ip(), cause(&e));
@@ -137,34 +152,37 @@ fn dial_tcp(
     to: SocketAddr,
     bind: impl Fn(&socket2::Socket) -> io::Result<()>,
     limit: Duration,
-) -> io::Result<(Line, Address)> {
+) -> io::Result<(DialedSocket, Address)> {
     let protocol = Some(Protocol::TCP);
     let socket = socket2::Socket::new(Domain::for_address(to), Type::STREAM, protocol)?;
     bind(&socket)?;
     socket.connect_timeout(&to.into(), limit)?;
     let local = local_addr(&socket, to)?;
     if local == to {
-        // Where nobody listens, a port that the system has chosen may be that very one.
+        // Without a listener, a port that the system has chosen may be that very one.
         return Err(ErrorKind::ConnectionRefused.into());
     }
     socket.set_nonblocking(true)?;
     socket.set_tcp_nodelay(true)?;
     socket.set_out_of_band_inline(true)?;
     let stream = mio::net::TcpStream::from_std(socket.into());
-    Ok((Line::Stream(Socket::Tcp(stream)), Address::Tcp(local)))
+    Ok((
+        DialedSocket::Stream(Socket::Tcp(stream)),
+        Address::Tcp(local),
+    ))
 }
 
 fn local_addr(socket: &socket2::Socket, unknown: SocketAddr) -> io::Result<SocketAddr> {
     Ok(socket.local_addr()?.as_socket().unwrap_or(unknown))
 }
 
-/// A connected socket hears that nobody listens, and hears nobody else; where datagrams go to many,
-/// it has to hear them all.
+/// A connected socket is told that no server listens, and receives from its server alone; where
+/// datagrams go to several servers it has to receive from all of them.
 fn dial_udp(
     to: SocketAddr,
     bind: impl Fn(&socket2::Socket) -> io::Result<()>,
     broadcast: bool,
-) -> io::Result<(Line, Address)> {
+) -> io::Result<(DialedSocket, Address)> {
     let protocol = Some(Protocol::UDP);
     let socket = socket2::Socket::new(Domain::for_address(to), Type::DGRAM, protocol)?;
     socket.set_nonblocking(true)?;
@@ -188,12 +206,12 @@ fn dial_udp(
     let local = Address::Udp(local_addr(&socket, to)?);
     let socket = mio::net::UdpSocket::from_std(socket.into());
     let socket = datagram::Socket::Udp(socket, many.then_some(to));
-    Ok((Line::Datagrams(socket), local))
+    Ok((DialedSocket::Datagrams(socket), local))
 }
 
-fn dial_unix(path: &Arc<Path>, limit: Duration) -> io::Result<(Line, Address)> {
+fn dial_unix(path: &Arc<Path>, limit: Duration) -> io::Result<(DialedSocket, Address)> {
     let socket = socket2::Socket::new(Domain::UNIX, Type::STREAM, None)?;
-    // So long it waits for a place in the backlog (socket(7), SO_SNDTIMEO).
+    // Limits the wait for room in the accept queue (socket(7), SO_SNDTIMEO).
     socket.set_write_timeout(Some(limit))?;
     let full = |e: io::Error| match e.kind() {
         ErrorKind::WouldBlock => ErrorKind::TimedOut.into(),
@@ -203,16 +221,16 @@ fn dial_unix(path: &Arc<Path>, limit: Duration) -> io::Result<(Line, Address)> {
     socket.set_nonblocking(true)?;
     let stream = mio::net::UnixStream::from_std(socket.into());
     let local = Address::Unix(Arc::clone(path));
-    Ok((Line::Stream(Socket::Unix(stream)), local))
+    Ok((DialedSocket::Stream(Socket::Unix(stream)), local))
 }
 
-/// Only who has a name can be answered.
-fn dial_unix_datagram(to: &Path, from: Option<&Path>) -> io::Result<(Line, Address)> {
+/// A socket without a name could not be answered.
+fn dial_unix_datagram(to: &Path, from: Option<&Path>) -> io::Result<(DialedSocket, Address)> {
     let socket = socket2::Socket::new(Domain::UNIX, Type::DGRAM, None)?;
     socket.set_nonblocking(true)?;
     let to = socket_name(to)?;
     socket.connect(&to)?;
-    let path = from.map_or_else(some_name, Path::to_path_buf);
+    let path = from.map_or_else(unused_name, Path::to_path_buf);
     let options = SocketOptions::default();
     let bound = socket_name(&path).and_then(|name| bind_unix_name(&socket, &path, &name, &options));
     let file = bound.map_err(|e| {
@@ -227,11 +245,11 @@ fn dial_unix_datagram(to: &Path, from: Option<&Path>) -> io::Result<(Line, Addre
     let local = Address::UnixDatagram(local.into());
     let socket = mio::net::UnixDatagram::from_std(socket.into());
     let socket = datagram::Socket::Unix(socket, file);
-    Ok((Line::Datagrams(socket), local))
+    Ok((DialedSocket::Datagrams(socket), local))
 }
 
-/// A name that nobody else has: on Linux the system chooses (unix(7), autobind).
-fn some_name() -> PathBuf {
+/// A name of its own: on Linux the system chooses (unix(7), autobind).
+fn unused_name() -> PathBuf {
     if cfg!(target_os = "linux") {
         return PathBuf::new();
     }

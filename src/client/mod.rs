@@ -1,14 +1,22 @@
-//! The client: standard input goes to a server, what comes from there to standard output, both at
-//! once in one loop. A line is sent as soon as it is typed, and shown as soon as it comes.
+//! The client, `resound connect`: standard input goes to a server, received bytes to standard
+//! output, both at once in one loop.
+//!
+//! | file | content |
+//! |---|---|
+//! | `dial.rs`, `source.rs` | connecting: the addresses of a name, timeout, retries; the local address |
+//! | `relay.rs` | the loop of a connection, over any `Transport` |
+//! | `stream.rs`, `datagram.rs` | the two transports: a byte stream, and datagrams |
+//! | `stdio.rs` | the standard streams |
+//! | `encode.rs`, `decode.rs` | conversion of input to what is sent, and of received bytes to what is shown |
 
 mod datagram;
+mod decode;
 mod dial;
-mod incoming;
-mod outgoing;
+mod encode;
+mod relay;
 mod source;
 mod stdio;
 mod stream;
-mod talk;
 
 use std::fmt;
 use std::time::Duration;
@@ -19,50 +27,68 @@ use crate::net::address::{Address, ListenAddress};
 use crate::text::encoding::TextEncoding;
 use crate::text::template::{Template, Who};
 
-use datagram::Datagrams;
-use dial::{Dialed, Line};
-use outgoing::Outgoing;
+use datagram::DatagramTransport;
+use dial::{Dialed, DialedSocket};
+use encode::InputEncoder;
+use relay::Relay;
 pub use source::{Source, SourceError};
-use stream::Lines;
-use talk::Talk;
+use stream::StreamTransport;
 
-/// A connection of the standard streams, or of some texts, to a server.
+/// Unsent bytes in one direction beyond which no more is read for it.
+const HIGH_WATER: usize = 256 * 1024;
+
+/// A connection between a server and the standard streams, and how it is made.
 ///
-/// Over when the server has ended its output and all of it is written. After the end of input the
-/// server is told so (half-close), and still heard. Datagrams have no end: after the end of input a
-/// second in which nothing comes is one.
+/// It ends when the server has ended its output and all of it is written. After the end of input
+/// the server is told (half-close), and its output is still received. Datagrams have no end: one
+/// second without a datagram after the end of input ends the connection.
+///
+/// ```no_run
+/// use std::time::Duration;
+/// use resound::client::Connect;
+///
+/// let mut connect = Connect::new("127.0.0.1:7".parse()?);
+/// connect.send = vec!["hello\n".parse()?];
+/// connect.timeout = Some(Duration::from_secs(5));
+/// connect.run()?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Connect {
-    /// Where the server listens; of a name's addresses the first that answers.
+    /// The server's address. The addresses of a name are tried in order until one accepts.
     pub to: ListenAddress,
-    /// Control characters reach a terminal as they are.
+    /// True if control characters are written to a terminal unescaped.
     pub raw: bool,
-    /// What is sent in place of standard input, in its encoding: one after the other to a stream,
+    /// Texts sent in place of standard input, in their encoding: one after the other to a stream,
     /// each as a datagram of its own. `{peer}` is the server's address, `{local}` the client's.
     pub send: Vec<Template>,
-    /// How long connecting to an address may take, and how long a silence of both sides may last
-    /// until that is the end; [`Duration::MAX`] is for ever, also with datagrams.
+    /// Limit of connecting to one address, and then of a silence of both sides, which ends the
+    /// connection. `None`: no limit but the second after the last datagram;
+    /// [`Duration::MAX`]: no limit at all.
     pub timeout: Option<Duration>,
-    /// How the server writes; here it is UTF-8. In UTF-8 itself bytes pass as they are.
+    /// The encoding of the server's side; the client's own is UTF-8. With UTF-8 bytes pass
+    /// unchanged.
     pub encoding: TextEncoding,
-    /// A newline of standard input goes out as CR LF.
+    /// True if a newline of standard input is sent as CR LF.
     pub crlf: bool,
-    /// Datagrams may go to a broadcast address (`SO_BROADCAST` in socket(7)), and anybody's are
-    /// shown.
+    /// True if datagrams may go to a broadcast address (`SO_BROADCAST` in socket(7)); then those of
+    /// every sender are received.
     pub broadcast: bool,
-    /// The client's own address; without it the system chooses.
+    /// The client's own address; `None`: the system chooses.
     pub source: Option<Source>,
-    /// Where nobody listens yet, try again for so long; [`Duration::MAX`] is for ever.
+    /// Time for which connecting is retried while no server listens, after pauses that double from
+    /// 100 ms to 1 s. `None`: no retry; [`Duration::MAX`]: no limit.
     pub retry: Option<Duration>,
 }
 
-/// Why a connection came to nothing, or to a bad end: one line.
+/// The reason why connecting has failed, or why a connection has ended badly: one line.
 #[derive(Debug)]
 pub struct ConnectError(String);
 
 impl ConnectError {
-    fn new(what: impl fmt::Display, cause: impl fmt::Display) -> Self {
-        Self(format!("{what}: {cause}"))
+    fn new(failure: impl fmt::Display, cause: impl fmt::Display) -> Self {
+        Self(format!("{failure}: {cause}"))
     }
 }
 
@@ -75,41 +101,12 @@ impl fmt::Display for ConnectError {
 impl std::error::Error for ConnectError {}
 
 impl Connect {
-    /// Connects, and talks until one side has had enough.
-    ///
-    /// # Errors
-    /// When there is no connection to be had; when it, or standard output, fails; when nothing came
-    /// for as long as the timeout.
-    pub fn run(&self) -> Result<(), ConnectError> {
-        let Dialed { line, peer, local } = dial::dial(self)?;
-        debug!("connected to {peer} from {local}");
-        let who = Who { id: 0, peer, local };
-        match line {
-            Line::Stream(socket) => {
-                let lines = Lines::new(socket, &who.peer, Outgoing::new(self));
-                Talk::new(self, lines, &who)?.run()
-            }
-            Line::Datagrams(socket) => {
-                let datagrams = Datagrams::new(socket, &who.peer, Outgoing::new(self));
-                Talk::new(self, datagrams, &who)?.run()
-            }
-        }
-    }
-}
-
-/// A connection that has failed.
-fn lost(address: &Address, cause: impl fmt::Display) -> ConnectError {
-    ConnectError::new(format!("the connection to {address} is lost"), cause)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// Settings of which a test changes some.
-    pub(super) fn connect() -> Connect {
-        Connect {
-            to: "127.0.0.1:7".parse().unwrap(),
+    /// A connection with the defaults of the command line: standard input and output in UTF-8, no
+    /// timeout, no retry, a local address of the system's choice.
+    #[must_use]
+    pub fn new(to: ListenAddress) -> Self {
+        Self {
+            to,
             raw: false,
             send: Vec::new(),
             timeout: None,
@@ -120,4 +117,35 @@ mod tests {
             retry: None,
         }
     }
+
+    /// Connects, and relays until the connection ends.
+    ///
+    /// # Errors
+    /// If connecting fails; if the connection or standard output fails; if the timeout passes and
+    /// nothing was received.
+    pub fn run(&self) -> Result<(), ConnectError> {
+        let Dialed {
+            socket,
+            peer,
+            local,
+        } = dial::dial(self)?;
+        debug!("connected to {peer} from {local}");
+        let who = Who { id: 0, peer, local };
+        let encoder = InputEncoder::new(self);
+        match socket {
+            DialedSocket::Stream(socket) => {
+                let transport = StreamTransport::new(socket, &who.peer, encoder);
+                Relay::new(self, transport, &who)?.run()
+            }
+            DialedSocket::Datagrams(socket) => {
+                let transport = DatagramTransport::new(socket, &who.peer, encoder);
+                Relay::new(self, transport, &who)?.run()
+            }
+        }
+    }
+}
+
+/// The error of a connection that has failed.
+fn connection_lost(address: &Address, cause: impl fmt::Display) -> ConnectError {
+    ConnectError::new(format!("the connection to {address} is lost"), cause)
 }

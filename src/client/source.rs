@@ -14,15 +14,15 @@ use crate::net::address::{Address, ListenAddress};
 /// `unixgram:PATH` for Unix datagrams, whose file is removed at the end.
 ///
 /// ```
-/// use resound::Source;
+/// use resound::client::Source;
 /// assert_eq!("::1".parse::<Source>()?.to_string(), "[::1]:0");
 /// assert!("localhost".parse::<Source>().is_err());
-/// # Ok::<(), resound::SourceError>(())
+/// # Ok::<(), resound::client::SourceError>(())
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Source(ListenAddress);
 
-/// Why a text is not a [`Source`]: one line.
+/// The reason why a text is not a [`Source`]: one line.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SourceError(String);
 
@@ -73,7 +73,8 @@ impl fmt::Display for SourceError {
 impl std::error::Error for SourceError {}
 
 impl Source {
-    /// Whether sockets for this address can have it, leaving aside which version of IP it is.
+    /// True if a socket that connects to this address can be bound to this source. The version of
+    /// IP is not compared.
     #[must_use]
     pub fn fits(&self, to: &ListenAddress) -> bool {
         match to {
@@ -83,7 +84,7 @@ impl Source {
         }
     }
 
-    /// The path, if it is one.
+    /// The path of a Unix datagram socket.
     pub(super) fn path(&self) -> Option<&Path> {
         match &self.0 {
             ListenAddress::UnixDatagram(path) => Some(path),
@@ -91,7 +92,7 @@ impl Source {
         }
     }
 
-    /// The IP address and port, if it has them.
+    /// The IP address and port, unless the source is a path.
     pub(super) fn resolve(&self) -> io::Result<Option<SocketAddr>> {
         let all = self.0.resolve()?;
         Ok(all.first().and_then(Address::socket_addr))
@@ -109,7 +110,7 @@ mod tests {
     }
 
     #[test]
-    fn every_documented_form_is_understood() {
+    fn every_documented_form_is_parsed() {
         for (text, shown) in [
             ("10.0.0.1", "10.0.0.1:0"),
             ("10.0.0.1:80", "10.0.0.1:80"),
@@ -147,7 +148,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_parses_survives_a_round_trip(text in "(unixgram:)?(\\PC{0,20}|[0-9a-f:.%\\[\\]]{0,20})") {
+        fn a_parsed_source_survives_a_round_trip(text in "(unixgram:)?(\\PC{0,20}|[0-9a-f:.%\\[\\]]{0,20})") {
             if let Ok(source) = text.parse::<Source>() {
                 prop_assert_eq!(source.to_string().parse(), Ok(source));
             }

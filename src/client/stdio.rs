@@ -5,51 +5,50 @@ use std::io;
 use rustix::stdio;
 use rustix::termios::isatty;
 
-use super::incoming::Incoming;
-use super::talk::ENOUGH;
-use super::{Connect, ConnectError};
+use super::decode::OutputDecoder;
+use super::{Connect, ConnectError, HIGH_WATER};
 use crate::close::CloseReason;
 use crate::net::link::Link;
 use crate::net::pipe::{Direction, Pipe};
 use crate::net::{Net, Poller, Readiness, Socket};
 use crate::text::escape::without_end;
 
-/// Takes hold of one of the standard streams.
+/// Opens one of the standard streams.
 fn open(direction: Direction, net: &mut Poller, key: usize) -> io::Result<Link<Socket>> {
     let mut stream = Socket::Pipe(Pipe::open(direction)?);
     net.register(&mut stream, key)?;
     let mut link = Link::new(stream);
-    // Of files the kernel doesn't tell that they can be read.
+    // For regular files the kernel reports no readiness.
     link.ready.readable = true;
     Ok(link)
 }
 
-/// Standard input, unless there is something else to say.
+/// Standard input.
 pub(super) struct Input {
-    /// Absent at its end, and where it isn't read.
+    /// Absent after the end of input, and if `--send` replaces it.
     link: Option<Link<Socket>>,
-    /// Lines are typed by a person, who leaves with a word.
-    typing: bool,
-    /// Somebody has typed that word.
-    pub(super) leaving: bool,
+    /// True if the input is typed at a terminal: then the line `quit` or `exit` ends it.
+    terminal: bool,
+    /// True after such a line.
+    pub(super) quit_requested: bool,
 }
 
 impl Input {
     pub(super) fn open(net: &mut Poller, key: usize) -> io::Result<Self> {
-        let typing = isatty(stdio::stdin());
+        let terminal = isatty(stdio::stdin());
         Ok(Self {
             link: Some(open(Direction::Input, net, key)?),
-            typing,
-            leaving: false,
+            terminal,
+            quit_requested: false,
         })
     }
 
-    /// None at all.
+    /// An input that has ended already.
     pub(super) fn closed() -> Self {
         Self {
             link: None,
-            typing: false,
-            leaving: false,
+            terminal: false,
+            quit_requested: false,
         }
     }
 
@@ -59,7 +58,7 @@ impl Input {
         }
     }
 
-    pub(super) fn is_over(&self) -> bool {
+    pub(super) fn is_ended(&self) -> bool {
         self.link.is_none()
     }
 
@@ -67,11 +66,11 @@ impl Input {
         self.link.as_ref().is_some_and(|link| link.ready.readable)
     }
 
-    pub(super) fn is_typed(&self) -> bool {
-        self.typing
+    pub(super) fn is_terminal(&self) -> bool {
+        self.terminal
     }
 
-    /// What there is of it now, as far as it is for the server.
+    /// Reads once; returns what is meant for the server.
     pub(super) fn read<'a>(&mut self, buffer: &'a mut [u8]) -> &'a [u8] {
         let Some(link) = &mut self.link else {
             return &[];
@@ -80,16 +79,16 @@ impl Input {
             Ok(None) => &[],
             Ok(Some(n)) if n > 0 => {
                 let typed = &buffer[..n];
-                match farewell(typed).filter(|_| self.typing) {
+                match find_quit(typed).filter(|_| self.terminal) {
                     Some(at) => {
-                        self.leaving = true;
+                        self.quit_requested = true;
                         self.link = None;
                         &typed[..at]
                     }
                     None => typed,
                 }
             }
-            // Its end; a terminal that is gone is no different.
+            // The end; a terminal that was closed fails, which is an end, too.
             Ok(_) | Err(_) => {
                 self.link = None;
                 &[]
@@ -98,8 +97,8 @@ impl Input {
     }
 }
 
-/// Where in what was typed a line says goodbye.
-fn farewell(typed: &[u8]) -> Option<usize> {
+/// Offset of the first line that is `quit` or `exit`.
+fn find_quit(typed: &[u8]) -> Option<usize> {
     let mut at = 0;
     for line in typed.split_inclusive(|&byte| byte == b'\n') {
         if line.ends_with(b"\n") && matches!(without_end(line), b"quit" | b"exit") {
@@ -113,18 +112,18 @@ fn farewell(typed: &[u8]) -> Option<usize> {
 /// Standard output.
 pub(super) struct Output {
     link: Link<Socket>,
-    words: Incoming,
-    /// A person sees it.
-    shown: bool,
+    decoder: OutputDecoder,
+    /// True if the output goes to a terminal.
+    terminal: bool,
 }
 
 impl Output {
     pub(super) fn open(connect: &Connect, net: &mut Poller, key: usize) -> io::Result<Self> {
-        let shown = isatty(stdio::stdout());
+        let terminal = isatty(stdio::stdout());
         Ok(Self {
             link: open(Direction::Output, net, key)?,
-            words: Incoming::new(connect.encoding, shown && !connect.raw),
-            shown,
+            decoder: OutputDecoder::new(connect.encoding, terminal && !connect.raw),
+            terminal,
         })
     }
 
@@ -132,12 +131,12 @@ impl Output {
         self.link.latch(ready);
     }
 
-    pub(super) fn is_shown(&self) -> bool {
-        self.shown
+    pub(super) fn is_terminal(&self) -> bool {
+        self.terminal
     }
 
-    /// Nobody reads it any more.
-    pub(super) fn is_deaf(&self) -> bool {
+    /// True if the reader of the output has gone.
+    pub(super) fn is_closed(&self) -> bool {
         self.link.broken.is_some()
     }
 
@@ -146,19 +145,19 @@ impl Output {
     }
 
     pub(super) fn has_room(&self) -> bool {
-        self.link.outbox.len() <= ENOUGH
+        self.link.outbox.len() <= HIGH_WATER
     }
 
-    /// Takes what has come; with `last` nothing belongs to it that comes later.
-    pub(super) fn take(&mut self, bytes: &[u8], last: bool) {
-        let text = self.words.convert(bytes, last);
+    /// Queues received bytes, converted; with `last` no later bytes belong to them.
+    pub(super) fn queue(&mut self, bytes: &[u8], last: bool) {
+        let text = self.decoder.convert(bytes, last);
         self.link.outbox.extend(text.iter());
     }
 
-    /// Writes what it can of it.
+    /// Writes what standard output takes.
     ///
     /// # Errors
-    /// When that fails; a reader that has had enough is no failure.
+    /// If writing fails for another reason than that the reader has gone.
     pub(super) fn write(&mut self) -> Result<(), ConnectError> {
         if self.link.ready.readable && self.link.read(&mut [0; 1]).is_err() {
             self.link.broken = Some(CloseReason::Reset);
@@ -178,11 +177,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_line_of_one_word_says_goodbye() {
-        assert_eq!(farewell(b"quit\n"), Some(0));
-        assert_eq!(farewell(b"hello\nexit\r\nmore\n"), Some(6));
+    fn a_line_of_one_word_quits() {
+        assert_eq!(find_quit(b"quit\n"), Some(0));
+        assert_eq!(find_quit(b"hello\nexit\r\nmore\n"), Some(6));
         for text in ["quit", "quit it\n", " quit\n", "I quit\n", ""] {
-            assert_eq!(farewell(text.as_bytes()), None, "{text:?}");
+            assert_eq!(find_quit(text.as_bytes()), None, "{text:?}");
         }
     }
 }

@@ -2,49 +2,49 @@
 
 use std::io;
 
-use super::outgoing::Outgoing;
-use super::talk::{Partner, Received};
-use super::{ConnectError, lost};
+use super::encode::InputEncoder;
+use super::relay::{Received, Transport};
+use super::{ConnectError, connection_lost};
 use crate::close::CloseReason;
 use crate::net::address::Address;
 use crate::net::link::Link;
 use crate::net::{Net, Poller, Readiness, Socket, Stream};
 
-/// How far what goes to the server has come.
+/// The state of the direction to the server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Said {
-    /// There may be more input.
-    Some,
-    /// There is none.
-    All,
-    /// And the server was told so.
-    Over,
+enum SendState {
+    /// More input may follow.
+    Open,
+    /// The input has ended; some of it may be unsent.
+    InputEnded,
+    /// All is sent, and the server was told of the end.
+    ShutDown,
 }
 
-/// A server that is sent a stream, and sends one.
-pub(super) struct Lines {
+/// A server at the other end of a byte stream.
+pub(super) struct StreamTransport {
     link: Link<Socket>,
     address: Address,
-    words: Outgoing,
-    said: Said,
+    encoder: InputEncoder,
+    state: SendState,
 }
 
-impl Lines {
-    pub(super) fn new(socket: Socket, address: &Address, words: Outgoing) -> Self {
+impl StreamTransport {
+    pub(super) fn new(socket: Socket, address: &Address, encoder: InputEncoder) -> Self {
         Self {
             link: Link::new(socket),
             address: address.clone(),
-            words,
-            said: Said::Some,
+            encoder,
+            state: SendState::Open,
         }
     }
 
     fn lost(&self, reason: CloseReason) -> ConnectError {
-        lost(&self.address, reason)
+        connection_lost(&self.address, reason)
     }
 
-    /// The end of what comes: a good one, unless writing has failed before.
-    fn ended(&self) -> Result<Received, ConnectError> {
+    /// The end of the server's output: an orderly one, unless writing has failed before.
+    fn end_of_output(&self) -> Result<Received, ConnectError> {
         match self.link.broken {
             None => Ok(Received::End),
             Some(reason) => Err(self.lost(reason)),
@@ -52,8 +52,8 @@ impl Lines {
     }
 }
 
-impl Partner for Lines {
-    const ENDS: bool = true;
+impl Transport for StreamTransport {
+    const IS_STREAM: bool = true;
 
     fn register(&mut self, net: &mut Poller, key: usize) -> io::Result<()> {
         net.register(&mut self.link.stream, key)
@@ -63,7 +63,7 @@ impl Partner for Lines {
         self.link.latch(ready);
     }
 
-    /// What the stream took no more of it will ask for.
+    /// False: `send` stops only where the kernel takes no more, and an event follows.
     fn can_send(&self) -> bool {
         false
     }
@@ -72,34 +72,34 @@ impl Partner for Lines {
         self.link.ready.readable
     }
 
-    fn waiting(&self) -> usize {
+    fn unsent(&self) -> usize {
         self.link.outbox.len()
     }
 
-    fn say(&mut self, text: &[u8]) -> Result<(), ConnectError> {
+    fn queue_text(&mut self, text: &[u8]) -> Result<(), ConnectError> {
         self.link.outbox.extend(text);
         Ok(())
     }
 
-    fn take(&mut self, input: &[u8]) -> Result<(), ConnectError> {
-        let bytes = self.words.convert(input, false);
+    fn queue_input(&mut self, input: &[u8]) -> Result<(), ConnectError> {
+        let bytes = self.encoder.convert(input, false);
         self.link.outbox.extend(bytes.iter());
         Ok(())
     }
 
-    fn finish(&mut self) -> Result<(), ConnectError> {
-        let bytes = self.words.convert(b"", true);
+    fn end_input(&mut self) -> Result<(), ConnectError> {
+        let bytes = self.encoder.convert(b"", true);
         self.link.outbox.extend(bytes.iter());
-        self.said = Said::All;
+        self.state = SendState::InputEnded;
         Ok(())
     }
 
-    /// Sends what waits, and then that there is no more.
+    /// Sends what the kernel takes, and after the last byte the end (half-close).
     fn send(&mut self) -> Result<bool, ConnectError> {
         self.link.flush();
-        if self.said == Said::All && self.link.outbox.is_empty() {
-            self.said = Said::Over;
-            // If that fails, reading tells why.
+        if self.state == SendState::InputEnded && self.link.outbox.is_empty() {
+            self.state = SendState::ShutDown;
+            // If that fails, reading returns the cause.
             let _ = self.link.stream.shutdown_write();
         }
         Ok(std::mem::take(&mut self.link.spoke))
@@ -108,8 +108,8 @@ impl Partner for Lines {
     fn receive(&mut self, buffer: &mut [u8]) -> Result<Received, ConnectError> {
         match self.link.read(buffer) {
             Ok(None) if self.link.broken.is_none() => Ok(Received::Nothing),
-            Ok(None | Some(0)) => self.ended(),
-            Ok(Some(n)) => Ok(Received::Some(n)),
+            Ok(None | Some(0)) => self.end_of_output(),
+            Ok(Some(n)) => Ok(Received::Bytes(n)),
             Err(e) => Err(self.lost(CloseReason::of(&e))),
         }
     }

@@ -1,4 +1,4 @@
-//! What is typed, on its way to a server: its newlines and its encoding.
+//! Standard input on its way to a server: newlines and encoding.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -9,32 +9,32 @@ use super::Connect;
 use crate::text::encoding::TextEncoding;
 use crate::text::escape::whole_letters;
 
-/// Makes of standard input what the server gets.
+/// Converts standard input to what the server gets.
 #[derive(Debug)]
-pub(super) struct Outgoing {
+pub(super) struct InputEncoder {
     encoding: TextEncoding,
     crlf: bool,
-    /// The last byte of what has come so far was a CR.
+    /// True if the last input byte so far was a CR.
     after_cr: bool,
-    /// The beginning of a letter that isn't complete.
-    letter: Vec<u8>,
-    /// Something could not be said in the encoding, and the user knows.
+    /// The beginning of a character that is still incomplete.
+    incomplete: Vec<u8>,
+    /// True after the warning of input that cannot be encoded.
     warned: bool,
 }
 
-impl Outgoing {
+impl InputEncoder {
     pub(super) fn new(connect: &Connect) -> Self {
         Self {
             encoding: connect.encoding,
             crlf: connect.crlf,
             after_cr: false,
-            letter: Vec::new(),
+            incomplete: Vec::new(),
             warned: false,
         }
     }
 
-    /// What goes out for this input; the beginning of a letter waits for its rest, unless this is
-    /// the last.
+    /// Converts the next input. The beginning of a character waits for its rest, unless this input
+    /// is the `last`.
     pub(super) fn convert<'a>(&mut self, input: &'a [u8], last: bool) -> Cow<'a, [u8]> {
         let input = if self.crlf {
             Cow::Owned(self.with_crs(input))
@@ -44,15 +44,15 @@ impl Outgoing {
         if self.encoding == TextEncoding::default() {
             return input;
         }
-        let mut text = std::mem::take(&mut self.letter);
+        let mut text = std::mem::take(&mut self.incomplete);
         text.extend(input.iter());
         if !last {
-            self.letter = text.split_off(whole_letters(&text));
+            self.incomplete = text.split_off(whole_letters(&text));
         }
         Cow::Owned(self.encode(&text))
     }
 
-    /// A CR in front of each newline that has none.
+    /// Puts a CR in front of each newline that has none.
     fn with_crs(&mut self, input: &[u8]) -> Vec<u8> {
         let mut output = Vec::with_capacity(input.len() + input.len() / 16);
         for &byte in input {
@@ -65,8 +65,8 @@ impl Outgoing {
         output
     }
 
-    /// What the encoding lacks, and what is no text, goes out as a question mark: to pass the
-    /// bytes would make something else of those around them.
+    /// Encodes text. A character that the encoding lacks, and bytes that are not UTF-8, become a
+    /// question mark: passed unchanged, they could combine with the bytes around them.
     fn encode(&mut self, text: &[u8]) -> Vec<u8> {
         let encoding = self.encoding;
         let mut bytes = Vec::with_capacity(text.len());
@@ -88,8 +88,7 @@ impl Outgoing {
 
     fn warn_once(&mut self, cause: &dyn fmt::Display) {
         if !std::mem::replace(&mut self.warned, true) {
-            let encoding = self.encoding;
-            warn!("{cause}: what can't be said in {encoding} goes out as '?'");
+            warn!("{cause}: characters that cannot be encoded are sent as '?'");
         }
     }
 }
@@ -99,23 +98,23 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn outgoing(label: &str, crlf: bool) -> Outgoing {
-        Outgoing {
+    fn encoder(label: &str, crlf: bool) -> InputEncoder {
+        InputEncoder {
             encoding: label.parse().unwrap(),
             crlf,
             after_cr: false,
-            letter: Vec::new(),
+            incomplete: Vec::new(),
             warned: false,
         }
     }
 
     fn converted(label: &str, crlf: bool, parts: &[&[u8]]) -> Vec<u8> {
-        let mut outgoing = outgoing(label, crlf);
+        let mut encoder = encoder(label, crlf);
         let mut sent = Vec::new();
         for part in parts {
-            sent.extend_from_slice(&outgoing.convert(part, false));
+            sent.extend_from_slice(&encoder.convert(part, false));
         }
-        sent.extend_from_slice(&outgoing.convert(b"", true));
+        sent.extend_from_slice(&encoder.convert(b"", true));
         sent
     }
 
@@ -135,31 +134,31 @@ mod tests {
     }
 
     #[test]
-    fn a_letter_goes_out_when_it_is_whole() {
-        let mut gbk = outgoing("gbk", false);
+    fn a_character_is_sent_when_it_is_complete() {
+        let mut gbk = encoder("gbk", false);
         assert_eq!(*gbk.convert(b"a\xe5\xa5", false), *b"a");
         assert_eq!(*gbk.convert(b"\xbdb", false), *b"\xba\xc3b");
         assert!(!gbk.warned);
     }
 
     #[test]
-    fn what_can_not_be_said_is_a_question_mark() {
+    fn a_character_that_cannot_be_encoded_is_a_question_mark() {
         assert_eq!(
             converted("latin1", false, &["é好ok".as_bytes()]),
             b"\xe9?ok"
         );
         assert_eq!(converted("utf-16be", false, &[b"a\xffb"]), b"\0a\0?\0b");
         assert_eq!(converted("gbk", false, &[b"a\xe5\xa5"]), b"a?");
-        let mut latin = outgoing("latin1", false);
+        let mut latin = encoder("latin1", false);
         latin.convert("好".as_bytes(), false);
         assert!(latin.warned);
     }
 
     proptest! {
-        /// However input is cut, the same goes out.
+        /// The same bytes are sent wherever input is cut.
         #[test]
-        fn cuts_change_nothing(input in "([a-z你é👍]|\r|\n|\r\n){0,20}", at in 0..60usize, crlf: bool, which in 0..4usize) {
-            let label = ["utf-8", "gbk", "utf-16le", "latin1"][which];
+        fn cuts_change_nothing(input in "([a-z你é👍]|\r|\n|\r\n){0,20}", at in 0..60usize, crlf: bool, encoding in 0..4usize) {
+            let label = ["utf-8", "gbk", "utf-16le", "latin1"][encoding];
             let input = input.as_bytes();
             let (first, second) = input.split_at(at.min(input.len()));
             let whole = converted(label, crlf, &[input]);

@@ -1,33 +1,34 @@
-//! What a server says, on its way to standard output: its encoding, and what a terminal may get.
+//! Received bytes on their way to standard output: decoding, and escapes for a terminal.
 
 use std::borrow::Cow;
 
 use crate::text::encoding::{Decoder, TextEncoding};
 use crate::text::escape::{escape, whole_letters, without_end};
 
-/// Makes of what comes what is shown.
+/// Converts received bytes to what standard output gets.
 #[derive(Debug)]
-pub(super) struct Incoming {
+pub(super) struct OutputDecoder {
     encoding: TextEncoding,
-    /// Absent where bytes pass as they are.
+    /// Absent if bytes pass unchanged.
     decoder: Option<Decoder>,
-    /// What comes is shown to a person, whose terminal it must not drive.
+    /// True if control characters are escaped, so that a server cannot drive the terminal.
     escaping: bool,
-    /// The beginning of a letter or of a line's end, which isn't complete.
-    begun: Vec<u8>,
+    /// The beginning of a character or of a line end that is still incomplete.
+    incomplete: Vec<u8>,
 }
 
-impl Incoming {
+impl OutputDecoder {
     pub(super) fn new(encoding: TextEncoding, escaping: bool) -> Self {
         Self {
             encoding,
             decoder: decoder(encoding),
             escaping,
-            begun: Vec::new(),
+            incomplete: Vec::new(),
         }
     }
 
-    /// What is shown for this; with `last` nothing belongs to it that comes later.
+    /// Converts the next received bytes. With `last` a character or line end that is still
+    /// incomplete is converted, too: no later bytes belong to it.
     pub(super) fn convert<'a>(&mut self, bytes: &'a [u8], last: bool) -> Cow<'a, [u8]> {
         let text = match &mut self.decoder {
             Some(decoder) => Cow::Owned(decoder.decode(bytes, last).into_bytes()),
@@ -39,10 +40,10 @@ impl Incoming {
         if !self.escaping {
             return text;
         }
-        let mut whole = std::mem::take(&mut self.begun);
+        let mut whole = std::mem::take(&mut self.incomplete);
         whole.extend(text.iter());
         if !last {
-            self.begun = whole.split_off(showable(&whole));
+            self.incomplete = whole.split_off(complete_len(&whole));
         }
         Cow::Owned(printable(&whole).into_bytes())
     }
@@ -52,15 +53,15 @@ fn decoder(encoding: TextEncoding) -> Option<Decoder> {
     (encoding != TextEncoding::default()).then(|| encoding.decoder())
 }
 
-/// How many bytes come before what isn't complete, a letter or the end of a line.
-fn showable(text: &[u8]) -> usize {
+/// Number of bytes before an incomplete character or line end.
+fn complete_len(text: &[u8]) -> usize {
     match text.strip_suffix(b"\r") {
         Some(rest) => rest.len(),
         None => whole_letters(text),
     }
 }
 
-/// Lines as a terminal may get them.
+/// Lines whose control characters are escaped.
 fn printable(text: &[u8]) -> String {
     let mut shown = String::new();
     for line in text.split_inclusive(|&byte| byte == b'\n') {
@@ -80,12 +81,12 @@ mod tests {
     use proptest::prelude::*;
 
     fn converted(label: &str, escaping: bool, parts: &[&[u8]]) -> String {
-        let mut incoming = Incoming::new(label.parse().unwrap(), escaping);
+        let mut decoder = OutputDecoder::new(label.parse().unwrap(), escaping);
         let mut shown = Vec::new();
         for part in parts {
-            shown.extend_from_slice(&incoming.convert(part, false));
+            shown.extend_from_slice(&decoder.convert(part, false));
         }
-        shown.extend_from_slice(&incoming.convert(b"", true));
+        shown.extend_from_slice(&decoder.convert(b"", true));
         String::from_utf8(shown).unwrap()
     }
 
@@ -97,27 +98,27 @@ mod tests {
     }
 
     #[test]
-    fn letters_of_another_encoding_may_be_cut_anywhere() {
+    fn characters_of_another_encoding_may_be_cut_anywhere() {
         let parts: [&[u8]; 3] = [b"\xba", b"\xc3\xb5", b"\xc4\x1b"];
         assert_eq!(converted("gbk", true, &parts), "好的\\u{1b}");
         assert_eq!(converted("gbk", false, &parts), "好的\x1b");
     }
 
     #[test]
-    fn what_is_cut_by_an_end_does_not_spoil_what_follows() {
-        let mut gbk = Incoming::new("gbk".parse().unwrap(), false);
+    fn a_character_cut_by_an_end_does_not_spoil_what_follows() {
+        let mut gbk = OutputDecoder::new("gbk".parse().unwrap(), false);
         assert_eq!(*gbk.convert(b"a\xba", true), *b"a\\xba");
         assert_eq!(*gbk.convert(b"\xba\xc3", true), *"好".as_bytes());
-        let mut plain = Incoming::new(TextEncoding::default(), true);
+        let mut plain = OutputDecoder::new(TextEncoding::default(), true);
         assert_eq!(*plain.convert(b"a\xe5\xa5", true), *b"a\\xe5\\xa5");
         assert_eq!(*plain.convert("好\r".as_bytes(), true), *"好\\r".as_bytes());
     }
 
     proptest! {
-        /// Nothing but tabs and newlines controls a terminal, however it is cut.
+        /// Tabs and newlines alone reach a terminal as control characters, wherever input is cut.
         #[test]
-        fn nothing_drives_the_terminal(bytes: Vec<u8>, at in 0..30usize, which in 0..3usize) {
-            let label = ["utf-8", "gbk", "utf-16le"][which];
+        fn nothing_drives_the_terminal(bytes: Vec<u8>, at in 0..30usize, encoding in 0..3usize) {
+            let label = ["utf-8", "gbk", "utf-16le"][encoding];
             let (first, second) = bytes.split_at(at.min(bytes.len()));
             let shown = converted(label, true, &[first, second]);
             prop_assert!(!shown.chars().any(|c| !"\t\n".contains(c) && c.is_control()));
