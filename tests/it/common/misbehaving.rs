@@ -1,0 +1,340 @@
+//! Servers that misbehave on purpose: once, at a message that is known.
+//!
+//! Messages have one length, and are lines. The victim is the first client that comes, over
+//! datagrams everybody. Nothing is done before the message of that number, counted from 0 in what
+//! the victim would be sent.
+
+use std::io::{BufReader, Read, Write};
+use std::net::{IpAddr, Shutdown, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use socket2::SockRef;
+
+use super::{DEADLINE, eventually};
+
+/// How long it stalls.
+pub(crate) const STALL: Duration = Duration::from_millis(50);
+
+/// What a server does wrong.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Trick {
+    /// Nothing.
+    None,
+    /// The message isn't sent.
+    Drop,
+    /// It is sent twice, in one go.
+    Double,
+    /// A digit of its number becomes something else.
+    Undigit,
+    /// A digit of its number becomes another one: it is a message that nobody has sent.
+    Renumber,
+    /// A byte of its filler is changed.
+    Filler,
+    /// It has no newline.
+    Newline,
+    /// It is sent after the next one.
+    Swap,
+    /// The next one is sent before it, twice.
+    Overtake,
+    /// Its end isn't sent.
+    Cut,
+    /// Bytes in its middle aren't sent.
+    Lose,
+    /// From here on nothing is sent, but read.
+    Stop,
+    /// The connection is reset.
+    Reset,
+    /// The connection is ended, after which all is read.
+    Close,
+    /// It goes to the second client.
+    Misdeliver,
+    /// Nothing at all happens for [`STALL`].
+    Stall,
+}
+
+/// What is done about a message.
+enum Deed {
+    /// These go out.
+    Say(Vec<Vec<u8>>),
+    Reset,
+    Close,
+    Misdeliver,
+}
+
+/// A trick, and when it is played.
+struct Prank {
+    trick: Trick,
+    at: u64,
+    seen: u64,
+    held: Vec<u8>,
+}
+
+impl Prank {
+    fn new(trick: Trick, at: u64) -> Self {
+        Self {
+            trick,
+            at,
+            seen: 0,
+            held: Vec::new(),
+        }
+    }
+
+    fn play(&mut self, message: &[u8]) -> Deed {
+        let number = self.seen;
+        self.seen += 1;
+        let late = match self.trick {
+            Trick::Swap | Trick::Overtake => number == self.at + 1,
+            Trick::Stop | Trick::Close => number > self.at,
+            _ => false,
+        };
+        if number != self.at && !late {
+            return Deed::Say(vec![message.to_vec()]);
+        }
+        let mut changed = message.to_vec();
+        let middle = message.len() / 2;
+        match self.trick {
+            Trick::None => {}
+            Trick::Swap if late => return Deed::Say(vec![changed, self.held.clone()]),
+            Trick::Overtake if late => {
+                return Deed::Say(vec![changed.clone(), changed, self.held.clone()]);
+            }
+            Trick::Swap | Trick::Overtake => {
+                self.held = changed;
+                return Deed::Say(Vec::new());
+            }
+            Trick::Drop | Trick::Stop => return Deed::Say(Vec::new()),
+            Trick::Close if late => return Deed::Say(Vec::new()),
+            Trick::Double => return Deed::Say(vec![changed.clone(), changed]),
+            Trick::Undigit => changed[15] = b'?',
+            Trick::Renumber => changed[6] = if changed[6] == b'7' { b'5' } else { b'7' },
+            Trick::Filler => changed[20] ^= 1,
+            Trick::Newline => changed[message.len() - 1] = b'x',
+            Trick::Cut => changed.truncate(middle),
+            Trick::Lose => drop(changed.drain(middle..middle + 3)),
+            Trick::Reset => return Deed::Reset,
+            Trick::Close => return Deed::Close,
+            Trick::Misdeliver => return Deed::Misdeliver,
+            Trick::Stall => thread::sleep(STALL),
+        }
+        Deed::Say(vec![changed])
+    }
+}
+
+/// Who gets a message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum To {
+    Sender,
+    Others,
+}
+
+/// A client, as its server sees it.
+struct Member {
+    stream: TcpStream,
+    prank: Prank,
+}
+
+/// The clients of a server over TCP; those that were reset have left a gap.
+struct Hall {
+    to: To,
+    size: usize,
+    trick: Trick,
+    at: u64,
+    members: Mutex<Vec<Option<Member>>>,
+    peers: Mutex<Vec<IpAddr>>,
+    stopped: AtomicBool,
+}
+
+impl Hall {
+    fn members(&self) -> MutexGuard<'_, Vec<Option<Member>>> {
+        self.members.lock().expect("nobody panics who holds it")
+    }
+
+    /// Lets clients in until it is stopped.
+    fn open(self: &Arc<Self>, listener: &TcpListener) {
+        while let Ok((stream, peer)) = listener.accept() {
+            if self.stopped.load(Ordering::SeqCst) {
+                return;
+            }
+            let mut peers = self.peers.lock().expect("nobody panics who holds it");
+            peers.push(peer.ip());
+            let hall = Arc::clone(self);
+            let key = hall.let_in(&stream);
+            thread::spawn(move || hall.serve(key, stream));
+        }
+    }
+
+    fn let_in(&self, stream: &TcpStream) -> usize {
+        let set = stream.set_read_timeout(Some(DEADLINE));
+        set.and_then(|()| stream.set_write_timeout(Some(DEADLINE)))
+            .and_then(|()| stream.set_nodelay(true))
+            .expect("they can be set");
+        let mut members = self.members();
+        let key = members.len();
+        let trick = if key == 0 { self.trick } else { Trick::None };
+        members.push(Some(Member {
+            stream: stream.try_clone().expect("there are descriptors"),
+            prank: Prank::new(trick, self.at),
+        }));
+        key
+    }
+
+    /// Reads messages until the client, or its connection, is gone.
+    fn serve(&self, key: usize, stream: TcpStream) {
+        let mut input = BufReader::new(stream);
+        let mut message = vec![0; self.size];
+        while input.read_exact(&mut message).is_ok() {
+            if self.trick == Trick::Misdeliver {
+                eventually("the second client", || self.members().len() > 1);
+            }
+            let mut members = self.members();
+            for to in 0..members.len() {
+                if (to == key) == (self.to == To::Sender) {
+                    give(&mut members, to, &message);
+                }
+            }
+            if members[key].is_none() {
+                return;
+            }
+        }
+    }
+}
+
+/// A message goes to a member, or doesn't. Who has gone is told nothing.
+fn give(members: &mut [Option<Member>], to: usize, message: &[u8]) {
+    let Some(member) = &mut members[to] else {
+        return;
+    };
+    match member.prank.play(message) {
+        Deed::Say(pieces) => drop(member.stream.write_all(&pieces.concat())),
+        Deed::Close => drop(member.stream.shutdown(Shutdown::Write)),
+        Deed::Reset => {
+            let set = SockRef::from(&member.stream).set_linger(Some(Duration::ZERO));
+            set.expect("it can be set");
+            members[to] = None; // the reader's copy is the last one
+        }
+        Deed::Misdeliver => {
+            if let Some(Some(other)) = members.get_mut(1) {
+                drop(other.stream.write_all(message));
+            }
+        }
+    }
+}
+
+/// A server over TCP; it is stopped when dropped.
+pub(crate) struct Misbehaving {
+    pub(crate) address: SocketAddr,
+    hall: Arc<Hall>,
+}
+
+impl Misbehaving {
+    /// Messages of `size` bytes go back to who sent them.
+    #[track_caller]
+    pub(crate) fn echo(size: usize, trick: Trick, at: u64) -> Self {
+        Self::start(To::Sender, size, trick, at)
+    }
+
+    /// Messages of `size` bytes go to all the others.
+    #[track_caller]
+    pub(crate) fn broadcast(size: usize, trick: Trick, at: u64) -> Self {
+        Self::start(To::Others, size, trick, at)
+    }
+
+    #[track_caller]
+    fn start(to: To, size: usize, trick: Trick, at: u64) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("there is a port");
+        let address = listener.local_addr().expect("it is bound");
+        let hall = Arc::new(Hall {
+            to,
+            size,
+            trick,
+            at,
+            members: Mutex::default(),
+            peers: Mutex::default(),
+            stopped: AtomicBool::new(false),
+        });
+        let host = Arc::clone(&hall);
+        thread::spawn(move || host.open(&listener));
+        Self { address, hall }
+    }
+
+    /// Where clients come from, in the order of their coming.
+    pub(crate) fn peers(&self) -> Vec<IpAddr> {
+        let peers = self.hall.peers.lock();
+        peers.expect("nobody panics who holds it").clone()
+    }
+
+    /// Messages that the victim would have been sent.
+    pub(crate) fn owed(&self) -> u64 {
+        let members = self.hall.members();
+        let victim = members.first().and_then(Option::as_ref);
+        victim.map_or(0, |victim| victim.prank.seen)
+    }
+}
+
+impl Drop for Misbehaving {
+    fn drop(&mut self) {
+        self.hall.stopped.store(true, Ordering::SeqCst);
+        let _ = TcpStream::connect(self.address); // it wakes up
+        if let Ok(members) = self.hall.members.lock() {
+            for member in members.iter().flatten() {
+                let _ = member.stream.shutdown(Shutdown::Both);
+            }
+        }
+    }
+}
+
+/// An echo over UDP; it is stopped when dropped.
+pub(crate) struct Mailing {
+    pub(crate) address: String,
+    stopped: Arc<AtomicBool>,
+}
+
+impl Mailing {
+    #[track_caller]
+    pub(crate) fn echo(trick: Trick, at: u64) -> Self {
+        let socket = UdpSocket::bind("127.0.0.1:0").expect("there is a port");
+        let set = socket.set_read_timeout(Some(Duration::from_millis(20)));
+        set.expect("it is not zero");
+        let address = format!("udp://{}", socket.local_addr().expect("it is bound"));
+        let stopped = Arc::new(AtomicBool::new(false));
+        let flag = Arc::clone(&stopped);
+        thread::spawn(move || answer(&socket, Prank::new(trick, at), &flag));
+        Self { address, stopped }
+    }
+}
+
+impl Drop for Mailing {
+    fn drop(&mut self) {
+        self.stopped.store(true, Ordering::SeqCst);
+    }
+}
+
+fn answer(socket: &UdpSocket, mut prank: Prank, stopped: &AtomicBool) {
+    let mut buffer = vec![0; 1 << 16];
+    let mut peers = Vec::new();
+    let until = Instant::now() + DEADLINE;
+    while !stopped.load(Ordering::SeqCst) && Instant::now() < until {
+        let Ok((length, peer)) = socket.recv_from(&mut buffer) else {
+            continue; // nothing has come, or somebody had gone who was answered
+        };
+        if !peers.contains(&peer) {
+            peers.push(peer);
+        }
+        match prank.play(&buffer[..length]) {
+            Deed::Say(pieces) => {
+                for piece in pieces {
+                    let _ = socket.send_to(&piece, peer);
+                }
+            }
+            Deed::Misdeliver => {
+                let other = peers.iter().find(|other| **other != peer);
+                let other = other.expect("there are two clients by now");
+                let _ = socket.send_to(&buffer[..length], other);
+            }
+            Deed::Reset | Deed::Close => panic!("there is no connection"),
+        }
+    }
+}

@@ -1,0 +1,218 @@
+//! The client of the real binary, on pipes and at a terminal, against servers of this project and
+//! against others that misbehave.
+
+use std::fs::{self, File};
+use std::io::{Read, Write};
+use std::net::Shutdown;
+use std::process::Stdio;
+
+use crate::common::program::{Program, run};
+use crate::common::pty::END;
+use crate::common::running::{Running, listening_on};
+use crate::common::stdio::output_pipe;
+use crate::common::talking::{Piped, accept, bare, deaf, typing};
+use crate::common::{Folder, assert_same, bytes, eventually, random};
+use resound::Echo;
+use socket2::SockRef;
+
+#[test]
+fn lines_go_both_ways_as_they_come() {
+    let program = Program::start(&["broadcast", "-v", "-l", "127.0.0.1:0"]);
+    let address = program.address().to_string();
+    let [mut one, mut other] = [(); 2].map(|()| Piped::to(&address));
+    program.will_have_logged("client 2 (");
+    one.feed.say("你好\n");
+    other.tap.hears("你好\n");
+    other.feed.say("a\nb\n");
+    one.tap.hears("a\nb\n");
+    drop(one.feed);
+    assert_eq!(one.program.wait().code, Some(0));
+}
+
+#[test]
+fn after_the_end_of_input_all_that_the_server_says_is_printed() {
+    let server = Running::echo();
+    let address = server.address().to_string();
+    let mut rng = random();
+    let sent = bytes(&mut rng, 32 << 20);
+    let folder = Folder::new();
+    fs::write(folder.path("in"), &sent).expect("it can be written");
+    let (input, output) = (folder.path("in"), folder.path("out"));
+    let input = File::open(input).expect("it is there");
+    let output = File::create(output).expect("it can be made");
+    let ended = Program::spawn_on(&["connect", &address], input, output).wait();
+    assert_eq!(ended.code, Some(0), "{:#?}", ended.log);
+    let got = fs::read(folder.path("out")).expect("it was made");
+    assert_same(&got, &sent);
+}
+
+#[test]
+fn a_unix_socket_is_a_server_too() {
+    let folder = Folder::new();
+    let server = Running::start(&listening_on(&[&folder.unix("s")]), Echo::new());
+    let mut piped = Piped::to(&server.address().to_string());
+    piped.feed.say("hello");
+    piped.tap.hears("hello");
+    drop(piped.feed);
+    piped.tap.hears_the_end();
+    assert_eq!(piped.program.wait().code, Some(0));
+}
+
+#[test]
+fn a_word_typed_at_a_terminal_leaves() {
+    for word in ["quit", "exit"] {
+        let server = Running::echo();
+        let address = server.address().to_string();
+        let (program, feed, mut tap) = typing(&["connect", &address]);
+        feed.say("hello\n");
+        assert_eq!(tap.line(), "hello");
+        feed.say(format!("{word}\n"));
+        assert_eq!(program.wait().code, Some(0));
+    }
+    // Through a pipe it is a line like any other.
+    let server = Running::echo();
+    let mut piped = Piped::to(&server.address().to_string());
+    piped.feed.say("quit\nno\n");
+    piped.tap.hears("quit\nno\n");
+}
+
+#[test]
+fn ctrl_d_ends_the_input_and_what_comes_then_is_still_shown() {
+    let (listener, address) = bare();
+    let (program, feed, mut tap) = typing(&["connect", &address]);
+    let (mut server, _) = accept(&listener);
+    program.will_have_logged(&format!(
+        "connected to {address}; type quit or press Ctrl-D to leave"
+    ));
+    feed.say("last words\n");
+    feed.say(END);
+    let mut heard = String::new();
+    server.read_to_string(&mut heard).expect("it ends");
+    assert_eq!(heard, "last words\n");
+    server.write_all(b"and mine\n").expect("it listens");
+    assert_eq!(tap.line(), "and mine");
+    drop(server);
+    assert_eq!(program.wait().code, Some(0));
+}
+
+#[test]
+fn a_server_does_not_drive_the_terminal_unless_it_may() {
+    let evil = b"\x1b[2Jboo\r\n\xe4\xbd";
+    for (args, shown) in [(&[][..], "\\u{1b}[2Jboo"), (&["--raw"], "\x1b[2Jboo")] {
+        let (listener, address) = bare();
+        let args = [&["connect", &address], args].concat();
+        let (program, _feed, mut tap) = typing(&args);
+        let (mut server, _) = accept(&listener);
+        server.write_all(evil).expect("it listens");
+        assert_eq!(tap.line().trim_end(), shown);
+        // The rest of a letter may come later.
+        server.write_all(b"\xa0!\n").expect("it listens");
+        assert_eq!(tap.line().trim_end(), "你!");
+        drop(server);
+        assert_eq!(program.wait().code, Some(0));
+    }
+}
+
+#[test]
+fn what_goes_to_a_pipe_is_not_changed() {
+    let (listener, address) = bare();
+    let mut piped = Piped::to(&address);
+    let (mut server, _) = accept(&listener);
+    server.write_all(b"\x1b[2J\0\r\n").expect("it listens");
+    piped.tap.hears(b"\x1b[2J\0\r\n");
+}
+
+#[test]
+fn an_end_that_the_server_makes_ends_the_client() {
+    let (listener, address) = bare();
+    let mut piped = Piped::to(&address);
+    let (mut server, _) = accept(&listener);
+    server.write_all(b"bye").expect("it listens");
+    server.shutdown(Shutdown::Write).expect("it is connected");
+    piped.tap.hears("bye");
+    assert_eq!(piped.program.wait().code, Some(0));
+}
+
+#[test]
+fn each_failure_is_one_line_and_a_code() {
+    let (_port, address) = deaf();
+    let ended = run(&["connect", &address]);
+    let refused = format!("resound: cannot connect to {address}: connection refused");
+    assert_eq!((ended.code, ended.log), (Some(1), vec![refused]));
+
+    let (listener, address) = bare();
+    let mut piped = Piped::to(&address);
+    let (mut server, _) = accept(&listener);
+    server.write_all(b"what came before\n").expect("it listens");
+    piped.tap.hears("what came before\n");
+    let linger = SockRef::from(&server).set_linger(Some(std::time::Duration::ZERO));
+    linger.expect("it can be set");
+    drop(server);
+    let ended = piped.program.wait();
+    let lost = format!("resound: the connection to {address} is lost: reset");
+    assert_eq!((ended.code, ended.log), (Some(1), vec![lost]));
+
+    assert_eq!(run(&["connect"]).code, Some(2));
+    let ended = run(&["connect", "nowhere"]);
+    assert_eq!(ended.code, Some(2));
+    assert!(
+        ended.log[0].contains("expected HOST:PORT"),
+        "{:?}",
+        ended.log
+    );
+}
+
+#[test]
+fn who_has_read_enough_ends_it_well() {
+    let (listener, address) = bare();
+    let (tap, output) = output_pipe();
+    let program = Program::spawn_on(&["connect", &address], Stdio::null(), output);
+    let (mut server, _) = accept(&listener);
+    drop(tap);
+    let ended = || server.write_all(b"more\n").is_err();
+    eventually("the client being gone", ended);
+    assert_eq!(program.wait().code, Some(0));
+}
+
+#[test]
+fn an_output_that_can_not_be_written_is_a_failure() {
+    let (listener, address) = bare();
+    let full = File::options().write(true).open("/dev/full");
+    let full = full.expect("Linux has it");
+    let program = Program::spawn_on(&["connect", &address], Stdio::null(), full);
+    let (mut server, _) = accept(&listener);
+    server.write_all(b"much\n").expect("it listens");
+    let ended = program.wait();
+    let line = "resound: cannot write to standard output: no storage space".to_owned();
+    assert_eq!((ended.code, ended.log), (Some(1), vec![line]));
+}
+
+#[test]
+fn a_slow_reader_gets_every_byte_and_costs_little_memory() {
+    let (listener, address) = bare();
+    let piped = Piped::to(&address);
+    let (mut server, _) = accept(&listener);
+    let mut rng = random();
+    let sent = bytes(&mut rng, 32 << 20);
+    let copy = sent.clone();
+    let Piped { program, feed, tap } = piped;
+    let feeding = std::thread::spawn(move || feed.say(copy));
+    program.assert_idle();
+    assert!(!feeding.is_finished(), "all of it is somewhere");
+    let (mut got, mut part) = (Vec::new(), vec![0; 64 * 1024]);
+    loop {
+        // Now and then little is taken.
+        let most = rng.usize(1..=part.len());
+        match server.read(&mut part[..most]).expect("it comes in time") {
+            0 => break,
+            n => got.extend_from_slice(&part[..n]),
+        }
+    }
+    feeding.join().expect("all of it is taken");
+    assert_same(&got, &sent);
+    let memory = program.peak_memory();
+    assert!(memory < 24 * 1024, "{memory} KiB");
+    drop(server);
+    assert_eq!(program.wait().code, Some(0));
+    drop(tap);
+}

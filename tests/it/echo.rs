@@ -1,0 +1,245 @@
+//! Echo over real sockets: every byte back, in order, to who sent it.
+
+use std::thread;
+use std::time::Duration;
+
+use crate::common::client::Client;
+use crate::common::running::{Running, config, listening_on};
+use crate::common::trouble::make_trouble;
+use crate::common::watched::watched;
+use crate::common::{
+    Folder, allow_many_descriptors, assert_same, bytes, eventually, random, some_bytes,
+};
+use resound::{Action, CloseReason, Config, Echo, Outcome, Peer, Service};
+use socket2::{Domain, Type};
+
+/// Sends `length` random bytes on a thread and half-closes, while this one compares what comes
+/// back, up to the end.
+fn echo_a_stream(client: &Client, length: usize) {
+    const CHUNK: usize = 64 * 1024;
+    let rng = random();
+    let (writer, mut same) = (client.twin(), rng.clone());
+    let writing = thread::spawn(move || {
+        let mut rng = rng;
+        for _ in 0..length / CHUNK {
+            writer.say(bytes(&mut rng, CHUNK));
+        }
+        writer.finish();
+    });
+    for _ in 0..length / CHUNK {
+        client.hears(bytes(&mut same, CHUNK));
+    }
+    client.hears_the_end();
+    writing.join().expect("it only writes");
+}
+
+#[test]
+fn a_half_closed_64_mib_comes_back_in_full() {
+    let server = Running::echo();
+    echo_a_stream(&server.connect(), 64 << 20);
+    let stats = server.stop();
+    assert_eq!((stats.bytes_in, stats.bytes_out), (64 << 20, 64 << 20));
+    assert_eq!(stats.closes(CloseReason::PeerClosed), 1);
+}
+
+#[test]
+fn a_half_closed_64_mib_comes_back_in_full_over_a_unix_socket() {
+    let folder = Folder::new();
+    let config = listening_on(&[&folder.unix("socket")]);
+    let server = Running::start(&config, Echo::new());
+    echo_a_stream(&server.connect(), 64 << 20);
+    assert_eq!(server.stop().closes(CloseReason::PeerClosed), 1);
+}
+
+#[test]
+fn who_half_closes_first_and_reads_late_gets_everything() {
+    let (echo, watch) = watched(Echo::new());
+    let server = Running::start(&config(), echo);
+    let said = bytes(&mut random(), 256 * 1024);
+    let client = Client::with_small_buffers(server.address());
+    let writer = client.twin();
+    writer.say(&said);
+    writer.finish();
+    eventually("everything being read", || {
+        watch.received() == said.len() as u64
+    });
+    server.connect().say("another"); // the end of input has been met by now
+    eventually("another being served", || {
+        watch.received() > said.len() as u64
+    });
+    assert_same(&client.rest(), &said);
+}
+
+/// Sends all that is taken without reading, sees that this was less than `most`, of which the
+/// server has read less than `most_read`, and that all of it comes back.
+fn send_without_reading(listen: &str, most: usize, most_read: u64) {
+    let (echo, watch) = watched(Echo::new());
+    let server = Running::start(&listening_on(&[listen]), echo);
+    let client = Client::with_small_buffers(server.address());
+    let said = client.say_all_it_can(Duration::from_millis(300), &mut random());
+    let read = watch.received();
+    assert!(read < most_read, "{read} bytes were read");
+    assert!(said.len() < most, "{} bytes were taken", said.len());
+    client.finish();
+    assert_same(&client.rest(), &said);
+}
+
+#[test]
+fn who_never_reads_is_not_read_beyond_a_bound_and_loses_nothing() {
+    // The kernel may keep some megabytes for either direction.
+    send_without_reading("127.0.0.1:0", 32 << 20, 16 << 20);
+}
+
+#[test]
+fn over_a_unix_socket_the_bound_is_little_more_than_the_high_water_mark() {
+    let folder = Folder::new();
+    // A turn beyond the mark, and what the kernel keeps.
+    send_without_reading(&folder.unix("socket"), 2 << 20, 1 << 20);
+}
+
+#[test]
+fn urgent_bytes_come_back_in_their_place() {
+    say_urgently_to(&config());
+}
+
+/// Linux has urgent data on Unix sockets too, unless it was built without.
+#[test]
+fn urgent_bytes_come_back_over_a_unix_socket_too() {
+    let (one, _other) = socket2::Socket::pair(Domain::UNIX, Type::STREAM, None).unwrap();
+    if let Err(e) = one.send_out_of_band(b"?") {
+        return eprintln!("skipped: this system has no urgent data on Unix sockets: {e}");
+    }
+    let folder = Folder::new();
+    say_urgently_to(&listening_on(&[&folder.unix("socket")]));
+}
+
+fn say_urgently_to(config: &Config) {
+    let (echo, watch) = watched(Echo::new());
+    let server = Running::start(config, echo);
+    let (gatekeeper, client) = (server.connect(), server.connect());
+    let mut rng = random();
+    for _ in 0..50 {
+        let mut said = Vec::new();
+        watch.while_held_up(&gatekeeper, || {
+            for _ in 0..rng.usize(1..6) {
+                let part = some_bytes(&mut rng, 1..2000);
+                if rng.bool() {
+                    client.say_urgently(&part);
+                } else {
+                    client.say(&part);
+                }
+                said.extend_from_slice(&part);
+            }
+        });
+        client.hears(&said);
+        gatekeeper.hears("wait\n");
+    }
+    client.say_urgently(b"the last byte is urgent");
+    client.finish();
+    assert_same(&client.rest(), b"the last byte is urgent");
+}
+
+#[test]
+fn five_hundred_clients_at_once_each_get_their_own() {
+    allow_many_descriptors();
+    let server = Running::echo();
+    let clients: Vec<Client> = (0..500).map(|_| server.connect()).collect();
+    let mut rng = random();
+    for _ in 0..4 {
+        let said: Vec<Vec<u8>> = (0..clients.len())
+            .map(|_| some_bytes(&mut rng, 1..5000))
+            .collect();
+        for (client, said) in clients.iter().zip(&said) {
+            client.say(said);
+        }
+        for (client, said) in clients.iter().zip(&said) {
+            client.hears(said);
+        }
+    }
+    drop(clients);
+    let stats = server.stop();
+    assert_eq!((stats.clients, stats.bytes_in), (500, stats.bytes_out));
+}
+
+#[test]
+fn who_takes_the_place_of_one_who_left_gets_nothing_of_theirs() {
+    let server = Running::echo();
+    let mut rng = random();
+    let mut inside: Vec<(Client, Vec<u8>)> = Vec::new();
+    for _ in 0..1500 {
+        let said = some_bytes(&mut rng, 1..3000);
+        let client = server.connect();
+        client.say(&said);
+        inside.push((client, said));
+        if inside.len() < 20 {
+            continue;
+        }
+        let (client, said) = inside.swap_remove(rng.usize(..inside.len()));
+        match rng.u8(..3) {
+            0 => client.reset(),
+            1 => drop(client), // with all that it was sent unread
+            _ => {
+                client.finish();
+                assert_same(&client.rest(), &said);
+            }
+        }
+    }
+    for (client, said) in inside {
+        client.finish();
+        assert_same(&client.rest(), &said);
+    }
+    assert_eq!(server.stop().clients, 1500);
+}
+
+#[test]
+fn resets_at_any_moment_leave_the_server_serving() {
+    let server = Running::echo();
+    make_trouble(server.address(), 400, &mut random());
+    let client = server.connect();
+    client.say("still there?");
+    client.hears("still there?");
+    drop(client);
+    let stats = server.stop();
+    let closed = [
+        CloseReason::PeerClosed,
+        CloseReason::Reset,
+        CloseReason::Shutdown,
+    ];
+    let closed: u64 = closed.into_iter().map(|reason| stats.closes(reason)).sum();
+    assert_eq!((stats.clients, closed), (401, 401), "{stats}");
+    assert!(stats.closes(CloseReason::Reset) > 50, "{stats}");
+}
+
+/// Greets with much, and is done.
+struct Farewell(Vec<u8>);
+
+impl Service for Farewell {
+    type Session = ();
+
+    fn open(&mut self, _: &Peer<'_>) -> ((), Outcome<'_>) {
+        let then = Action::Close(CloseReason::Done);
+        let reply: [&[u8]; 2] = [&self.0, b"!"];
+        ((), Outcome { reply, then })
+    }
+
+    fn receive<'a>(&'a mut self, (): &'a mut (), _: &'a [u8]) -> Outcome<'a> {
+        unreachable!("it is done with everybody")
+    }
+}
+
+#[test]
+fn a_long_reply_before_a_close_is_sent_at_the_readers_pace() {
+    const PART: usize = 1 << 20;
+    let said = bytes(&mut random(), 12 * PART);
+    let server = Running::start(&config(), Farewell(said.clone()));
+    let client = Client::with_small_buffers(server.address());
+    for part in said.chunks(PART) {
+        // In all longer than the server waits for one that takes nothing.
+        thread::sleep(Duration::from_millis(120));
+        client.hears(part);
+    }
+    client.hears("!");
+    client.hears_the_end();
+    drop(client);
+    assert_eq!(server.stop().closes(CloseReason::Done), 1);
+}

@@ -1,0 +1,252 @@
+//! Framings over real sockets: messages stay whole however they come.
+
+use std::thread;
+
+use crate::common::client::{Client, join};
+use crate::common::place::{BoundAddress, framed, leave, with_publishers};
+use crate::common::program::Program;
+use crate::common::{assert_same, eventually, frame, random, some_bytes};
+use resound::{CloseReason, Framing, Room};
+
+#[test]
+fn raw_what_one_write_brought_stays_in_one_piece() {
+    const SPEAKERS: usize = 5;
+    let place = BoundAddress::with(&with_publishers(), &framed(Framing::Raw));
+    let listener = place.join();
+    let speakers: Vec<Client> = (0..SPEAKERS).map(|_| place.join_at(1)).collect();
+    let mut rng = random();
+    for _ in 0..200 {
+        let mut said: Vec<Vec<u8>> = (b'a'..)
+            .take(SPEAKERS)
+            .map(|letter| vec![letter; rng.usize(1..8000)])
+            .collect();
+        // Nobody has anything else on the way, so that each write is one read.
+        thread::scope(|scope| {
+            for (speaker, bytes) in speakers.iter().zip(&said) {
+                scope.spawn(move || speaker.say(bytes));
+            }
+        });
+        let got = listener.next(said.concat().len());
+        let mut pieces: Vec<Vec<u8>> = got.chunk_by(|a, b| a == b).map(<[u8]>::to_vec).collect();
+        pieces.sort();
+        said.sort();
+        assert_same(&pieces.concat(), &said.concat());
+        assert_eq!(pieces.len(), SPEAKERS, "nothing is mixed");
+    }
+}
+
+#[test]
+fn raw_every_byte_of_many_writes_at_once_arrives_in_its_senders_order() {
+    const SPEAKERS: u8 = 4;
+    const EACH: usize = 1_000_000;
+    let place = BoundAddress::with(&with_publishers(), &framed(Framing::Raw));
+    let listener = place.join();
+    let mut rng = random();
+    // Two bits of a byte are for its speaker, six for its place.
+    let bytes = |speaker: u8| -> Vec<u8> {
+        let places = (0..64u8).cycle().take(EACH);
+        places.map(|place| speaker << 6 | place).collect()
+    };
+    let got = thread::scope(|scope| {
+        for speaker in 0..SPEAKERS {
+            let (client, mut rng) = (place.join_at(1), rng.fork());
+            scope.spawn(move || say_in_parts(&client, &bytes(speaker), &mut rng, 100_000));
+        }
+        listener.next(EACH * usize::from(SPEAKERS))
+    });
+    for speaker in 0..SPEAKERS {
+        let own = got.iter().filter(|byte| *byte >> 6 == speaker);
+        assert_same(&own.copied().collect::<Vec<_>>(), &bytes(speaker));
+    }
+    assert_eq!(place.stop().bytes_out, u64::from(SPEAKERS) * EACH as u64);
+}
+
+/// Says it in parts of fewer than `most` bytes.
+fn say_in_parts(client: &Client, mut bytes: &[u8], rng: &mut fastrand::Rng, most: usize) {
+    while !bytes.is_empty() {
+        let (part, rest) = bytes.split_at(rng.usize(1..most).min(bytes.len()));
+        client.say(part);
+        bytes = rest;
+    }
+}
+
+/// The frames that some bytes consist of, without their lengths.
+#[track_caller]
+fn frames(mut bytes: &[u8]) -> Vec<&[u8]> {
+    let mut frames = Vec::new();
+    while let Some((header, rest)) = bytes.split_first_chunk() {
+        let length = u32::from_be_bytes(*header) as usize;
+        assert!(length <= rest.len(), "a frame of {length} bytes is cut");
+        let (frame, later) = rest.split_at(length);
+        frames.push(frame);
+        bytes = later;
+    }
+    assert_same(bytes, b"");
+    frames
+}
+
+#[test]
+fn u32_frames_that_come_cut_anywhere_arrive_whole() {
+    const SPEAKERS: u8 = 4;
+    let place = BoundAddress::with(&with_publishers(), &framed(Framing::U32));
+    let listener = place.join();
+    let mut rng = random();
+    let said: Vec<Vec<Vec<u8>>> = (0..SPEAKERS)
+        .map(|speaker| {
+            let message = |_| match rng.u8(..4) {
+                0 => Vec::new(),
+                _ => [&[speaker], &some_bytes(&mut rng, 0..3000)[..]].concat(),
+            };
+            (0..300).map(message).collect()
+        })
+        .collect();
+    thread::scope(|scope| {
+        for messages in &said {
+            let (client, mut rng) = (place.join_at(1), rng.fork());
+            let bytes: Vec<u8> = messages.iter().flat_map(frame).collect();
+            // Of several frames and of the parts of a length.
+            let most = [5000, 50][rng.usize(..2)];
+            scope.spawn(move || say_in_parts(&client, &bytes, &mut rng, most));
+        }
+    });
+    let length: usize = said.iter().flatten().map(|message| 4 + message.len()).sum();
+    let got = listener.next(length);
+    let heard = frames(&got);
+    let empty = heard.iter().filter(|message| message.is_empty()).count();
+    let all = said.iter().flatten();
+    assert_eq!(empty, all.filter(|message| message.is_empty()).count());
+    for (speaker, said) in (0..SPEAKERS).zip(&said) {
+        let own = heard.iter().filter(|m| m.first() == Some(&speaker));
+        let expected = said.iter().filter(|message| !message.is_empty());
+        assert!(own.eq(expected), "the messages of {speaker}");
+    }
+}
+
+#[test]
+fn u32_frames_of_nothing_and_several_at_once_pass() {
+    let place = BoundAddress::of(&framed(Framing::U32));
+    let (speaker, listener) = (place.join(), place.join());
+    let said = ["", "one", "", "", "two", ""].map(frame).concat();
+    speaker.say(&said);
+    listener.hears(&said);
+    // A length that comes byte by byte, and what it is for.
+    for byte in frame("slow") {
+        place.hand_in(&speaker, [byte]);
+    }
+    listener.hears(frame("slow"));
+    assert_eq!(place.stop().messages, 7);
+}
+
+#[test]
+fn u32_a_frame_of_just_the_limit_passes_and_a_byte_more_closes_its_sender_alone() {
+    let room = Room {
+        max_message: 1000,
+        ..framed(Framing::U32)
+    };
+    let place = BoundAddress::of(&room);
+    let [long, speaker, listener, liar] = [(); 4].map(|()| place.join());
+    let [most, more] = [1000, 1001].map(|n| frame(vec![b'x'; n]));
+    long.say(&most);
+    speaker.hears(&most);
+    long.say([&most, &more, &frame("not this")].map(|f| &f[..]).concat());
+    assert_same(&long.rest(), b"");
+    speaker.hears(&most);
+    liar.say(u32::MAX.to_be_bytes()); // a length is enough
+    liar.hears([&most[..], &most].concat());
+    liar.hears_the_end();
+    speaker.say(frame("they go on"));
+    listener.hears([&most[..], &most, &frame("they go on")].concat());
+    drop((long, liar));
+    let stats = place.stop();
+    assert_eq!(stats.closes(CloseReason::MessageTooLong), 2, "{stats}");
+    assert_eq!(stats.messages, 3);
+}
+
+#[test]
+fn u32_who_leaves_in_a_frame_publishes_nothing_of_it() {
+    let place = BoundAddress::of(&framed(Framing::U32));
+    let (speaker, listener) = (place.join(), place.join());
+    let last = frame(vec![b'x'; 50_000]);
+    let mut gone = 0;
+    for length in [1, 3, 4, 5, 10_000, last.len() - 1] {
+        for abruptly in [false, true] {
+            let guest = place.join();
+            place.hand_in(&guest, [&frame("whole"), &last[..length]].concat());
+            listener.hears(frame("whole"));
+            speaker.hears(frame("whole"));
+            leave(guest, abruptly);
+            gone += 1;
+            place.wait_for_closes(gone);
+            speaker.say(frame("next"));
+            listener.hears(frame("next"));
+        }
+    }
+    listener.has_heard_nothing();
+    assert_eq!(place.stop().messages, 2 * gone);
+}
+
+#[test]
+fn lines_who_leaves_with_a_reset_in_a_line_publishes_nothing_of_it() {
+    let place = BoundAddress::of(&Room::default());
+    let (speaker, listener) = (place.join(), place.join());
+    for (gone, length) in [1, 100, 60_000].into_iter().enumerate() {
+        let guest = place.join();
+        let part = vec![b'x'; length];
+        place.hand_in(&guest, [b"whole\n", &part[..]].concat());
+        place.hand_in(&guest, "more of it");
+        listener.hears("whole\n");
+        guest.reset();
+        place.wait_for_closes(gone as u64 + 1);
+        speaker.say("next\n");
+        listener.hears("next\n");
+    }
+    assert_eq!(place.stop().messages, 6);
+}
+
+#[test]
+fn lines_are_any_bytes_between_newlines() {
+    // With it one sees where each message begins.
+    let tag = "<{id}>".parse().expect("it is well-formed");
+    let place = BoundAddress::of(&Room {
+        tag: Some(tag),
+        ..Room::default()
+    });
+    let (speaker, listener) = (place.join(), place.join());
+    let mut text = b"CR LF\r\n\r\n\n\n\0\nNUL \0 within\n\r\r\n lone \r CR\n".to_vec();
+    for value in 0..=255 {
+        text.extend([b'[', value, b']', b'\n']);
+    }
+    // The same greeting in GBK, UTF-8 and UTF-16, of which neither has a newline in it.
+    text.extend(b"\xc4\xe3\xba\xc3\xa3\xac\xca\xc0\xbd\xe7\n");
+    text.extend("你好，世界 🦀 e\u{301}\n".as_bytes());
+    text.extend(b"\x60\x4f\x7d\x59\n\xff\xfe\n");
+    speaker.say(&text);
+    let lines = text.split_inclusive(|&byte| byte == b'\n');
+    let expected: Vec<u8> = lines.flat_map(|line| [b"<1>", line].concat()).collect();
+    listener.hears(&expected);
+    listener.say("\n");
+    speaker.hears("<2>\n");
+}
+
+#[cfg(target_os = "linux")] // what a process uses is read from /proc
+#[test]
+fn lines_one_of_100_mib_closes_its_sender_in_little_memory() {
+    let program = Program::start(&["broadcast", "-v", "-l", "127.0.0.1:0"]);
+    let room = join(&program.address(), 3);
+    let part = vec![b'x'; 1 << 20];
+    // Once it is closed, it may hear of it with an error.
+    let sent = (0..100).take_while(|_| room[0].try_say(&part).is_ok());
+    assert!(sent.count() > 0);
+    eventually("the line being found too long", || {
+        program.has_logged("message-too-long")
+    });
+    room[0].drain();
+    room[1].say("they go on\n");
+    room[2].hears("they go on\n");
+    room[2].say("and on\n");
+    room[1].hears("and on\n");
+    let peak = program.peak_memory();
+    assert!(peak < 16 * 1024, "{peak} KiB of memory at the most");
+    let last = program.terminate().log.pop().expect("it says something");
+    assert!(last.contains("1 message-too-long"), "{last}");
+}

@@ -1,0 +1,235 @@
+//! The load tester in rooms: those that misbehave on purpose, and real ones.
+
+use std::time::Duration;
+
+use crate::common::loading::{SIZE, assert_faults, at_once, failure, load, run};
+use crate::common::misbehaving::{Misbehaving, Trick};
+use crate::common::running::{Running, config, listening_on, room};
+use crate::common::{Folder, settled};
+use resound::load::Fault::{Closed, Corrupt, Disordered, Doubled, Lost, Stray, Unanswered};
+use resound::load::{Fault, Load, LoadMode, LoadOutcome};
+use resound::{CloseReason, Config, Room};
+
+/// The message that it happens to: later than those that show that everybody is there.
+const AT: u64 = 40;
+
+fn fanout(to: impl std::fmt::Display) -> Load {
+    Load {
+        mode: LoadMode::Fanout,
+        clients: 3,
+        rate: Some(400),
+        duration: Duration::from_secs(1),
+        timeout: Duration::from_millis(400),
+        ..load(to)
+    }
+}
+
+/// A room in which one subscriber is the victim.
+#[track_caller]
+fn caught(trick: Trick, depth: usize, verify: bool) -> (LoadOutcome, Misbehaving) {
+    let server = Misbehaving::broadcast(SIZE, trick, AT);
+    let outcome = run(&Load {
+        depth,
+        verify,
+        ..fanout(server.address)
+    });
+    assert_eq!(outcome.clients, 4, "{trick:?}");
+    assert!(outcome.counts.messages > 0, "{trick:?}");
+    (outcome, server)
+}
+
+#[track_caller]
+fn assert_caught(trick: Trick, depth: usize, expected: &[(Fault, u64)]) {
+    let (outcome, _) = caught(trick, depth, true);
+    assert_faults(&outcome, expected, &format!("{trick:?} at {depth}"));
+}
+
+#[test]
+fn what_one_subscriber_alone_does_not_get_right_is_named() {
+    let cases = [
+        (Trick::None, &[][..]),
+        (Trick::Drop, &[(Lost, 1)]),
+        (Trick::Double, &[(Doubled, 1)]),
+        (Trick::Swap, &[(Disordered, 1)]),
+        // What has come is no message; the message hasn't come.
+        (Trick::Undigit, &[(Lost, 1), (Corrupt, 1)]),
+        (Trick::Filler, &[(Lost, 1), (Corrupt, 1)]),
+        (Trick::Lose, &[(Lost, 1), (Corrupt, 1)]),
+        (Trick::Renumber, &[(Lost, 1), (Stray, 1)]),
+    ];
+    at_once(&cases, |&(trick, expected)| {
+        assert_caught(trick, 16, expected);
+    });
+}
+
+#[test]
+fn a_message_at_a_time_goes_on_after_one_that_was_lost() {
+    let cases = [
+        (Trick::Drop, &[(Lost, 1)][..]),
+        (Trick::Swap, &[(Disordered, 1)]),
+        (Trick::Double, &[(Doubled, 1)]),
+        (Trick::Filler, &[(Lost, 1), (Corrupt, 1)]),
+    ];
+    at_once(&cases, |&(trick, expected)| {
+        assert_caught(trick, 1, expected);
+    });
+    // It spoils the next one, too, and there may be no third before the end.
+    let (outcome, _) = caught(Trick::Cut, 1, true);
+    let lost = outcome.faults.count(Lost) + outcome.faults.count(Unanswered);
+    assert_eq!((lost, outcome.faults.count(Corrupt)), (2, 1));
+    assert_eq!(outcome.faults.total(), 3);
+}
+
+#[test]
+fn numbers_are_checked_in_any_case() {
+    for (trick, expected) in [
+        (Trick::Drop, &[(Lost, 1)][..]),
+        (Trick::Double, &[(Doubled, 1)]),
+        (Trick::Swap, &[(Disordered, 1)]),
+        (Trick::Filler, &[]),
+    ] {
+        let (outcome, _) = caught(trick, 16, false);
+        assert_faults(&outcome, expected, &format!("{trick:?} unverified"));
+    }
+}
+
+#[test]
+fn who_gets_nothing_more_is_missed_in_every_message_from_then_on() {
+    // With room for all of them, so that none is sent so late that the others miss it, too.
+    let (outcome, server) = caught(Trick::Stop, 1000, true);
+    let missed = settled("what came last", || server.owed()) - AT;
+    assert_faults(&outcome, &[(Unanswered, missed)], "stop");
+}
+
+#[test]
+fn who_is_closed_is_not_waited_for() {
+    let (outcome, _) = caught(Trick::Close, 16, true);
+    // What was under way to it then never came.
+    let unanswered = outcome.faults.count(Unanswered);
+    assert!((1..=16).contains(&unanswered), "{unanswered}");
+    assert_faults(&outcome, &[(Closed, 1), (Unanswered, unanswered)], "close");
+    assert_eq!(outcome.faults.cause(), Some("the server has ended it"));
+    assert!(outcome.counts.latency.max() < 400_000_000, "they waited");
+}
+
+#[test]
+fn where_somebody_gets_nothing_at_all_there_is_no_load() {
+    let server = Misbehaving::broadcast(SIZE, Trick::Stop, 0);
+    let impatient = Load {
+        timeout: Duration::from_millis(200),
+        ..fanout(server.address)
+    };
+    let hint = "clients get nothing of what another publishes: is it a broadcast service that takes lines as long as that, and puts nothing in front of them?";
+    assert_eq!(failure(&impatient), format!("1 of 3 {hint}"));
+
+    let server = Running::echo();
+    let impatient = Load {
+        timeout: Duration::from_millis(100),
+        ..fanout(server.address())
+    };
+    assert_eq!(failure(&impatient), format!("3 of 3 {hint}"));
+}
+
+#[test]
+fn rooms_deliver_to_all_others() {
+    let folder = Folder::new();
+    for (include_sender, publishers) in [(false, 1), (true, 1), (false, 3), (true, 3)] {
+        let settings = Room {
+            include_sender,
+            ..Room::default()
+        };
+        let config = listening_on(&["127.0.0.1:0", &folder.unix(&publishers.to_string())]);
+        for index in 0..2 {
+            let server = Running::start(&config, room(&settings));
+            let outcome = run(&Load {
+                publishers,
+                depth: 100,
+                rate: Some(1000),
+                duration: Duration::from_millis(200),
+                timeout: Duration::from_secs(5),
+                ..fanout(&server.addresses[index])
+            });
+            let what = format!("{publishers} publishers, senders too: {include_sender}");
+            assert_faults(&outcome, &[], &what);
+            assert_eq!(outcome.clients, publishers + 3, "{what}");
+            // Each message is there when its last receiver has it.
+            assert_eq!(outcome.counts.messages, 200, "{what}");
+            assert_eq!(outcome.counts.latency.len(), 200, "{what}");
+            assert_eq!(outcome.counts.first.len(), 200, "{what}");
+            let (first, last) = (&outcome.counts.first, &outcome.counts.latency);
+            assert!(first.max() <= last.max(), "{what}");
+            let stats = server.stop();
+            assert_eq!(stats.clients, publishers as u64 + 3, "{what}");
+            assert!(stats.messages >= 200, "{what}");
+            // Those that are only to show that everybody is there may come late, and count.
+            let deliveries = 1..=stats.deliveries;
+            assert!(deliveries.contains(&outcome.counts.deliveries), "{what}");
+            let receivers = publishers as u64 + 2 + u64::from(include_sender);
+            assert_eq!(stats.deliveries, stats.messages * receivers, "{what}");
+        }
+    }
+}
+
+#[test]
+fn publishers_without_a_schedule_are_as_fast_as_the_room() {
+    let server = Running::broadcast();
+    let outcome = run(&Load {
+        publishers: 2,
+        depth: 64,
+        rate: None,
+        duration: Duration::from_millis(300),
+        timeout: Duration::from_secs(5),
+        ..fanout(server.address())
+    });
+    assert_faults(&outcome, &[], "closed loop");
+    let stats = server.stop();
+    assert!(outcome.counts.messages > 0);
+    assert!(stats.messages >= outcome.counts.messages);
+    assert!(stats.deliveries >= outcome.counts.deliveries);
+}
+
+/// A room, in bulk over a Unix socket, whose buffers are small.
+#[track_caller]
+fn in_bulk(config: &Config) -> (LoadOutcome, Running) {
+    let server = Running::start(config, room(&Room::default()));
+    let outcome = run(&Load {
+        slow: 2,
+        size: 16 * 1024,
+        depth: 32,
+        rate: None,
+        duration: Duration::from_millis(1500),
+        timeout: Duration::from_secs(5),
+        ..fanout(server.address())
+    });
+    (outcome, server)
+}
+
+#[test]
+fn slow_readers_are_closed_by_a_room_without_patience() {
+    let folder = Folder::new();
+    let config = Config {
+        patience: Some(Duration::from_millis(50)),
+        ..listening_on(&[&folder.unix("s")])
+    };
+    let (outcome, server) = in_bulk(&config);
+    assert_eq!((outcome.clients, outcome.slow_closed), (4, 2));
+    assert_faults(&outcome, &[], "bulk");
+    let stats = server.stop();
+    assert_eq!(stats.closes(CloseReason::SlowConsumer), 2);
+    assert_eq!(stats.clients, 6);
+}
+
+#[test]
+fn slow_readers_of_an_echo_are_nobodys_trouble() {
+    let server = Running::start(&config(), resound::Echo::new());
+    let outcome = run(&Load {
+        slow: 3,
+        clients: 2,
+        ..load(server.address())
+    });
+    assert_eq!((outcome.clients, outcome.slow_closed), (2, 0));
+    assert!(outcome.counts.messages > 0);
+    assert_faults(&outcome, &[], "echo");
+    let stats = server.stop();
+    assert_eq!(stats.clients, 5);
+}

@@ -1,0 +1,256 @@
+//! The load tester against servers that misbehave on purpose: each is caught, and named.
+
+use std::net::TcpListener;
+use std::thread;
+use std::time::Duration;
+
+use crate::common::loading::{SIZE, assert_faults, at_once, failure, load, named, run};
+use crate::common::misbehaving::{Misbehaving, Trick};
+use resound::load::Fault::{
+    Closed, Corrupt, Disordered, Doubled, Lost, Refused, Reset, Stray, Unanswered,
+};
+use resound::load::{Fault, Load, LoadEnd, LoadOutcome};
+
+/// The message that it happens to.
+const AT: u64 = 5;
+
+/// Messages under way at a time, where it is more than one.
+const DEEP: usize = 4;
+
+/// A client waits for a message that never comes: with one under way, until another is sent. That is
+/// early enough to come before the end, and later than what the machine may be busy with others. A
+/// rate leaves it time for these.
+fn impatient(load: Load) -> Load {
+    Load {
+        rate: Some(400),
+        duration: Duration::from_millis(1200),
+        timeout: Duration::from_millis(250),
+        ..load
+    }
+}
+
+/// Two clients, the first to come of which is the victim.
+#[track_caller]
+fn caught(trick: Trick, settings: impl Fn(Load) -> Load) -> LoadOutcome {
+    let server = Misbehaving::echo(SIZE, trick, AT);
+    let two = Load {
+        clients: 2,
+        duration: Duration::from_millis(600),
+        ..load(server.address)
+    };
+    let outcome = run(&settings(two));
+    assert_eq!(outcome.clients, 2, "{trick:?}");
+    outcome
+}
+
+#[track_caller]
+fn assert_caught(trick: Trick, settings: impl Fn(Load) -> Load, expected: &[(Fault, u64)]) {
+    let outcome = caught(trick, settings);
+    assert_eq!(outcome.end, LoadEnd::Duration, "{trick:?}");
+    assert!(outcome.counts.messages > 0, "{trick:?}");
+    let answers = outcome.counts.latency.len();
+    assert!(answers >= outcome.counts.messages, "{trick:?}");
+    assert_faults(&outcome, expected, &format!("{trick:?}"));
+}
+
+fn deep(load: Load) -> Load {
+    Load {
+        depth: DEEP,
+        ..load
+    }
+}
+
+/// It needn't be fast: so many messages are sent, however long that takes.
+fn scheduled(load: Load) -> Load {
+    Load {
+        rate: Some(400),
+        duration: Duration::from_millis(300),
+        ..load
+    }
+}
+
+fn unverified(load: Load) -> Load {
+    Load {
+        verify: false,
+        ..load
+    }
+}
+
+#[test]
+fn a_sound_server_is_not_blamed() {
+    for settings in [
+        |load| load,
+        deep,
+        unverified,
+        |load| unverified(deep(load)),
+        |load| Load {
+            depth: 1000,
+            size: SIZE,
+            ..load
+        },
+    ] {
+        assert_caught(Trick::None, settings, &[]);
+    }
+}
+
+#[test]
+fn at_depth_one_what_spoils_no_order_is_named_at_once() {
+    let cases = [
+        (Trick::Double, &[(Doubled, 1)][..]),
+        (Trick::Undigit, &[(Corrupt, 1)]),
+        (Trick::Filler, &[(Corrupt, 1)]),
+    ];
+    at_once(&cases, |&(trick, expected)| {
+        assert_caught(trick, scheduled, expected);
+    });
+}
+
+#[test]
+fn at_depth_one_what_is_missing_is_named_after_further_messages() {
+    let cases = [
+        (Trick::Drop, &[(Lost, 1)][..]),
+        (Trick::Swap, &[(Disordered, 1)]),
+        (Trick::Lose, &[(Lost, 1), (Corrupt, 1)]),
+        (Trick::Misdeliver, &[(Lost, 1), (Stray, 1)]),
+        // A message that was never sent has come in its place.
+        (Trick::Renumber, &[(Lost, 1), (Stray, 1)]),
+        // They spoil the next one, too.
+        (Trick::Cut, &[(Lost, 2), (Corrupt, 1)]),
+        (Trick::Newline, &[(Lost, 2), (Corrupt, 1)]),
+    ];
+    at_once(&cases, |&(trick, expected)| {
+        assert_caught(trick, impatient, expected);
+    });
+}
+
+#[test]
+fn without_a_schedule_one_more_is_sent_all_the_same() {
+    let settings = |load| Load {
+        rate: None,
+        ..impatient(load)
+    };
+    assert_caught(Trick::Drop, settings, &[(Lost, 1)]);
+    assert_caught(Trick::Cut, settings, &[(Lost, 2), (Corrupt, 1)]);
+}
+
+#[test]
+fn with_several_under_way_each_is_named_by_those_that_follow() {
+    let cases = [
+        (Trick::Drop, &[(Lost, 1)][..]),
+        (Trick::Double, &[(Doubled, 1)]),
+        (Trick::Swap, &[(Disordered, 1)]),
+        (Trick::Undigit, &[(Corrupt, 1)]),
+        (Trick::Filler, &[(Corrupt, 1)]),
+        (Trick::Lose, &[(Lost, 1), (Corrupt, 1)]),
+        (Trick::Cut, &[(Lost, 2), (Corrupt, 1)]),
+        (Trick::Newline, &[(Lost, 2), (Corrupt, 1)]),
+        (Trick::Misdeliver, &[(Lost, 1), (Stray, 1)]),
+        (Trick::Renumber, &[(Lost, 1), (Stray, 1)]),
+    ];
+    at_once(&cases, |&(trick, expected)| {
+        assert_caught(trick, |load| scheduled(deep(load)), expected);
+    });
+    assert_caught(Trick::Drop, deep, &[(Lost, 1)]);
+}
+
+#[test]
+fn who_stops_answering_leaves_all_that_was_under_way_unanswered() {
+    let patient = |load| Load {
+        timeout: Duration::from_millis(600),
+        ..load
+    };
+    assert_caught(Trick::Stop, patient, &[(Unanswered, 1)]);
+    let settings = |load| unverified(patient(load));
+    assert_caught(Trick::Stop, settings, &[(Unanswered, 1)]);
+    let settings = |load| patient(deep(load));
+    let outcome = caught(Trick::Stop, settings);
+    assert_faults(&outcome, &[(Unanswered, DEEP as u64)], "deep");
+    // They are slow, not absent.
+    assert!(outcome.counts.latency.max() >= 600_000_000);
+}
+
+#[test]
+fn who_closes_or_resets_is_told_from_the_other() {
+    for (trick, fault, cause) in [
+        (Trick::Close, Closed, "the server has ended it"),
+        (Trick::Reset, Reset, "connection reset by peer"),
+    ] {
+        for settings in [|load| load, unverified] {
+            let outcome = caught(trick, settings);
+            assert_faults(&outcome, &[(fault, 1), (Unanswered, 1)], cause);
+            assert_eq!(outcome.faults.cause(), Some(cause));
+            assert_eq!(outcome.end, LoadEnd::Duration);
+        }
+        let outcome = caught(trick, deep);
+        let unanswered = outcome.faults.count(Unanswered);
+        assert!((1..=DEEP as u64).contains(&unanswered), "{unanswered}");
+        assert_faults(&outcome, &[(fault, 1), (Unanswered, unanswered)], cause);
+    }
+}
+
+#[test]
+fn without_any_client_left_the_load_ends() {
+    let server = Misbehaving::echo(SIZE, Trick::Reset, AT);
+    let outcome = run(&Load {
+        duration: Duration::from_secs(60),
+        ..load(server.address)
+    });
+    assert_eq!(outcome.end, LoadEnd::Abandoned);
+    assert!(outcome.elapsed < Duration::from_secs(30));
+    assert_eq!(outcome.counts.messages, AT);
+    assert_faults(&outcome, &[(Reset, 1), (Unanswered, 1)], "alone");
+}
+
+#[test]
+fn unverified_messages_are_counted_all_the_same() {
+    for (trick, expected) in [
+        // Nothing is known of it but that it didn't come, or that there was too much.
+        (Trick::Drop, &[(Unanswered, 1)][..]),
+        (Trick::Cut, &[(Unanswered, 1)]),
+        (Trick::Double, &[(Stray, 1)]),
+        (Trick::Filler, &[]),
+        (Trick::Undigit, &[]),
+        (Trick::Misdeliver, &[(Unanswered, 1), (Stray, 1)]),
+    ] {
+        let settings = |load| Load {
+            timeout: Duration::from_millis(500),
+            ..unverified(load)
+        };
+        if trick == Trick::Misdeliver {
+            // What is surplus may come after the end.
+            let outcome = caught(trick, settings);
+            assert_eq!(outcome.faults.count(Unanswered), 1);
+            assert!(outcome.faults.total() <= 2, "{:?}", named(&outcome.faults));
+            continue;
+        }
+        assert_caught(trick, settings, expected);
+    }
+}
+
+#[test]
+fn where_nobody_listens_there_is_no_load() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    drop(listener);
+    let line = format!("cannot connect to {address}: connection refused");
+    assert_eq!(failure(&load(address)), line);
+}
+
+#[test]
+fn clients_that_come_too_late_are_refused() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    // One is let in, and answered nothing. Who has come in the same moment is reset.
+    let server = thread::spawn(move || listener.accept().unwrap());
+    let outcome = run(&Load {
+        clients: 4,
+        connect_rate: Some(10),
+        timeout: Duration::from_millis(500),
+        ..load(address)
+    });
+    let gone = outcome.faults.count(Refused) + outcome.faults.count(Reset);
+    assert_eq!(gone, 3);
+    assert!(outcome.faults.count(Refused) >= 1);
+    assert_eq!(outcome.clients as u64, 4 - outcome.faults.count(Refused));
+    drop(server.join().unwrap());
+}

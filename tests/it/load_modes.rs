@@ -1,0 +1,309 @@
+//! The load tester against the real services: what it has counted is what they have.
+
+use std::collections::HashSet;
+use std::time::{Duration, Instant};
+
+use crate::common::loading::{SIZE, assert_faults, failure, load, run};
+use crate::common::misbehaving::{Misbehaving, Trick};
+use crate::common::running::{Running, config, listening_on};
+use crate::common::{Folder, allow_many_descriptors};
+use resound::load::Fault::{Closed, Corrupt, Reset, Stray, Unanswered};
+use resound::load::{Load, LoadEnd, LoadMode};
+use resound::{Chargen, Config, Discard, Echo, Service};
+
+/// The same service over TCP and a Unix socket.
+fn both<S>(folder: &Folder, name: &str, service: S) -> Running
+where
+    S: Service + Send + 'static,
+    S::Session: Send,
+{
+    let config = listening_on(&["127.0.0.1:0", &folder.unix(name)]);
+    Running::start(&config, service)
+}
+
+#[test]
+fn echoes_are_as_many_as_the_server_has_sent() {
+    let folder = Folder::new();
+    for (index, verify) in [(0, true), (1, true), (0, false), (1, false)] {
+        let name = format!("{index}{verify}");
+        let server = both(&folder, &name, Echo::new());
+        let outcome = run(&Load {
+            clients: 5,
+            depth: 8,
+            verify,
+            ..load(&server.addresses[index])
+        });
+        assert_faults(&outcome, &[], &name);
+        assert_eq!((outcome.clients, outcome.end), (5, LoadEnd::Duration));
+        let counts = &outcome.counts;
+        assert!(counts.messages > 0);
+        assert_eq!(counts.deliveries, counts.messages);
+        assert_eq!(counts.bytes, counts.messages * SIZE as u64);
+        assert_eq!(counts.latency.len(), counts.messages);
+        assert_eq!(counts.connect.len(), 5);
+        let stats = server.stop();
+        assert_eq!((stats.clients, stats.bytes_in), (5, stats.bytes_out));
+        assert!(stats.bytes_in >= counts.bytes, "{stats}");
+    }
+}
+
+#[test]
+fn bulk_comes_back_whole() {
+    let folder = Folder::new();
+    for index in 0..2 {
+        let server = both(&folder, &index.to_string(), Echo::new());
+        let outcome = run(&Load {
+            mode: LoadMode::Stream,
+            clients: 2,
+            size: 64 * 1024,
+            depth: 16,
+            ..load(&server.addresses[index])
+        });
+        assert_faults(&outcome, &[], "bulk");
+        assert!(outcome.counts.messages > 0);
+        let stats = server.stop();
+        assert_eq!(stats.bytes_in, stats.bytes_out);
+        assert!(stats.bytes_in >= outcome.counts.bytes);
+    }
+}
+
+#[test]
+fn the_longest_and_the_shortest_messages_come_back() {
+    let server = Running::echo();
+    for (size, depth) in [(resound::load::SHORTEST_MESSAGE, 1000), (1 << 20, 2)] {
+        let outcome = run(&Load {
+            size,
+            depth,
+            ..load(server.address())
+        });
+        assert_faults(&outcome, &[], &size.to_string());
+        assert!(outcome.counts.messages > 0);
+    }
+}
+
+#[test]
+fn those_who_come_and_go_are_served_as_often_as_the_server_has_seen_them() {
+    let folder = Folder::new();
+    for index in 0..2 {
+        let server = both(&folder, &index.to_string(), Echo::new());
+        let outcome = run(&Load {
+            mode: LoadMode::Churn,
+            clients: 4,
+            ..load(&server.addresses[index])
+        });
+        assert_faults(&outcome, &[], "closed");
+        assert!(outcome.counts.messages > 0);
+        assert_eq!(outcome.counts.latency.len(), outcome.counts.messages);
+        let stats = server.stop();
+        assert!(stats.clients >= outcome.counts.messages);
+
+        let server = both(&folder, &format!("open{index}"), Echo::new());
+        let outcome = run(&Load {
+            mode: LoadMode::Churn,
+            clients: 4,
+            rate: Some(200),
+            duration: Duration::from_millis(300),
+            ..load(&server.addresses[index])
+        });
+        assert_faults(&outcome, &[], "open");
+        assert_eq!(outcome.counts.messages, 60);
+        let stats = server.stop();
+        assert_eq!((stats.clients, stats.bytes_in), (60, 60 * SIZE as u64));
+        assert_eq!(stats.bytes_out, stats.bytes_in);
+    }
+}
+
+#[test]
+fn a_visit_begins_when_it_is_due_and_not_with_the_next_one() {
+    let server = Running::echo();
+    let outcome = run(&Load {
+        mode: LoadMode::Churn,
+        clients: 4,
+        rate: Some(4),
+        duration: Duration::from_secs(1),
+        ..load(server.address())
+    });
+    assert_faults(&outcome, &[], "seldom");
+    assert_eq!(outcome.counts.messages, 4);
+    let least = outcome.counts.latency.min();
+    assert!(least < 120_000_000, "{least} ns");
+}
+
+#[test]
+fn visits_to_a_server_that_misbehaves_are_named() {
+    for (trick, expected) in [
+        (Trick::None, &[][..]),
+        (Trick::Filler, &[(Corrupt, 1)]),
+        (Trick::Double, &[(Stray, 1)]),
+        (Trick::Close, &[(Closed, 1), (Unanswered, 1)]),
+        (Trick::Reset, &[(Reset, 1), (Unanswered, 1)]),
+        (Trick::Stop, &[(Unanswered, 1)]),
+        (Trick::Stall, &[]),
+    ] {
+        let server = Misbehaving::echo(SIZE, trick, 0);
+        let outcome = run(&Load {
+            mode: LoadMode::Churn,
+            clients: 2,
+            rate: Some(100),
+            timeout: Duration::from_secs(1),
+            ..load(server.address)
+        });
+        assert_faults(&outcome, expected, &format!("{trick:?}"));
+        let unanswered = outcome.faults.count(Unanswered);
+        assert_eq!(outcome.counts.messages, 20 - unanswered, "{trick:?}");
+        let longest = outcome.counts.latency.max();
+        assert!(trick != Trick::Stall || longest >= 48_000_000);
+    }
+}
+
+#[test]
+fn a_sink_gets_what_was_sent() {
+    let folder = Folder::new();
+    for (index, rate) in [(0, None), (1, None), (0, Some(1000)), (1, Some(1000))] {
+        let server = both(&folder, &format!("{index}{rate:?}"), Discard::new());
+        let outcome = run(&Load {
+            mode: LoadMode::Sink,
+            clients: 2,
+            size: 1000,
+            rate,
+            ..load(&server.addresses[index])
+        });
+        assert_faults(&outcome, &[], "sink");
+        assert!(outcome.counts.bytes > 0);
+        assert!(rate.is_none() || outcome.counts.bytes <= 200 * 1000);
+        let stats = server.stop();
+        assert_eq!(stats.clients, 2);
+        assert!(stats.bytes_in >= outcome.counts.bytes, "{stats}");
+        assert_eq!(stats.bytes_out, 0);
+    }
+}
+
+#[test]
+fn a_source_gives_what_has_come() {
+    let folder = Folder::new();
+    for index in 0..2 {
+        let server = both(&folder, &index.to_string(), Chargen::new(false));
+        let outcome = run(&Load {
+            mode: LoadMode::Source,
+            clients: 2,
+            size: 1000,
+            ..load(&server.addresses[index])
+        });
+        assert_faults(&outcome, &[], "source");
+        assert!(outcome.counts.bytes > 0);
+        let stats = server.stop();
+        assert_eq!((stats.clients, stats.bytes_in), (2, 0));
+        assert!(stats.bytes_out >= outcome.counts.bytes);
+    }
+}
+
+#[test]
+fn connections_are_opened_at_the_pace_that_was_asked_for() {
+    let server = Running::echo();
+    let begun = Instant::now();
+    let outcome = run(&Load {
+        clients: 30,
+        connect_rate: Some(100),
+        duration: Duration::from_millis(100),
+        ..load(server.address())
+    });
+    let took = begun.elapsed();
+    assert_eq!(outcome.clients, 30);
+    assert_faults(&outcome, &[], "a pace");
+    // The last one comes 29 gaps after the first; one of them may be made up for.
+    assert!(took >= Duration::from_millis(280 + 100), "{took:?}");
+    assert!(took < Duration::from_secs(10), "{took:?}");
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn clients_come_from_addresses_of_their_own() {
+    let server = Misbehaving::echo(SIZE, Trick::None, 0);
+    let outcome = run(&Load {
+        clients: 40,
+        ..load(server.address)
+    });
+    assert_faults(&outcome, &[], "spread");
+    let distinct: HashSet<_> = server.peers().into_iter().collect();
+    assert_eq!(distinct.len(), 40);
+    assert!(distinct.iter().all(std::net::IpAddr::is_loopback));
+}
+
+#[test]
+fn two_thousand_clients_are_served() {
+    allow_many_descriptors();
+    let server = Running::echo();
+    let outcome = run(&Load {
+        clients: 2000,
+        duration: Duration::from_millis(500),
+        timeout: Duration::from_secs(20),
+        ..load(server.address())
+    });
+    assert_eq!(outcome.clients, 2000);
+    assert_faults(&outcome, &[], "a crowd");
+    assert!(outcome.counts.messages >= 2000);
+    assert_eq!(outcome.counts.connect.len(), 2000);
+    let stats = server.stop();
+    assert_eq!(stats.clients, 2000);
+}
+
+#[test]
+fn a_server_that_is_full_refuses_nobody_but_lets_them_wait() {
+    let config = Config {
+        max_clients: Some(1),
+        ..config()
+    };
+    let server = Running::start(&config, Echo::new());
+    let outcome = run(&Load {
+        clients: 2,
+        timeout: Duration::from_millis(500),
+        ..load(server.address())
+    });
+    // The second one stands in the backlog, with its first message.
+    assert_eq!(outcome.clients, 2);
+    assert_faults(&outcome, &[(Unanswered, 1)], "full");
+}
+
+#[test]
+fn what_makes_no_sense_is_one_line() {
+    let base = load("127.0.0.1:1");
+    for (settings, line) in [
+        (
+            Load {
+                size: 16,
+                ..base.clone()
+            },
+            "a message is longer than that",
+        ),
+        (
+            Load {
+                clients: 0,
+                ..base.clone()
+            },
+            "there is nothing to do",
+        ),
+        (
+            Load {
+                clients: 1 << 21,
+                ..base.clone()
+            },
+            "there are too many clients",
+        ),
+        (
+            Load {
+                rate: Some(0),
+                ..base.clone()
+            },
+            "never is no rate",
+        ),
+        (
+            Load {
+                mode: LoadMode::Churn,
+                ..load("udp://127.0.0.1:1")
+            },
+            "datagrams are for echo and sink",
+        ),
+    ] {
+        assert_eq!(failure(&settings), line);
+    }
+}

@@ -1,0 +1,226 @@
+//! Tags, notices and heartbeats over real sockets.
+
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crate::common::client::Client;
+use crate::common::place::{BoundAddress, FRAMINGS, framed, wire, with_publishers};
+use crate::common::{assert_same, eventually};
+use resound::{Config, Framing, Heartbeat, Replay, Room};
+
+#[test]
+fn tags_are_per_message_and_not_per_read() {
+    let tag: resound::TagFormat = "{id}/{peer}: ".parse().expect("it is well-formed");
+    for framing in [Framing::Lines, Framing::U32] {
+        let place = BoundAddress::of(&Room {
+            tag: Some(tag.clone()),
+            ..framed(framing)
+        });
+        let [first, second, listener] = [(); 3].map(|()| place.join());
+        let said = |text| wire(framing, text);
+        let tagged = |id, client: &Client, text: &str| {
+            wire(framing, &format!("{id}/{}: {text}", client.name()))
+        };
+        first.say([said("one"), said(""), said("three")].concat());
+        for text in ["one", "", "three"] {
+            let expected = tagged(1, &first, text);
+            listener.hears(&expected);
+            second.hears(&expected);
+        }
+        let message = said("in many parts");
+        for part in message.chunks(3) {
+            place.hand_in(&first, part);
+            // Another one's whole message in between.
+            place.hand_in(&second, said("meanwhile"));
+            if !message.ends_with(part) {
+                listener.hears(tagged(2, &second, "meanwhile"));
+            }
+        }
+        listener.hears(tagged(1, &first, "in many parts"));
+        listener.hears(tagged(2, &second, "meanwhile"));
+    }
+}
+
+#[test]
+fn raw_tags_are_per_read() {
+    let tag = "{id}:".parse().expect("it is well-formed");
+    let place = BoundAddress::of(&Room {
+        tag: Some(tag),
+        ..framed(Framing::Raw)
+    });
+    let (speaker, listener) = (place.join(), place.join());
+    place.hand_in(&speaker, "two\nlines\n");
+    place.hand_in(&speaker, "and more");
+    listener.hears("1:two\nlines\n1:and more");
+}
+
+#[test]
+fn the_default_tag_is_date_time_and_sender() {
+    let place = BoundAddress::of(&Room {
+        tag: Some(resound::TagFormat::default()),
+        ..Room::default()
+    });
+    let (speaker, listener) = (place.join(), place.join());
+    speaker.say("你好\nagain\r\n");
+    let mut got = Vec::new();
+    listener.hears_until(&mut got, b"again\r\n");
+    let got = String::from_utf8(got).expect("it is UTF-8");
+    for (line, text) in got.split_inclusive('\n').zip(["你好\n", "again\r\n"]) {
+        let (time, rest) = line.split_at("MMDD HH:MM:SS".len());
+        let shape = time.replace(|c: char| c.is_ascii_digit(), "0");
+        assert_eq!(shape, "0000 00:00:00", "{line}");
+        assert_eq!(rest, format!(" From {}. msg={text}", speaker.name()));
+    }
+    assert_eq!(got.lines().count(), 2);
+}
+
+#[test]
+fn the_room_hears_who_comes_and_goes_and_newcomers_who_is_there() {
+    for framing in FRAMINGS {
+        let place = BoundAddress::of(&Room {
+            announce: true,
+            max_message: 1000,
+            ..framed(framing)
+        });
+        let said = |text: String| wire(framing, &text);
+        let first = place.join();
+        first.hears(said("* you are client 1; nobody else is here".into()));
+        let second = place.join();
+        let (one, two) = (first.name(), second.name());
+        second.hears(said(format!("* you are client 2; here: client 1 ({one})")));
+        first.hears(said(format!("* client 2 ({two}) came")));
+        let third = place.join();
+        let three = third.name();
+        third.hears(said(format!(
+            "* you are client 3; here: client 1 ({one}), client 2 ({two})"
+        )));
+        for client in [&first, &second] {
+            client.hears(said(format!("* client 3 ({three}) came")));
+        }
+        second.finish();
+        second.hears_the_end();
+        for client in [&first, &third] {
+            client.hears(said(format!("* client 2 ({two}) left: peer-closed")));
+        }
+        third.reset();
+        first.hears(said(format!("* client 3 ({three}) left: reset")));
+        if framing != Framing::Raw {
+            let fourth = place.join();
+            let four = fourth.name();
+            first.hears(said(format!("* client 4 ({four}) came")));
+            fourth.say(vec![b'x'; 1001]); // a frame of too many bytes, too
+            first.hears(said(format!("* client 4 ({four}) left: message-too-long")));
+        }
+        first.has_heard_nothing();
+    }
+}
+
+#[test]
+fn newcomers_are_greeted_before_they_get_the_past() {
+    let place = BoundAddress::of(&Room {
+        announce: true,
+        replay: Replay::Messages(2),
+        ..Room::default()
+    });
+    let (first, second) = (place.join(), place.join());
+    let (one, two) = (first.name(), second.name());
+    second.hears(format!(
+        "* you are client 2; here: client 1 ({one})\n* client 1 ({one}) came\n"
+    ));
+    first.say("hello\n");
+    second.hears("hello\n");
+    let third = place.join();
+    third.hears(format!(
+        "* you are client 3; here: client 1 ({one}), client 2 ({two})\n\
+         * client 2 ({two}) came\nhello\n"
+    ));
+    third.has_heard_nothing();
+}
+
+/// The default settings with a heartbeat.
+fn beating(every: Duration, text: &str) -> Config {
+    let text = text.as_bytes().to_vec();
+    Config {
+        heartbeat: Some(Heartbeat { every, text }),
+        ..with_publishers()
+    }
+}
+
+#[test]
+fn who_is_sent_nothing_hears_a_heartbeat_again_and_again() {
+    let every = Duration::from_millis(200);
+    for framing in FRAMINGS {
+        for text in ["", "still here"] {
+            let place = BoundAddress::with(&beating(every, text), &framed(framing));
+            let start = Instant::now();
+            let client = place.join();
+            for count in 1..=2 {
+                client.hears(wire(framing, text));
+                assert!(start.elapsed() >= every * count, "too early");
+            }
+        }
+    }
+}
+
+#[test]
+fn who_is_sent_things_hears_no_heartbeat() {
+    const LINES: usize = 60;
+    let every = Duration::from_millis(200);
+    let place = BoundAddress::with(&beating(every, "beat"), &Room::default());
+    let (listener, publisher) = (place.join(), place.join_at(1));
+    let mut said = Vec::new();
+    for number in 0..LINES {
+        let before = Instant::now();
+        publisher.say(format!("{number}\n"));
+        said.push((before, Instant::now()));
+        thread::sleep(Duration::from_millis(20));
+    }
+    let mut got = Vec::new();
+    listener.hears_until(&mut got, format!("\n{}\n", LINES - 1).as_bytes());
+    let mut next = 0;
+    for line in got.split(|&byte| byte == b'\n').filter(|l| !l.is_empty()) {
+        if line == b"beat" {
+            // Only a machine that is very busy makes such a pause.
+            if let (1.., Some((_, after))) = (next, said.get(next)) {
+                let pause = *after - said[next - 1].0;
+                assert!(pause >= every, "a heartbeat within {pause:?}");
+            }
+        } else {
+            assert_same(line, next.to_string().as_bytes());
+            next += 1;
+        }
+    }
+    listener.hears("beat\n"); // now it is idle
+}
+
+#[test]
+fn a_heartbeat_is_never_within_a_message() {
+    const LINES: usize = 110;
+    let place = BoundAddress::with(
+        &beating(Duration::from_millis(20), "beat"),
+        &Room::default(),
+    );
+    let slow = Client::with_small_buffers(place.server.address());
+    eventually("it being let in", || place.watch.opened() == 1);
+    let (listener, publisher) = (place.join(), place.join_at(1));
+    // More than the kernel holds, so that the slow one is sent a line in part, but not so much
+    // that anybody would wait for it.
+    let line = |letter| [vec![letter; 50_000], vec![b'\n']].concat();
+    let lines: Vec<Vec<u8>> = (b'a'..=b'z').cycle().map(line).take(LINES).collect();
+    for line in &lines {
+        publisher.say(line);
+        listener.hears_until(&mut Vec::new(), line);
+    }
+    listener.hears("beat\n".repeat(5));
+    let mut got = Vec::new();
+    for heart in 0..3 {
+        // It takes some, and again stops in the middle of something.
+        got.extend(slow.what_has_come(10_000 + heart));
+        listener.hears("beat\n".repeat(3));
+    }
+    publisher.say("the end\n");
+    slow.hears_until(&mut got, b"the end\n");
+    let expected = lines.iter().map(Vec::as_slice).chain([&b"the end\n"[..]]);
+    let whole = got.split_inclusive(|&byte| byte == b'\n');
+    assert!(whole.filter(|line| line != b"beat\n").eq(expected));
+}

@@ -1,0 +1,143 @@
+//! Replay over real sockets: newcomers get the newest of the past, and no gap after it.
+
+use std::io::BufRead;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+
+use crate::common::flood::Flood;
+use crate::common::place::{
+    BoundAddress, FRAMINGS, Flag, framed, number_of, wire, with_publishers,
+};
+use crate::common::{assert_same, random};
+use resound::{Config, Replay, Room};
+
+#[test]
+fn newcomers_get_the_newest_messages_and_then_what_is_new() {
+    for framing in FRAMINGS {
+        let place = BoundAddress::of(&Room {
+            replay: Replay::Messages(3),
+            ..framed(framing)
+        });
+        let (speaker, witness) = (place.join(), place.join());
+        let message = |n: usize| wire(framing, &format!("{n} {}", "x".repeat(n * 50)));
+        for n in 0..10 {
+            speaker.say(message(n));
+            witness.hears(message(n));
+            let newcomer = place.join();
+            let newest = (n + 1).saturating_sub(3)..=n;
+            newcomer.hears(newest.map(message).collect::<Vec<_>>().concat());
+            newcomer.finish();
+            newcomer.hears_the_end();
+        }
+        let newcomer = place.join();
+        speaker.say(message(10));
+        newcomer.hears((7..=10).map(message).collect::<Vec<_>>().concat());
+        // It says something of its own in between, which only those hear who come later.
+        newcomer.say(message(11));
+        speaker.hears(message(11));
+        speaker.say(message(12));
+        newcomer.hears(message(12));
+        place
+            .join()
+            .hears((10..=12).map(message).collect::<Vec<_>>().concat());
+    }
+}
+
+#[test]
+fn a_replay_by_size_is_of_whole_messages() {
+    const SIZE: usize = 1000;
+    let mut rng = random();
+    for framing in FRAMINGS {
+        let place = BoundAddress::of(&Room {
+            replay: Replay::Bytes(SIZE as u64),
+            ..framed(framing)
+        });
+        let (speaker, witness) = (place.join(), place.join());
+        let mut all: Vec<Vec<u8>> = Vec::new();
+        for _ in 0..50 {
+            // Once in a while more than a replay holds.
+            let most = if rng.u8(..10) == 0 { 1500 } else { 250 };
+            let message = wire(framing, &"x".repeat(rng.usize(..most)));
+            speaker.say(&message);
+            witness.hears(&message);
+            all.push(message);
+            let fits = |first: &usize| all[*first..].concat().len() <= SIZE;
+            let first = (0..=all.len()).find(fits).expect("nothing fits");
+            let newcomer = place.join();
+            newcomer.finish();
+            assert_same(&newcomer.rest(), &all[first..].concat());
+        }
+    }
+}
+
+#[test]
+fn a_replay_is_at_most_a_quarter_of_the_log() {
+    let flood = Flood::of_megabytes(8);
+    for replay in [Replay::Bytes(1 << 20), Replay::Messages(1_000_000)] {
+        let place = BoundAddress::with(
+            &with_publishers(),
+            &Room {
+                replay,
+                ..Room::default()
+            },
+        );
+        let (publisher, witness) = (place.join_at(1), place.join());
+        for block in flood.blocks() {
+            publisher.say(&block);
+            witness.hears(&block);
+        }
+        let newcomer = place.join();
+        newcomer.finish();
+        let got = newcomer.rest();
+        let all = flood.numbers();
+        let newest = all.end - (1 << 20) / flood.line(0).len()..all.end;
+        assert!(flood.numbers_in(&got).into_iter().eq(newest));
+    }
+}
+
+#[test]
+fn newcomers_under_a_flood_see_neither_gap_nor_double() {
+    const NEWCOMERS: usize = 50;
+    let config = Config {
+        patience: None,
+        ..with_publishers()
+    };
+    let place = BoundAddress::with(
+        &config,
+        &Room {
+            replay: Replay::Messages(500),
+            ..Room::default()
+        },
+    );
+    let (publisher, enough) = (place.join_at(1), AtomicBool::new(false));
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            let mut number = 0;
+            while !enough.load(Ordering::SeqCst) {
+                let block = number..number + 50;
+                let line = |n: usize| format!("{n} {}\n", "x".repeat(n % 97));
+                publisher.say(block.map(line).collect::<String>());
+                number += 50;
+            }
+            publisher.say(format!("{number} the end\n"));
+        });
+        let _flag = Flag(&enough);
+        for _ in 0..NEWCOMERS {
+            let mut lines = place.server.connect().lines().lines();
+            let mut next = move || lines.next().expect("there is more").expect("it is text");
+            let first = number_of(&next());
+            scope.spawn(move || {
+                let mut expected = first + 1;
+                loop {
+                    let line = next();
+                    assert_eq!(number_of(&line), expected, "after {first}");
+                    if line.ends_with(" the end") {
+                        return;
+                    }
+                    expected += 1;
+                }
+            });
+        }
+    });
+    assert_eq!(place.stop().missed, 0);
+}

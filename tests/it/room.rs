@@ -1,0 +1,312 @@
+//! Who hears what in a room, over real sockets; and a crowd in which all of it has to hold.
+
+use std::collections::HashSet;
+use std::io::BufRead;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use crate::common::client::{Client, join};
+use crate::common::flood::Flood;
+use crate::common::place::{BoundAddress, Flag, framed, number_of, with_publishers};
+use crate::common::running::{Running, config, listening_on};
+use crate::common::{assert_same, eventually, random};
+use resound::{CloseReason, Config, Framing, Heartbeat, Listen, Replay, Role, Room, SlowConsumer};
+
+#[test]
+fn senders_included_everybody_hears_everything_in_one_order() {
+    const LINES: usize = 2000;
+    let config = Config {
+        patience: None,
+        ..config()
+    };
+    let place = BoundAddress::with(
+        &config,
+        &Room {
+            include_sender: true,
+            ..Room::default()
+        },
+    );
+    let room: Vec<Client> = (0..4).map(|_| place.join()).collect();
+    for (name, client) in room.iter().take(2).enumerate() {
+        let speaker = client.twin();
+        thread::spawn(move || {
+            for number in 0..LINES {
+                speaker.say(format!("{name} {number}\n"));
+            }
+        });
+    }
+    let hear = |client: &Client| {
+        let lines = client.lines().lines().take(2 * LINES);
+        lines.map(|line| line.expect("it is text")).collect()
+    };
+    let heard: Vec<Vec<String>> = thread::scope(|scope| {
+        let threads: Vec<_> = room.iter().map(|c| scope.spawn(|| hear(c))).collect();
+        threads.into_iter().map(|t| t.join().unwrap()).collect()
+    });
+    for name in 0..2 {
+        let own = format!("{name} ");
+        let said = (0..LINES).map(|number| format!("{own}{number}"));
+        assert!(
+            heard[0]
+                .iter()
+                .filter(|l| l.starts_with(&own))
+                .eq(&said.collect::<Vec<_>>())
+        );
+    }
+    for other in &heard {
+        assert!(other == &heard[0], "another order");
+    }
+    let stats = place.stop();
+    assert_eq!(stats.deliveries, 4 * 2 * LINES as u64);
+}
+
+#[test]
+fn publishers_are_sent_nothing_at_all() {
+    let heartbeat = Some(Heartbeat {
+        every: Duration::from_millis(40),
+        text: b"beat".to_vec(),
+    });
+    let addresses = ["127.0.0.1:0", "tcp://127.0.0.1:0?role=publish"];
+    let config = Config {
+        heartbeat,
+        ..listening_on(&addresses)
+    };
+    let place = BoundAddress::with(
+        &config,
+        &Room {
+            announce: true,
+            replay: Replay::Messages(10),
+            include_sender: true,
+            ..Room::default()
+        },
+    );
+    let listener = place.join();
+    let publisher = place.join_at(1);
+    publisher.say("from the feed\n");
+    let mut got = Vec::new();
+    listener.hears_until(&mut got, b"from the feed\n");
+    listener.say("from the room\n");
+    listener.hears_until(&mut got, b"from the room\n");
+    // Time passes, by the heart of the server.
+    for _ in 0..5 {
+        listener.hears("beat\n");
+    }
+    publisher.finish();
+    assert_same(&publisher.rest(), b"");
+}
+
+#[test]
+fn subscribers_cannot_speak_and_hear_everything() {
+    let config = listening_on(&[
+        "127.0.0.1:0?role=subscribe",
+        "127.0.0.1:0?role=publish",
+        "127.0.0.1:0",
+    ]);
+    let place = BoundAddress::with(&config, &framed(Framing::Lines));
+    let subscribers = [place.join_at(0), place.join_at(0)];
+    let (publisher, chatter) = (place.join_at(1), place.join_at(2));
+    place.hand_in(&subscribers[0], "let me say\nsomething");
+    // Not even what is too long.
+    place.hand_in(&subscribers[1], vec![b'x'; 200_000]);
+    place.hand_in(&publisher, "the news\n");
+    chatter.hears("the news\n");
+    chatter.say("indeed\n");
+    for subscriber in &subscribers {
+        subscriber.hears("the news\nindeed\n");
+        subscriber.finish();
+        subscriber.hears_the_end();
+    }
+    chatter.has_heard_nothing();
+    let stats = place.stop();
+    assert_eq!((stats.messages, stats.deliveries), (2, 2 + 3));
+    assert_eq!(stats.closes(CloseReason::PeerClosed), 2, "{stats}");
+}
+
+#[test]
+fn a_role_is_written_behind_the_address() {
+    for (text, role) in [
+        ("127.0.0.1:0?role=publish", Role::Publish),
+        ("tcp://127.0.0.1:0?role=subscribe", Role::Subscribe),
+        ("127.0.0.1:0", Role::Both),
+    ] {
+        let listen: Listen = text.parse().expect("it is an address");
+        assert_eq!(listen.role, role);
+        assert_eq!(listen.to_string().parse(), Ok(listen));
+    }
+    for text in ["127.0.0.1:0?role=", "127.0.0.1:0?role=king", "127.0.0.1:0?"] {
+        assert!(text.parse::<Listen>().is_err(), "{text}");
+    }
+}
+
+const CHATTERS: usize = 100;
+const ROUNDS: usize = 20;
+
+/// Says its lines, at the pace of the others; returns what they said, by name and number.
+fn chat(client: &Client, name: usize) -> Vec<(usize, usize)> {
+    let mut lines = client.lines().lines();
+    let (mut heard, mut guests) = (Vec::new(), HashSet::new());
+    for round in 0..=ROUNDS {
+        // It is a round ahead of some at the most, and hears everybody out in the end.
+        let due = if round == ROUNDS {
+            ROUNDS
+        } else {
+            round.saturating_sub(1)
+        };
+        while heard.len() < due * (CHATTERS - 1) {
+            let line = lines.next().expect("it goes on").expect("it is text");
+            let words: Vec<&str> = line.split(' ').collect();
+            match words[..] {
+                ["chatter", who, number, "says", "hello"] => {
+                    heard.push((number_of(who), number_of(number)));
+                }
+                ["guest", _, "comes" | "goes"] => assert!(guests.insert(line), "doubled"),
+                _ => panic!("torn: {line}"),
+            }
+        }
+        if round < ROUNDS {
+            client.say(format!("chatter {name} {round} says hello\n"));
+        }
+    }
+    heard
+}
+
+/// One after the other, guests come, say something, and leave in one way or another, until
+/// `enough`; returns how many there were.
+fn come_and_go(server: &Running, rng: &mut fastrand::Rng, enough: &AtomicBool) -> usize {
+    let mut guests = Vec::new();
+    let mut count = 0;
+    while count < 100 || !enough.load(Ordering::SeqCst) {
+        let (guest, name) = (server.connect(), rng.u64(..));
+        guest.say(format!("guest {name} comes\n"));
+        count += 1;
+        guests.push((guest, name));
+        if guests.len() < 20 {
+            continue;
+        }
+        let (guest, name) = guests.swap_remove(rng.usize(..20));
+        match rng.u8(..4) {
+            0 => drop(guest),
+            1 => {
+                guest.say("guest who is cut off");
+                guest.reset();
+            }
+            2 => {
+                guest.say(format!("guest {name} goes\n"));
+                guest.finish();
+            }
+            _ => {
+                guest.say(format!("guest {name} goes")); // its end brings the newline
+                guest.finish();
+                guest.drain();
+            }
+        }
+    }
+    count
+}
+
+#[test]
+fn a_hundred_chatters_hear_each_other_while_others_come_and_go() {
+    let server = Running::broadcast();
+    let mut rng = random();
+    let room = join(server.address(), CHATTERS);
+    let enough = AtomicBool::new(false);
+    let (heard, guests) = thread::scope(|scope| {
+        let guests: Vec<_> = (0..2)
+            .map(|_| {
+                let mut rng = rng.fork();
+                let (server, enough) = (&server, &enough);
+                scope.spawn(move || come_and_go(server, &mut rng, enough))
+            })
+            .collect();
+        let flag = Flag(&enough);
+        let chatters = room.iter().enumerate();
+        let chatters: Vec<_> = chatters
+            .map(|(name, client)| scope.spawn(move || chat(client, name)))
+            .collect();
+        let heard: Vec<_> = chatters.into_iter().map(|t| t.join().unwrap()).collect();
+        drop(flag);
+        let guests: usize = guests.into_iter().map(|t| t.join().unwrap()).sum();
+        (heard, guests)
+    });
+    for (name, lines) in heard.iter().enumerate() {
+        let mut next = [0; CHATTERS];
+        for &(who, number) in lines {
+            assert_eq!(number, next[who], "{name} about {who}");
+            next[who] += 1;
+        }
+        assert_eq!(next[name], 0, "{name} has heard itself");
+        let but = |lines: &[(usize, usize)], own: usize| -> Vec<(usize, usize)> {
+            lines.iter().filter(|l| l.0 != own).copied().collect()
+        };
+        assert!(but(lines, 0) == but(&heard[0], name), "{name}: an order");
+    }
+    // When it is in, the last of the guests are, too.
+    let last = server.connect();
+    last.say("the last one\n");
+    room[0].hears_until(&mut Vec::new(), b"the last one\n");
+    drop(room);
+    let stats = server.stop();
+    assert_eq!(stats.clients, (CHATTERS + guests + 1) as u64);
+    assert_eq!(stats.closes(CloseReason::SlowConsumer), 0, "{stats}");
+}
+
+#[test]
+fn the_numbers_at_the_end_are_right() {
+    let place = BoundAddress::with(&with_publishers(), &Room::default());
+    let [a, b, c] = [(); 3].map(|()| place.join());
+    let publisher = place.join_at(1);
+    a.say("one\ntwo\n");
+    b.hears("one\ntwo\n");
+    publisher.say("a\nb\nc\n");
+    for client in [&a, &b] {
+        client.hears("a\nb\nc\n");
+    }
+    b.say("last");
+    b.finish();
+    b.hears_the_end();
+    a.hears("last\n");
+    c.hears("one\ntwo\na\nb\nc\nlast\n");
+    let stats = place.stop();
+    assert_eq!((stats.clients, stats.messages), (4, 2 + 3 + 1));
+    assert_eq!(stats.deliveries, 2 * 2 + 3 * 3 + 2);
+    assert_eq!((stats.bytes_in, stats.missed), (8 + 6 + 4, 0));
+    assert_eq!(stats.bytes_out, 2 * 8 + 3 * 6 + 2 * 5);
+    assert_eq!(stats.closes(CloseReason::PeerClosed), 1, "{stats}");
+    assert_eq!(stats.closes(CloseReason::Shutdown), 3, "{stats}");
+}
+
+#[test]
+fn what_was_missed_is_not_counted_as_delivered() {
+    let config = Config {
+        patience: Some(Duration::ZERO),
+        slow_consumer: SlowConsumer::Skip,
+        ..with_publishers()
+    };
+    let place = BoundAddress::with(
+        &config,
+        &Room {
+            log_size: 5 << 18,
+            ..Room::default()
+        },
+    );
+    let slow = Client::with_small_buffers(place.server.address());
+    eventually("it being let in", || place.watch.opened() == 1);
+    let (healthy, publisher) = (place.join(), place.join_at(1));
+    let flood = Flood::of_megabytes(16);
+    for block in flood.blocks() {
+        publisher.say(&block);
+        healthy.hears(&block);
+    }
+    let mut got = Vec::new();
+    let all = flood.numbers();
+    slow.hears_until(&mut got, &flood.line(all.end - 1));
+    let numbers = flood.numbers_in(&got);
+    assert!(numbers.is_sorted_by(|a, b| a < b), "in order, none twice");
+    let missed = all.len() - numbers.len();
+    assert!(missed > 0, "nothing was missed");
+    let stats = place.stop();
+    assert_eq!(stats.messages, all.len() as u64);
+    assert_eq!(stats.missed, missed as u64);
+    assert_eq!(stats.deliveries, (all.len() + numbers.len()) as u64);
+}

@@ -1,0 +1,332 @@
+//! The small services and what all of them can do, over real sockets and with the real binary.
+
+use std::process::Stdio;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use crate::common::client::Client;
+use crate::common::program::{Program, run};
+use crate::common::running::{Running, config};
+use crate::common::stdio::{Tap, output_pipe};
+use crate::common::{Folder, eventually};
+use resound::{Chargen, CloseReason, Reply, Time};
+
+const LISTEN: &str = "-l127.0.0.1:0";
+
+/// A server whose standard output is read.
+fn shown(args: &[&str]) -> (Program, Tap) {
+    let (tap, output) = output_pipe();
+    let args = [args, &[LISTEN]].concat();
+    (Program::start_on(&args, Stdio::null(), output), tap)
+}
+
+#[test]
+fn every_service_greets() {
+    let folder = Folder::new();
+    let unix = folder.unix("s");
+    for (service, after) in [
+        (&["echo"][..], ""),
+        (&["echo", "--prefix=> "], ""),
+        (&["discard"], ""),
+        (&["broadcast"], ""),
+        (&["reply", "now", "--on=connect"], "now"),
+        (&["chargen"], " !\"#"),
+    ] {
+        let args = [service, &["--greeting=hi {id}\\n", LISTEN, "-l", &unix]].concat();
+        let program = Program::start(&args);
+        for (id, address) in (1..).zip(program.addresses()) {
+            Client::connect(&address).hears(format!("hi {id}\n{after}"));
+        }
+    }
+    let program = Program::start(&["time", "--greeting=hi", LISTEN]);
+    assert_eq!(program.connect().rest().len(), 2 + 4);
+}
+
+#[test]
+fn who_only_publishes_is_sent_nothing() {
+    let args = [
+        "broadcast",
+        "--greeting=hi",
+        "-l127.0.0.1:0?role=publish",
+        LISTEN,
+    ];
+    let program = Program::start(&args);
+    let [publish, both] = program.addresses().try_into().unwrap();
+    let listener = Client::connect(&both);
+    listener.hears("hi");
+    let publisher = Client::connect(&publish);
+    publisher.say("hello\n");
+    listener.hears("hello\n");
+    publisher.finish();
+    publisher.hears_the_end();
+}
+
+#[test]
+fn a_text_says_who_it_is_and_to_whom() {
+    let text = r"{id}|{peer}|{local}|{hostname}|{env:CARGO_PKG_NAME}|\x41\t{{}}|你好\n";
+    let program = Program::start(&["reply", text, "-l0.0.0.0:0"]);
+    let address = program.address().reachable();
+    let client = Client::connect(&address);
+    client.say("who are you?");
+    let name = rustix::system::uname();
+    let name = name.nodename().to_string_lossy();
+    let peer = client.name();
+    client.hears(format!("1|{peer}|{address}|{name}|resound|A\t{{}}|你好\n"));
+}
+
+#[test]
+fn one_client_is_served_and_the_others_are_not() {
+    let program = Program::start(&["echo", "--once", "-v", LISTEN]);
+    let client = program.connect();
+    client.say("hello");
+    client.hears("hello");
+    assert!(Client::try_connect(&program.address()).is_err());
+    client.say("again");
+    client.hears("again");
+    client.finish();
+    client.hears_the_end();
+    let ended = program.wait();
+    assert_eq!(ended.code, Some(0));
+    assert!(ended.log.last().unwrap().contains("1 client, 10 bytes in"));
+}
+
+#[test]
+fn one_client_is_enough_however_it_ends() {
+    for service in [
+        &["daytime"][..],
+        &["echo"],
+        &["broadcast"],
+        &["reply", "x", "--close"],
+    ] {
+        let program = Program::start(&[service, &["--once", LISTEN]].concat());
+        let client = program.connect();
+        client.say("x");
+        if service[0] == "echo" {
+            client.hears("x"); // it is served
+            client.reset();
+        } else {
+            drop(client);
+        }
+        assert_eq!(program.wait().code, Some(0), "{service:?}");
+    }
+}
+
+#[test]
+fn what_clients_send_is_shown_line_by_line() {
+    let (program, mut tap) = shown(&["discard", "--show"]);
+    let client = program.connect();
+    let name = client.name();
+    client.say("one\r\ntwo\n\x1b[2Jthree");
+    for line in ["one", "two", "\\u{1b}[2Jthree"] {
+        assert_eq!(tap.line(), format!("1 {name}: {line}"));
+    }
+    client.say(b"without an end, and a half letter: \xe4\xbd");
+    drop(client);
+    let last = "without an end, and a half letter: \\xe4\\xbd";
+    assert_eq!(tap.line(), format!("1 {name}: {last}"));
+    assert_eq!(program.terminate().code, Some(0));
+    tap.hears_the_end();
+}
+
+#[test]
+fn what_is_shown_is_decoded() {
+    for (encoding, parts) in [
+        (
+            "gbk",
+            [&b"\xc4"[..], b"\xe3\xba\xc3\n\xba", b"\xc3\xff\xff\n"],
+        ),
+        (
+            "utf-16le",
+            [b"\x60", b"\x4f\x7d\x59\n\0\x7d", b"\x59\x00\xdc\n\0"],
+        ),
+        (
+            "utf-8",
+            [b"\xe4\xbd", b"\xa0\xe5\xa5\xbd\n\xe5\xa5", b"\xbd\xff\n"],
+        ),
+    ] {
+        let (program, mut tap) = shown(&["echo", "--show", "--encoding", encoding]);
+        let client = program.connect();
+        for part in parts {
+            client.say(part);
+            client.hears(part);
+        }
+        let name = client.name();
+        assert_eq!(tap.line(), format!("1 {name}: 你好"), "{encoding}");
+        let second = tap.line();
+        let shown = second.strip_prefix(&format!("1 {name}: 好\\x"));
+        assert!(shown.is_some(), "{encoding}: {second}");
+    }
+}
+
+/// The reader of what is shown delays nobody; what it didn't get is counted and said.
+#[test]
+fn a_stopped_reader_of_what_is_shown_delays_nobody() {
+    let (program, mut tap) = shown(&["echo", "--show"]);
+    let client = program.connect();
+    let block = "a line of a client that is shown to somebody\n".repeat(100);
+    for _ in 0..2000 {
+        client.say(&block);
+        client.hears(&block);
+    }
+    let peak = program.peak_memory();
+    assert!(peak < 20 * 1024, "{peak} KiB for 9 MB that nobody reads");
+    tap.line();
+    drop(client);
+    let lost = tap.line_with("could not be shown");
+    let count = lost.trim_start_matches('(').split(' ').next();
+    let count: u64 = count.unwrap().parse().expect("it is a number");
+    assert!((100_000..200_000).contains(&count), "{lost}");
+    assert_eq!(program.terminate().code, Some(0));
+}
+
+/// All that can be shown is shown before the program ends.
+#[test]
+fn who_reads_slowly_still_sees_everything() {
+    let (program, mut tap) = shown(&["discard", "--show", "--once"]);
+    let client = program.connect();
+    let name = client.name();
+    for i in 0..10_000 {
+        client.say(format!("line {i}\n"));
+    }
+    client.finish();
+    client.hears_the_end();
+    for i in 0..10_000 {
+        assert_eq!(tap.line(), format!("1 {name}: line {i}"));
+    }
+    tap.hears_the_end();
+    assert_eq!(program.wait().code, Some(0));
+}
+
+#[test]
+fn a_reader_that_never_reads_does_not_keep_the_program() {
+    let (program, tap) = shown(&["discard", "--show", "--once"]);
+    let client = program.connect();
+    client.say("a line\n".repeat(200_000));
+    client.finish();
+    client.hears_the_end();
+    assert_eq!(program.wait().code, Some(0));
+    drop(tap);
+}
+
+#[test]
+fn the_time_is_32_bits_since_1900() {
+    let server = Running::start(&config(), Time::new());
+    let told = server.connect().rest();
+    let told = u32::from_be_bytes(told.try_into().expect("it is 4 bytes"));
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
+    let expected = (now.as_secs() + 2_208_988_800) & u64::from(u32::MAX);
+    assert!(expected - u64::from(told) < 20, "{told}, not {expected}");
+    assert_eq!(server.stop().closes(CloseReason::Done), 1);
+}
+
+#[test]
+fn the_date_in_a_format_of_ones_own() {
+    let program = Program::start(&["daytime", "--format=year %Y", LISTEN]);
+    let line = String::from_utf8(program.connect().rest()).unwrap();
+    let year = line
+        .strip_prefix("year ")
+        .and_then(|rest| rest.strip_suffix("\r\n"));
+    let year: u32 = year.expect("it is that format").parse().unwrap();
+    assert!((2026..3000).contains(&year));
+    let ended = run(&["daytime", "--format=%!"]);
+    assert_eq!((ended.code, ended.log.len()), (Some(2), 1), "{ended:?}");
+}
+
+/// The pattern of RFC 864, as much of it as is asked for.
+fn pattern(length: usize) -> Vec<u8> {
+    let line =
+        |i: usize| (0..72).map(move |j| b' ' + u8::try_from((i + j) % 95).expect("it is less"));
+    let lines = (0..).flat_map(|i| line(i).chain(*b"\r\n"));
+    lines.take(length).collect()
+}
+
+#[test]
+fn characters_come_as_they_are_taken_and_a_stopped_reader_delays_nobody() {
+    let program = Program::start(&["chargen", LISTEN]);
+    let stopped: Vec<Client> = (0..20).map(|_| program.connect()).collect();
+    let expected = pattern(16 << 20);
+    let readers: Vec<_> = (0..2)
+        .map(|_| {
+            let (client, expected) = (program.connect(), expected.clone());
+            std::thread::spawn(move || client.hears(expected))
+        })
+        .collect();
+    for reader in readers {
+        reader.join().unwrap();
+    }
+    let peak = program.peak_memory();
+    assert!(peak < 12 * 1024, "{peak} KiB");
+    for client in stopped {
+        client.hears(&expected[..1000]);
+    }
+}
+
+#[test]
+fn input_is_thrown_away_and_its_end_changes_nothing() {
+    let server = Running::start(&config(), Chargen::new(false));
+    let client = server.connect();
+    client.say(vec![b'x'; 1 << 20]);
+    client.finish();
+    client.hears(pattern(8 << 20));
+    client.reset();
+    let other = server.connect();
+    other.hears(pattern(1000));
+    drop(other);
+    eventually("their end", || server.is_running());
+    let stats = server.stop();
+    assert_eq!(stats.clients, 2);
+}
+
+/// Who reads when the server stops gets whole lines, and soon.
+#[test]
+fn a_stop_ends_the_characters_with_a_line() {
+    let server = Running::start(&config(), Chargen::new(false));
+    let client = server.connect();
+    client.hears(pattern(10_000));
+    server.handle.stop().unwrap();
+    let rest = client.rest();
+    assert!(rest.ends_with(b"\r\n"));
+    assert_eq!((10_000 + rest.len()) % 74, 0);
+    let stats = server.end();
+    assert_eq!(stats.closes(CloseReason::Shutdown), 1);
+}
+
+#[test]
+fn replies_come_in_their_number() {
+    let text = "ok\\n".parse().unwrap();
+    let server = Running::start(
+        &config(),
+        Reply::new(text, resound::ReplyOn::Message, false),
+    );
+    let client = server.connect();
+    for i in 0..100 {
+        client.say(format!("message {i}"));
+        client.hears("ok\n");
+    }
+    client.finish();
+    client.hears_the_end();
+    let stats = server.stop();
+    assert_eq!(stats.bytes_out, 300);
+}
+
+#[test]
+fn a_client_that_the_server_closes_gets_a_moment_unless_it_is_not_to() {
+    let program = Program::start(&["reply", "bye", "--close", "--linger=0s", LISTEN]);
+    let client = program.connect();
+    client.say("x");
+    let (_, _) = client.rest_or_cut();
+    drop(client);
+    let ended = program.terminate();
+    assert!(ended.log.last().unwrap().contains("1 done"), "{ended:?}");
+    // Longer than the usual second: the client still sends, and is not reset.
+    let program = Program::start(&["reply", "bye", "--close", "--linger=5s", LISTEN]);
+    let client = program.connect();
+    client.say("x");
+    client.hears("bye");
+    let start = std::time::Instant::now();
+    while start.elapsed() < Duration::from_millis(1500) {
+        client.say("more"); // panics after a reset
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    client.finish();
+    client.hears_the_end();
+}

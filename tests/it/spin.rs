@@ -1,0 +1,78 @@
+//! A server that polls for a while before it sleeps does all else as others do.
+
+use std::time::Duration;
+
+use crate::common::client::Client;
+use crate::common::program::Program;
+use crate::common::running::{Running, config};
+use resound::{CloseReason, Config, Echo};
+
+/// Longer than any test.
+const LONG: Duration = Duration::from_secs(3600);
+
+#[track_caller]
+fn assert_answers(client: &Client) {
+    for _ in 0..100 {
+        client.say("hello");
+        client.hears("hello");
+    }
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn who_spins_answers_without_having_slept_and_stops_at_once() {
+    for service in [&["echo"][..], &["broadcast", "--include-sender"]] {
+        let args = [service, &["-l127.0.0.1:0", "--spin=1h"]].concat();
+        let program = Program::start(&args);
+        let client = program.connect();
+        client.say("hello\n");
+        client.hears("hello\n");
+        let before = program.sleeps();
+        for _ in 0..100 {
+            client.say("hello\n");
+            client.hears("hello\n");
+        }
+        let slept = program.sleeps() - before;
+        assert!(slept <= 10, "{slept} times"); // where the kernel itself had to wait
+        let ended = program.terminate();
+        assert_eq!(ended.code, Some(0), "{ended:#?}");
+    }
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn when_the_spin_is_over_it_sleeps() {
+    let args = ["echo", "-l127.0.0.1:0", "--spin=10ms", "--idle-timeout=1h"];
+    let program = Program::start(&args);
+    let client = program.connect();
+    for _ in 0..2 {
+        assert_answers(&client);
+        program.assert_idle();
+    }
+}
+
+#[test]
+fn who_spins_is_woken_by_a_handle() {
+    let config = Config {
+        spin: LONG,
+        ..config()
+    };
+    let server = Running::start(&config, Echo::new());
+    let client = server.connect();
+    assert_answers(&client);
+    assert_eq!(server.stop().closes(CloseReason::Shutdown), 1);
+}
+
+#[test]
+fn who_spins_keeps_deadlines() {
+    let config = Config {
+        spin: LONG,
+        idle_timeout: Some(Duration::from_millis(100)),
+        ..config()
+    };
+    let server = Running::start(&config, Echo::new());
+    let client = server.connect();
+    assert_answers(&client);
+    client.hears_the_end();
+    assert_eq!(server.stop().closes(CloseReason::Idle), 1);
+}

@@ -1,0 +1,173 @@
+//! Timeouts over real sockets: who is idle is closed, who is stuck is reset, and nobody else.
+
+use std::time::{Duration, Instant};
+
+use crate::common::client::{Client, join};
+use crate::common::program::Program;
+use crate::common::running::{Running, config, room};
+use crate::common::watched::watched;
+use crate::common::{DEADLINE, eventually};
+use resound::{Chargen, CloseReason, Config, Echo, Room};
+
+const SHORT: Duration = Duration::from_millis(400);
+
+fn idle() -> Config {
+    Config {
+        idle_timeout: Some(SHORT),
+        ..config()
+    }
+}
+
+fn write() -> Config {
+    Config {
+        write_timeout: Some(SHORT),
+        ..config()
+    }
+}
+
+#[test]
+fn who_is_idle_is_closed_and_who_is_not_stays() {
+    let server = Running::start(&idle(), Echo::new());
+    let start = Instant::now();
+    let silent = server.connect();
+    let lively = server.connect();
+    while start.elapsed() < 3 * SHORT {
+        lively.say("still here");
+        lively.hears("still here");
+        std::thread::sleep(SHORT / 10);
+    }
+    silent.hears_the_end();
+    lively.finish();
+    lively.hears_the_end();
+    let stats = server.stop();
+    assert_eq!(stats.closes(CloseReason::Idle), 1);
+    assert_eq!(stats.closes(CloseReason::PeerClosed), 1);
+}
+
+#[test]
+fn a_client_that_only_hears_is_not_idle() {
+    let server = Running::start(&idle(), room(&Room::default()));
+    let clients = join(server.address(), 2);
+    let start = Instant::now();
+    while start.elapsed() < 3 * SHORT {
+        clients[0].say("tick\n");
+        clients[1].hears("tick\n");
+        std::thread::sleep(SHORT / 10);
+    }
+    clients.iter().for_each(Client::finish);
+    clients.iter().for_each(Client::hears_the_end);
+    assert_eq!(server.stop().closes(CloseReason::Idle), 0);
+}
+
+/// It had what it sent echoed, but for what is in its way: it must not take the end for all.
+#[test]
+fn who_does_not_take_its_echo_is_reset() {
+    let server = Running::start(&write(), Echo::new());
+    let client = Client::with_small_buffers(server.address());
+    say_until_reset(&client);
+    let other = server.connect();
+    other.say("hello");
+    other.hears("hello");
+    let stats = server.stop();
+    assert_eq!(stats.closes(CloseReason::Stalled), 1);
+}
+
+/// One that has ended its input and never reads would stay for ever.
+#[test]
+fn who_has_ended_its_input_and_does_not_read_is_reset() {
+    let mut config = write();
+    config.sockets.send_buffer = Some(16 * 1024);
+    let (service, watch) = watched(Echo::new());
+    let server = Running::start(&config, service);
+    let client = Client::with_small_buffers(server.address());
+    client.say(vec![7; 400 * 1024]);
+    client.finish();
+    eventually("its being closed", || watch.closed() == 1);
+    let (_, ended) = client.rest_or_cut();
+    assert!(!ended, "it takes what it has for all");
+    assert_eq!(server.stop().closes(CloseReason::Stalled), 1);
+}
+
+/// Only one that is stuck is counted against.
+#[test]
+fn who_has_caught_up_may_be_silent() {
+    let mut config = write();
+    config.sockets.send_buffer = Some(16 * 1024);
+    let server = Running::start(&config, Echo::new());
+    let client = Client::with_small_buffers(server.address());
+    client.say(vec![7; 400 * 1024]); // more than goes back before it is read
+    client.hears(vec![7; 400 * 1024]);
+    std::thread::sleep(2 * SHORT);
+    client.say("still here");
+    client.hears("still here");
+    drop(client);
+    assert_eq!(server.stop().closes(CloseReason::Stalled), 0);
+}
+
+#[test]
+fn who_takes_little_but_something_is_not_stuck() {
+    let server = Running::start(&write(), Chargen::new(false));
+    let slow = Client::with_small_buffers(server.address());
+    let stopped = Client::with_small_buffers(server.address());
+    let start = Instant::now();
+    while start.elapsed() < 3 * SHORT {
+        slow.next(64 * 1024);
+        std::thread::sleep(SHORT / 20);
+    }
+    slow.next(64 * 1024);
+    let (_, ended) = stopped.rest_or_cut();
+    assert!(!ended, "it was stuck");
+    drop(slow);
+    let stats = server.stop();
+    assert_eq!(stats.closes(CloseReason::Stalled), 1);
+}
+
+#[test]
+fn the_log_says_why() {
+    let args = [
+        "echo",
+        "-v",
+        "-l127.0.0.1:0",
+        "--idle-timeout=600ms",
+        "--write-timeout=300ms",
+    ];
+    let program = Program::start(&args);
+    let client = program.connect();
+    client.hears_the_end();
+    program.will_have_logged(", idle");
+    let stuck = Client::with_small_buffers(&program.address());
+    say_until_reset(&stuck);
+    program.will_have_logged("doesn't take what it is sent: closing it");
+    let ended = program.terminate();
+    let last = ended.log.last().unwrap();
+    assert!(last.contains("1 idle, 1 stalled"), "{last}");
+}
+
+/// Sends and never reads, until the server has had enough.
+#[track_caller]
+fn say_until_reset(client: &Client) {
+    let deadline = Instant::now() + DEADLINE;
+    let chunk = [7; 16 * 1024];
+    while client.try_say(&chunk).is_ok() {
+        assert!(Instant::now() < deadline, "it isn't reset");
+    }
+}
+
+/// Nothing is done for those to whom nothing happens.
+#[cfg(target_os = "linux")]
+#[test]
+fn many_idle_clients_cost_nothing() {
+    let args = [
+        "echo",
+        "-l127.0.0.1:0",
+        "--idle-timeout=1h",
+        "--write-timeout=1h",
+    ];
+    let program = Program::start(&args);
+    let clients: Vec<Client> = (0..500).map(|_| program.connect()).collect();
+    for client in &clients {
+        client.say("hello");
+        client.hears("hello");
+    }
+    program.assert_idle();
+}
