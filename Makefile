@@ -41,7 +41,9 @@ format:
 
 lint:
 	@if $(CARGO) clippy --version >/dev/null 2>&1 || rustup component add clippy >/dev/null 2>&1; \
-	then $(CARGO) clippy --locked --all-targets -- -D warnings; \
+	then $(CARGO) clippy --locked --all-targets -- -D warnings && \
+	for features in "" load,testing; do \
+	$(CARGO) clippy --locked --lib --no-default-features --features "$$features" -- -D warnings || exit 1; done; \
 	else echo "clippy is not installed: its lints are not checked"; test -z "$$CI"; fi
 
 unit:

@@ -127,6 +127,7 @@ pub mod client;
 mod close;
 mod config;
 mod connection;
+#[cfg(feature = "load")]
 pub mod load;
 mod net;
 mod peer;

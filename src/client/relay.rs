@@ -9,6 +9,7 @@ use super::stdio::{Input, Output};
 use super::{Connect, ConnectError, HIGH_WATER};
 use crate::net::error::cause;
 use crate::net::{Event, Net, Poller, Readiness};
+use crate::text::duration;
 use crate::text::template::{TemplateRenderer, Who};
 
 const SERVER: usize = 0;
@@ -268,7 +269,7 @@ impl<T: Transport> Relay<T> {
         let (name, Some(timeout)) = (&self.name, self.timeout) else {
             return Ok(());
         };
-        let time = humantime::format_duration(timeout);
+        let time = duration(timeout);
         if self.transport.unsent() > 0 {
             Err(ConnectError(format!("{name} accepted nothing for {time}")))
         } else if self.received_any {

@@ -8,6 +8,7 @@ use crate::close::CloseReason;
 use crate::net::Net;
 use crate::net::address::Role;
 use crate::service::Service;
+use crate::text::duration;
 use crate::text::escape::escape;
 use crate::text::plural;
 
@@ -183,7 +184,7 @@ impl<S: Service, N: Net> Tick<S, N> {
                 "{:>6}  {:<24} {:>8} {received:>12} {sent:>12} {waiting:>10} {missed:>8}",
                 client.id,
                 client.address.to_string(),
-                humantime::format_duration(age).to_string(),
+                duration(age),
             ));
         }
         lines.join("\n")
