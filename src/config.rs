@@ -10,7 +10,22 @@ use crate::text::template::Template;
 pub(crate) const FOREVER: Duration = Duration::from_secs(100 * 31_557_600);
 
 /// The settings of a server; [`Default`] gives those of the command line.
+///
+/// All structs of options are extended in the same way: they are `#[non_exhaustive]`, begin with
+/// [`Default`] or with a constructor that takes what has no default, and have public fields to
+/// assign. A new option is one more field and breaks no caller. A builder would say each option
+/// a second time, as a method.
+///
+/// ```
+/// use std::time::Duration;
+///
+/// let mut config = resound::Config::default();
+/// config.listen = vec!["127.0.0.1:7000".parse()?];
+/// config.idle_timeout = Some(Duration::from_secs(60));
+/// # Ok::<(), resound::AddressError>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Config {
     /// Where to listen; a server needs at least one address.
     pub listen: Vec<Listen>,
@@ -61,11 +76,21 @@ pub enum SlowConsumer {
 
 /// A sign of life for clients to whom there is nothing to say.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Heartbeat {
     /// After how long without a byte it is sent; up to an eighth of that later.
     pub every: Duration,
     /// A text of one line, which is sent as a message.
     pub text: Vec<u8>,
+}
+
+impl Heartbeat {
+    /// A heartbeat with these values.
+    #[must_use]
+    pub fn new(every: Duration, text: impl Into<Vec<u8>>) -> Self {
+        let text = text.into();
+        Self { every, text }
+    }
 }
 
 impl Default for Config {

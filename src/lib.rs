@@ -30,7 +30,8 @@
 //! }
 //!
 //! # use std::io::{Read, Write};
-//! let config = Config { listen: vec!["127.0.0.1:0".parse()?], ..Config::default() };
+//! let mut config = Config::default();
+//! config.listen = vec!["127.0.0.1:0".parse()?];
 //! let server = Server::bind(&config, Rot13(Vec::new()))?;
 //! let address = server.local_addrs()[0].socket_addr().expect("it is a TCP address");
 //! let handle = server.handle();
@@ -135,7 +136,6 @@ mod server;
 mod service;
 mod text;
 
-pub use bytes::Slices;
 pub use close::{CloseReason, Stats};
 pub use config::{Config, Heartbeat, SlowConsumer};
 pub use net::address::{Address, AddressError, Listen, ListenAddress, Role};
@@ -144,9 +144,9 @@ pub use net::options::{Keepalive, SocketOptions};
 pub use peer::Peer;
 pub use server::{BoundAddress, Handle, OnEof, Server};
 pub use service::{
-    Action, Balance, Broadcast, Chargen, Daytime, Discard, Echo, Framing, MOST_INPUT, Needs,
-    Outcome, Owed, Plain, PrefixedEcho, Release, Replay, Reply, ReplyOn, Room, RoomError, Service,
-    TagError, TagFormat, Time, TimeFormat, TimeFormatError, Traffic,
+    Action, Broadcast, Chargen, Daytime, Discard, Echo, Framing, MOST_INPUT, Outcome, Plain,
+    PrefixedEcho, Replay, Reply, ReplyOn, Room, RoomError, Service, TagError, TagFormat, Time,
+    TimeFormat, TimeFormatError, Traffic,
 };
 pub use text::encoding::{EncodingError, TextEncoding};
 pub use text::template::{Template, TemplateError};

@@ -10,28 +10,20 @@ use super::Kind;
 use crate::common::server::{announce, at_end};
 
 pub(super) fn serve(kind: Kind) {
-    let settings = Config {
-        listen: vec!["127.0.0.1:0".parse().expect("it is an address")],
-        ..Config::default()
-    };
+    let mut settings = Config::default();
+    settings.listen = vec!["127.0.0.1:0".parse().expect("it is an address")];
     match kind {
         Kind::Echo => run(&settings, Echo::new(), true),
         Kind::Broadcast => run(&settings, room(), true),
-        // Who doesn't read is not waited for, neither once nor again.
+        // A client that doesn't read is not waited for, neither once nor again.
         Kind::Skipping => {
-            let settings = Config {
-                patience: Some(Duration::ZERO),
-                slow_consumer: SlowConsumer::Skip,
-                ..settings
-            };
+            settings.patience = Some(Duration::ZERO);
+            settings.slow_consumer = SlowConsumer::Skip;
             run(&settings, room(), false);
         }
         Kind::Datagrams => {
-            let settings = Config {
-                listen: vec!["udp://127.0.0.1:0".parse().expect("it is an address")],
-                udp_rate: None,
-                ..settings
-            };
+            settings.listen = vec!["udp://127.0.0.1:0".parse().expect("it is an address")];
+            settings.udp_rate = None;
             run(&settings, Echo::new(), true);
         }
         Kind::Discard => run(&settings, Discard::new(), true),

@@ -1,6 +1,4 @@
-//! Memory: two slices as one text, and buffers that bulk is read into.
+//! Pieces of memory.
 
 pub(crate) mod aligned;
-mod slices;
-
-pub use slices::Slices;
+pub(crate) mod slices;

@@ -99,9 +99,10 @@ impl BroadcastArgs {
     /// The settings of the server; without `--max-clients` there may be `max_clients`.
     pub(crate) fn config(&self, max_clients: usize) -> Result<Config, String> {
         let mut config = self.server.config(max_clients)?;
-        let of_role = |listen: &Listen, role| Listen {
-            role,
-            ..listen.clone()
+        let of_role = |listen: &Listen, role| {
+            let mut listen = listen.clone();
+            listen.role = role;
+            listen
         };
         let publishers = self.publish_only.iter();
         let subscribers = self.subscribe_only.iter();
@@ -149,15 +150,15 @@ impl BroadcastArgs {
     /// The settings of the room.
     pub(crate) fn room(&self) -> Room {
         let tag = self.tag.then(TagFormat::default);
-        Room {
-            framing: self.framing,
-            max_message: usize::try_from(self.max_message).unwrap_or(usize::MAX),
-            include_sender: self.include_sender,
-            log_size: self.log_size,
-            replay: self.replay.unwrap_or_default(),
-            tag: self.tag_format.clone().or(tag),
-            announce: self.announce,
-        }
+        let mut room = Room::default();
+        room.framing = self.framing;
+        room.max_message = usize::try_from(self.max_message).unwrap_or(usize::MAX);
+        room.include_sender = self.include_sender;
+        room.log_size = self.log_size;
+        room.replay = self.replay.unwrap_or_default();
+        room.tag = self.tag_format.clone().or(tag);
+        room.announce = self.announce;
+        room
     }
 
     /// What is wrong with the settings of the room, in the terms of the command line.
@@ -196,7 +197,7 @@ impl BroadcastArgs {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cli::{Cli, Command};
+    use crate::cli::{Cli, Command, with};
     use clap::Parser;
     use resound::SocketOptions;
     use std::time::Duration;
@@ -215,10 +216,7 @@ mod tests {
     fn defaults_are_those_of_the_library() {
         let (args, filter) = broadcast(&[]).unwrap();
         let max_clients = Some(7);
-        let expected = Config {
-            max_clients,
-            ..Config::default()
-        };
+        let expected = with(Config::default(), |config| config.max_clients = max_clients);
         assert_eq!(args.config(7), Ok(expected));
         assert_eq!(args.room(), Room::default());
         assert_eq!((args.stdin(), args.stdout(), filter), (None, false, "info"));
@@ -238,35 +236,28 @@ mod tests {
             "7001?role=publish",
             "7002?role=subscribe",
         ];
-        let heartbeat = Heartbeat {
-            every: Duration::from_secs(30),
-            text: b"still=here".to_vec(),
-        };
-        let sockets = SocketOptions {
-            backlog: 5,
-            ..SocketOptions::default()
-        };
-        let expected = Config {
-            listen: listen.map(|text| text.parse().unwrap()).to_vec(),
-            sockets,
-            max_clients: Some(9),
-            high_water: 1 << 20,
-            patience: Some(Duration::from_secs(90)),
-            slow_consumer: SlowConsumer::Skip,
-            heartbeat: Some(heartbeat),
-            grace: Duration::from_millis(250),
-            ..Config::default()
-        };
+        let heartbeat = Heartbeat::new(Duration::from_secs(30), "still=here");
+        let sockets = with(SocketOptions::default(), |options| options.backlog = 5);
+        let expected = with(Config::default(), |config| {
+            config.listen = listen.map(|text| text.parse().unwrap()).to_vec();
+            config.sockets = sockets;
+            config.max_clients = Some(9);
+            config.high_water = 1 << 20;
+            config.patience = Some(Duration::from_secs(90));
+            config.slow_consumer = SlowConsumer::Skip;
+            config.heartbeat = Some(heartbeat);
+            config.grace = Duration::from_millis(250);
+        });
         assert_eq!(args.config(7), Ok(expected));
-        let room = Room {
-            framing: Framing::U32,
-            max_message: 1024,
-            include_sender: true,
-            log_size: 9 << 20,
-            replay: Replay::Bytes(1 << 20),
-            tag: Some(TagFormat::default()),
-            announce: true,
-        };
+        let room = with(Room::default(), |room| {
+            room.framing = Framing::U32;
+            room.max_message = 1024;
+            room.include_sender = true;
+            room.log_size = 9 << 20;
+            room.replay = Replay::Bytes(1 << 20);
+            room.tag = Some(TagFormat::default());
+            room.announce = true;
+        });
         assert_eq!(args.room(), room);
         assert_eq!((args.stdin(), args.stdout()), (Some(OnEof::Stop), true));
         assert_eq!(filter, "debug,resound=trace");

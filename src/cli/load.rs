@@ -189,50 +189,34 @@ impl LoadArgs {
         Ok(())
     }
 
+    /// The load of these arguments.
     pub(crate) fn load(&self) -> Load {
-        use LoadMode::{Fanout, Sink, Source, Stream};
-        let bulk = matches!(self.mode, Stream | Sink | Source);
-        let (clients, publishers) = match self.mode {
-            Fanout => (
-                self.subscribers.unwrap_or(100),
-                self.publishers.unwrap_or(1),
-            ),
-            _ => (self.clients.unwrap_or(if bulk { 4 } else { 50 }), 0),
+        let mut load = Load::new(self.to.clone(), self.mode);
+        let clients = match self.mode {
+            LoadMode::Fanout => self.subscribers,
+            _ => self.clients,
         };
-        let size = match (self.size, self.to.is_datagram()) {
-            (Some(size), _) => size,
-            // 64KiB is no datagram.
-            (None, true) => 64,
-            (None, false) => [64, 64 << 10][usize::from(bulk)],
+        load.clients = clients.unwrap_or(load.clients);
+        if self.mode == LoadMode::Fanout {
+            load.publishers = self.publishers.unwrap_or(load.publishers);
+        }
+        load.slow = self.slow;
+        load.size = self.size.unwrap_or(load.size);
+        load.depth = match (self.depth, self.rate) {
+            (Some(Limit::Of(Count(depth))), _) => depth,
+            (Some(Limit::Unlimited), _) | (None, Some(_)) => usize::MAX,
+            (None, None) => load.depth,
         };
-        Load {
-            to: self.to.clone(),
-            mode: self.mode,
-            clients,
-            publishers,
-            slow: self.slow,
-            size,
-            depth: self.depth(),
-            rate: self.rate,
-            connect_rate: self.connect_rate,
-            duration: self.duration,
-            warmup: self.warmup.0,
-            timeout: self.timeout,
-            interval: self.interval.unwrap_or(Duration::from_secs(1)),
-            spin: self.spin.unwrap_or_else(has_processors),
-            verify: self.verify,
-            catch_signals: true,
-        }
-    }
-
-    fn depth(&self) -> usize {
-        match (self.depth, self.rate, self.mode) {
-            (Some(Limit::Of(Count(depth))), ..) => depth,
-            (Some(Limit::Unlimited), ..) | (None, Some(_), _) => usize::MAX,
-            (None, None, LoadMode::Stream) => 16,
-            (None, None, LoadMode::Fanout) => 1024,
-            (None, None, _) => 1,
-        }
+        load.rate = self.rate;
+        load.connect_rate = self.connect_rate;
+        load.duration = self.duration;
+        load.warmup = self.warmup.0;
+        load.timeout = self.timeout;
+        load.interval = self.interval.unwrap_or(load.interval);
+        load.spin = self.spin.unwrap_or_else(has_processors);
+        load.verify = self.verify;
+        load.catch_signals = true;
+        load
     }
 
     /// Whether there is to be a line for each interval.

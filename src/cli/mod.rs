@@ -181,6 +181,13 @@ fn one_line(error: &clap::Error) -> String {
     }
 }
 
+/// A value with some of its fields changed, for the tests.
+#[cfg(test)]
+fn with<T>(mut value: T, change: impl FnOnce(&mut T)) -> T {
+    change(&mut value);
+    value
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -154,37 +154,33 @@ struct SocketArgs {
 impl ServerArgs {
     /// The settings; without `--max-clients` there may be `max_clients`.
     pub(crate) fn config(&self, max_clients: usize) -> Result<Config, String> {
-        let default = Config::default();
-        let greeting = self
-            .greeting
-            .clone()
-            .map(|text| self.encoded(text, "--greeting"));
-        Ok(Config {
-            listen: if self.listen.is_empty() {
-                default.listen
-            } else {
-                self.listen.clone()
-            },
-            sockets: self.sockets.options(),
-            max_clients: match self.max_clients {
-                None => Some(max_clients),
-                Some(Limit::Of(Count(n))) => Some(n),
-                Some(Limit::Unlimited) => None,
-            },
-            high_water: self.high_water,
-            greeting: greeting.transpose()?,
-            once: self.once,
-            idle_timeout: self.idle_timeout.and_then(Limit::time),
-            write_timeout: self.write_timeout.and_then(Limit::time),
-            udp_rate: match self.udp_rate {
-                None => default.udp_rate,
-                Some(Limit::Of(Count(n))) => Some(u32::try_from(n).unwrap_or(u32::MAX)),
-                Some(Limit::Unlimited) => None,
-            },
-            spin: self.spin.map_or(default.spin, |Time(time)| time),
-            grace: self.grace.0,
-            ..default
-        })
+        let mut config = Config::default();
+        if !self.listen.is_empty() {
+            config.listen.clone_from(&self.listen);
+        }
+        config.sockets = self.sockets.options();
+        config.max_clients = match self.max_clients {
+            None => Some(max_clients),
+            Some(Limit::Of(Count(n))) => Some(n),
+            Some(Limit::Unlimited) => None,
+        };
+        config.high_water = self.high_water;
+        if let Some(greeting) = self.greeting.clone() {
+            config.greeting = Some(self.encoded(greeting, "--greeting")?);
+        }
+        config.once = self.once;
+        config.idle_timeout = self.idle_timeout.and_then(Limit::time);
+        config.write_timeout = self.write_timeout.and_then(Limit::time);
+        config.udp_rate = match self.udp_rate {
+            None => config.udp_rate,
+            Some(Limit::Of(Count(n))) => Some(u32::try_from(n).unwrap_or(u32::MAX)),
+            Some(Limit::Unlimited) => None,
+        };
+        if let Some(Time(spin)) = self.spin {
+            config.spin = spin;
+        }
+        config.grace = self.grace.0;
+        Ok(config)
     }
 
     /// A text in the encoding of the clients.
@@ -275,23 +271,22 @@ impl fmt::Display for Fits {
 
 impl SocketArgs {
     fn options(&self) -> SocketOptions {
-        let default = SocketOptions::default();
-        SocketOptions {
-            backlog: self.backlog.unwrap_or(default.backlog),
-            reuse_addr: !self.no_reuse_addr,
-            reuse_port: self.reuse_port,
-            recv_buffer: self.recv_buffer,
-            send_buffer: self.send_buffer,
-            nodelay: !self.no_nodelay,
-            keepalive: self.keepalive,
-            linger: self.linger.map(|Time(time)| time),
-            tos: self.tos.or(self.dscp),
-            defer_accept: self.defer_accept,
-            fast_open: self.fast_open,
-            bind_device: self.bind_device.clone(),
-            ipv6_only: self.ipv6_only,
-            unix_mode: self.unix_mode,
-        }
+        let mut options = SocketOptions::default();
+        options.backlog = self.backlog.unwrap_or(options.backlog);
+        options.reuse_addr = !self.no_reuse_addr;
+        options.reuse_port = self.reuse_port;
+        options.recv_buffer = self.recv_buffer;
+        options.send_buffer = self.send_buffer;
+        options.nodelay = !self.no_nodelay;
+        options.keepalive = self.keepalive;
+        options.linger = self.linger.map(|Time(time)| time);
+        options.tos = self.tos.or(self.dscp);
+        options.defer_accept = self.defer_accept;
+        options.fast_open = self.fast_open;
+        options.bind_device = self.bind_device.clone();
+        options.ipv6_only = self.ipv6_only;
+        options.unix_mode = self.unix_mode;
+        options
     }
 
     /// The options that not every socket has, and whether they were given.
@@ -341,7 +336,7 @@ pub(super) fn misplaced(listens: &[Listen], roles: bool, datagrams: bool) -> Res
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cli::{Cli, Command};
+    use crate::cli::{Cli, Command, with};
     use clap::Parser;
 
     fn discard(text: &str) -> ServerArgs {
@@ -363,49 +358,43 @@ mod tests {
              --bind-device lo --ipv6-only --unix-mode 0660 --show --console --encoding gbk \
              --spin 50us",
         );
-        let keepalive = Keepalive {
-            idle: Duration::from_secs(60),
-            interval: Some(Duration::from_secs(10)),
-            count: Some(3),
-        };
-        let sockets = SocketOptions {
-            backlog: 9,
-            reuse_addr: false,
-            reuse_port: true,
-            recv_buffer: Some(65536),
-            send_buffer: Some(1 << 20),
-            nodelay: false,
-            keepalive: Some(keepalive),
-            linger: Some(Duration::ZERO),
-            tos: Some(46 << 2),
-            defer_accept: Some(5),
-            fast_open: Some(16),
-            bind_device: Some("lo".to_owned()),
-            ipv6_only: true,
-            unix_mode: Some(0o660),
-        };
+        let mut keepalive = Keepalive::new(Duration::from_secs(60));
+        keepalive.interval = Some(Duration::from_secs(10));
+        keepalive.count = Some(3);
+        let sockets = with(SocketOptions::default(), |options| {
+            options.backlog = 9;
+            options.reuse_addr = false;
+            options.reuse_port = true;
+            options.recv_buffer = Some(65536);
+            options.send_buffer = Some(1 << 20);
+            options.nodelay = false;
+            options.keepalive = Some(keepalive);
+            options.linger = Some(Duration::ZERO);
+            options.tos = Some(46 << 2);
+            options.defer_accept = Some(5);
+            options.fast_open = Some(16);
+            options.bind_device = Some("lo".to_owned());
+            options.ipv6_only = true;
+            options.unix_mode = Some(0o660);
+        });
         let gbk = "gbk".parse().unwrap();
-        let expected = Config {
-            sockets,
-            max_clients: Some(5),
-            greeting: Some("hi".parse::<Template>().unwrap().encoded(gbk).unwrap()),
-            once: true,
-            idle_timeout: Some(Duration::from_secs(10)),
-            write_timeout: Some(Duration::from_secs(5)),
-            udp_rate: Some(7),
-            spin: Duration::from_micros(50),
-            ..Config::default()
-        };
+        let expected = with(Config::default(), |config| {
+            config.sockets = sockets;
+            config.max_clients = Some(5);
+            config.greeting = Some("hi".parse::<Template>().unwrap().encoded(gbk).unwrap());
+            config.once = true;
+            config.idle_timeout = Some(Duration::from_secs(10));
+            config.write_timeout = Some(Duration::from_secs(5));
+            config.udp_rate = Some(7);
+            config.spin = Duration::from_micros(50);
+        });
         assert_eq!(args.config(5), Ok(expected));
         assert_eq!((args.show, args.console, args.encoding), (true, true, gbk));
     }
 
     #[test]
     fn defaults_are_those_of_the_library() {
-        let default = Config {
-            max_clients: Some(5),
-            ..Config::default()
-        };
+        let default = with(Config::default(), |config| config.max_clients = Some(5));
         assert_eq!(discard("").config(5), Ok(default));
         let unlimited = discard("-l udp://7 --udp-rate unlimited --idle-timeout unlimited");
         assert_eq!(unlimited.config(5).unwrap().udp_rate, None);

@@ -115,8 +115,7 @@ pub(super) fn heartbeat(text: &str) -> Result<Heartbeat, String> {
     if text.contains(['\n', '\r']) {
         return Err("the text has a line end".to_owned());
     }
-    let text = text.as_bytes().to_vec();
-    Ok(Heartbeat { every, text })
+    Ok(Heartbeat::new(every, text))
 }
 
 pub(super) fn on(text: &str) -> Result<ReplyOn, String> {
@@ -172,11 +171,10 @@ pub(super) fn keepalive(text: &str) -> Result<Keepalive, String> {
         Ok(count @ 1..=127) => Ok(count),
         _ => Err("expected a count from 1 to 127".to_owned()),
     });
-    Ok(Keepalive {
-        idle,
-        interval,
-        count: count.transpose()?,
-    })
+    let mut keepalive = Keepalive::new(idle);
+    keepalive.interval = interval;
+    keepalive.count = count.transpose()?;
+    Ok(keepalive)
 }
 
 /// Decimal, or hexadecimal with `0x`.

@@ -87,7 +87,10 @@ impl LoadMode {
 /// Without a rate the loop is closed: a message goes out when another has come back. With one it is
 /// open: messages go out at their times, whatever the server does, and their latency counts from
 /// these times, so that a stall shows in all that had to wait for it.
+///
+/// [`Load::new`] gives the defaults of the command line; assign the fields that differ.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Load {
     /// Where the server listens; of a name's addresses the first that answers.
     pub to: ListenAddress,
@@ -137,6 +140,45 @@ impl fmt::Display for LoadError {
 impl std::error::Error for LoadError {}
 
 impl Load {
+    /// A load of ten seconds, after a warm-up of one, with the defaults of its mode: 50 clients with
+    /// 64 bytes a message, and in bulk 4 clients with 64 KiB (with 64 bytes as datagrams); in
+    /// fan-out one publisher and 100 subscribers.
+    #[must_use]
+    pub fn new(to: ListenAddress, mode: LoadMode) -> Self {
+        let bulk = matches!(mode, LoadMode::Stream | LoadMode::Sink | LoadMode::Source);
+        let fanout = mode == LoadMode::Fanout;
+        Self {
+            mode,
+            clients: match mode {
+                LoadMode::Fanout => 100,
+                _ if bulk => 4,
+                _ => 50,
+            },
+            publishers: usize::from(fanout),
+            slow: 0,
+            size: if bulk && !to.is_datagram() {
+                64 << 10
+            } else {
+                64
+            },
+            depth: match mode {
+                LoadMode::Stream => 16,
+                LoadMode::Fanout => 1024,
+                _ => 1,
+            },
+            rate: None,
+            connect_rate: None,
+            duration: Duration::from_secs(10),
+            warmup: Duration::from_secs(1),
+            timeout: Duration::from_secs(2),
+            interval: Duration::from_secs(1),
+            spin: false,
+            verify: false,
+            catch_signals: false,
+            to,
+        }
+    }
+
     /// Connects, loads the server, and tells `watch` of each interval.
     ///
     /// # Errors

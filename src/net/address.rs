@@ -49,7 +49,9 @@ pub enum ListenAddress {
 /// The host that stands for every address of both families.
 const ANY: &str = "*";
 
-/// An address to listen on, and what the clients that come there may do.
+/// An address to listen on, and the role of the clients that connect to it.
+///
+/// It is parsed, or made [from](From) an address, which gives [`Role::Both`].
 ///
 /// As a text: the address, then `?role=publish` or `?role=subscribe` if it has that role.
 ///
@@ -61,6 +63,7 @@ const ANY: &str = "*";
 /// # Ok::<(), resound::AddressError>(())
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Listen {
     /// Where.
     pub address: ListenAddress,

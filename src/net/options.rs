@@ -11,8 +11,9 @@ use super::error::cause;
 /// The options of every listener; accepted sockets have them, too.
 ///
 /// An option that a kind of socket doesn't have is left out there: there is no `TCP_NODELAY` of a
-/// Unix socket. [`Default`] gives those of the command line.
+/// Unix socket. [`Default`] gives those of the command line; assign the fields that differ.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 #[expect(clippy::struct_excessive_bools, reason = "options are on or off")]
 pub struct SocketOptions {
     /// Connections that may wait in a listener's backlog to be accepted (listen(2)).
@@ -51,6 +52,7 @@ pub struct SocketOptions {
 /// When and how often a silent peer is asked for a sign of life; the system's settings where there
 /// is none here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Keepalive {
     /// After so long (`TCP_KEEPIDLE`), in whole seconds.
     pub idle: Duration,
@@ -233,6 +235,16 @@ impl SocketOptions {
 }
 
 impl Keepalive {
+    /// Keepalive after so long an idle time, with the system's interval and count.
+    #[must_use]
+    pub const fn new(idle: Duration) -> Self {
+        Self {
+            idle,
+            interval: None,
+            count: None,
+        }
+    }
+
     fn times(self) -> TcpKeepalive {
         let mut times = TcpKeepalive::new().with_time(self.idle);
         if let Some(interval) = self.interval {

@@ -194,12 +194,10 @@ mod tests {
     fn each_mode_with_nothing_to_show_is_as_the_schema_has_it() {
         use LoadMode::{Churn, Echo, Fanout, Sink, Source, Stream};
         for mode in [Echo, Stream, Churn, Fanout, Sink, Source] {
-            let load = Load {
-                mode,
-                publishers: 1,
-                rate: Some(u64::MAX),
-                ..sample::load()
-            };
+            let mut load = sample::load();
+            load.mode = mode;
+            load.publishers = 1;
+            load.rate = Some(u64::MAX);
             let outcome = LoadOutcome {
                 counts: sample::nothing(),
                 end: LoadEnd::Abandoned,

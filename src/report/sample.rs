@@ -6,37 +6,21 @@ use resound::load::{Counts, Faults, Interval, Latencies, Load, LoadEnd, LoadMode
 
 /// 50 clients, of an echo.
 pub(super) fn load() -> Load {
-    Load {
-        to: "127.0.0.1:9999".parse().expect("it is an address"),
-        mode: LoadMode::Echo,
-        clients: 50,
-        publishers: 0,
-        slow: 0,
-        size: 64,
-        depth: 1,
-        rate: None,
-        connect_rate: None,
-        duration: Duration::from_secs(10),
-        warmup: Duration::from_secs(1),
-        timeout: Duration::from_secs(2),
-        interval: Duration::from_secs(1),
-        spin: true,
-        verify: false,
-        catch_signals: false,
-    }
+    let to = "127.0.0.1:9999".parse().expect("it is an address");
+    let mut load = Load::new(to, LoadMode::Echo);
+    load.spin = true;
+    load
 }
 
 /// A fan-out to 100 subscribers.
 pub(super) fn fanout() -> (Load, LoadOutcome) {
-    let load = Load {
-        mode: LoadMode::Fanout,
-        clients: 100,
-        publishers: 1,
-        slow: 3,
-        depth: usize::MAX,
-        rate: Some(20_000),
-        ..load()
-    };
+    let mut load = load();
+    load.mode = LoadMode::Fanout;
+    load.clients = 100;
+    load.publishers = 1;
+    load.slow = 3;
+    load.depth = usize::MAX;
+    load.rate = Some(20_000);
     let mut outcome = LoadOutcome {
         clients: 101,
         slow_closed: 2,

@@ -212,12 +212,10 @@ errors          1 reset, 1,200 lost"
 
     #[test]
     fn what_there_is_none_of_has_no_row() {
-        let load = Load {
-            mode: LoadMode::Sink,
-            clients: 1,
-            verify: true,
-            ..sample::load()
-        };
+        let mut load = sample::load();
+        load.mode = LoadMode::Sink;
+        load.clients = 1;
+        load.verify = true;
         let outcome = LoadOutcome {
             end: LoadEnd::Abandoned,
             counts: sample::nothing(),
@@ -239,10 +237,8 @@ errors          none
 
     #[test]
     fn churn_is_connections() {
-        let load = Load {
-            mode: LoadMode::Churn,
-            ..sample::load()
-        };
+        let mut load = sample::load();
+        load.mode = LoadMode::Churn;
         let text = text(&load, &sample::outcome());
         assert!(text.contains("182,331 connections/s"), "{text}");
         assert!(text.lines().all(|line| line.len() <= 79), "{text}");

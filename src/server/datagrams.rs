@@ -104,9 +104,8 @@ impl<S: Service, T: crate::net::Stream> Desk<'_, S, T> {
             self.refused.get_or_insert((from, refusal));
             return false;
         }
-        for part in reply.parts() {
-            answer.extend_from_slice(part);
-        }
+        answer.extend_from_slice(reply[0]);
+        answer.extend_from_slice(reply[1]);
         true
     }
 }

@@ -94,10 +94,9 @@ impl<S: Service, N: Net> Tick<S, N> {
         let connection = &mut client.connection;
         let timeouts = &mut self.timeouts;
         let now = timeouts.now;
-        let activity = connection.take_activity();
-        let (heard, took) = (activity.read, activity.written);
+        let (heard, took) = connection.take_activity();
         // Who is on its way out has a deadline of its own, and a pipe is not a peer.
-        if connection.closing().is_some() || client.address.is_stdio() {
+        if connection.is_parting().is_some() || client.address.is_stdio() {
             return timeouts.forget(key);
         }
         if let Some(idle) = &mut timeouts.idle
@@ -140,7 +139,7 @@ impl<S: Service, N: Net> Tick<S, N> {
                 continue;
             }
             let connection = &mut client.connection;
-            connection.close(&mut self.service, CloseReason::Idle);
+            connection.part(&mut self.service, CloseReason::Idle);
             self.timeouts.forget(key);
             self.after(key);
         }
@@ -154,7 +153,7 @@ impl<S: Service, N: Net> Tick<S, N> {
             client.connection.expect_room();
         }
         let more = client.connection.flush(&mut self.service);
-        let took = client.connection.take_activity().written;
+        let (_, took) = client.connection.take_activity();
         let count = if took {
             0
         } else {

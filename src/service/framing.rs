@@ -4,12 +4,12 @@
 use std::fmt;
 use std::str::FromStr;
 
-use crate::bytes::Slices;
+use crate::bytes::slices::cut;
 
 /// Bytes of the length in front of a message framed by [`Framing::U32`].
 const HEADER: usize = 4;
 
-/// The way in which messages are found in a client's input.
+/// How messages are found in what a client sends.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Framing {
     /// A message is a line with its `\n`; a `\r` before it is part of the line.
@@ -21,12 +21,15 @@ pub enum Framing {
     U32,
 }
 
-/// Whole messages found in a piece of input.
+/// A message: what was kept of it from earlier input, and what has come now.
+pub(super) type Pieces<'a> = [&'a [u8]; 2];
+
+/// What is found in a piece of input.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Found {
-    /// Number of its bytes that, after what was kept before, are whole messages.
+    /// So many bytes of it, with what was kept before, are whole messages.
     pub(super) whole: usize,
-    /// True if each message, an incomplete last one included, is within the limit.
+    /// Each message, the last incomplete one too, is within the limit.
     pub(super) fits: bool,
 }
 
@@ -44,28 +47,28 @@ impl Framing {
         }
     }
 
-    /// Number of bytes of `input` that finish the first message of `kept` and `input` after it,
-    /// which is whole.
+    /// How many bytes of `input` finish the first message of `kept` and `input` after it, which
+    /// is whole.
     pub(super) fn first(self, kept: &[u8], input: &[u8]) -> usize {
         match self {
             Self::Lines => memchr::memchr(b'\n', input).map_or(input.len(), |at| at + 1),
             Self::Raw => input.len(),
             Self::U32 => {
-                let length = frame(Slices::new(kept, input)).expect("the message is whole");
+                let length = frame([kept, input]).expect("the message is whole");
                 HEADER + length - kept.len()
             }
         }
     }
 
-    /// A message without its frame. A line's newline is a part of the line.
-    pub(super) fn payload(self, message: Slices<'_>) -> Slices<'_> {
+    /// What of a message is its own, and not its frame. A line's newline is a part of the line.
+    pub(super) fn payload(self, message: Pieces<'_>) -> Pieces<'_> {
         match self {
             Self::Lines | Self::Raw => message,
-            Self::U32 => message.skip(HEADER),
+            Self::U32 => cut(message, HEADER),
         }
     }
 
-    /// The header in front of a payload of `length` bytes, if the framing has one.
+    /// What goes in front of a payload of so many bytes, if anything does.
     pub(super) fn header(self, length: usize) -> Option<[u8; HEADER]> {
         match self {
             Self::Lines | Self::Raw => None,
@@ -76,16 +79,15 @@ impl Framing {
         }
     }
 
-    /// A line as a payload: without its newline if a header gives its length.
-    pub(super) fn payload_of_line(self, line: Slices<'_>) -> Slices<'_> {
-        let [kept, end] = line.parts();
+    /// A line as a payload: without its newline, if the frame says where it ends.
+    pub(super) fn payload_of_line(self, [kept, line]: Pieces<'_>) -> Pieces<'_> {
         match self {
-            Self::U32 => Slices::new(kept, end.strip_suffix(b"\n").unwrap_or(end)),
-            Self::Lines | Self::Raw => line,
+            Self::U32 => [kept, line.strip_suffix(b"\n").unwrap_or(line)],
+            Self::Lines | Self::Raw => [kept, line],
         }
     }
 
-    /// A text of one line as a payload: with a newline, unless a header gives its length.
+    /// A text of one line as a payload: with a newline, unless the frame says where it ends.
     pub(super) fn line(self, text: &[u8]) -> Vec<u8> {
         let mut line = text.to_vec();
         if self != Self::U32 {
@@ -103,9 +105,9 @@ impl Framing {
     }
 }
 
-/// The length in a frame's header, if that is complete.
-fn frame(bytes: Slices<'_>) -> Option<usize> {
-    let mut all = bytes.parts().into_iter().flatten().copied();
+/// The length that a frame begins with, if that is complete.
+fn frame(bytes: Pieces<'_>) -> Option<usize> {
+    let mut all = bytes.into_iter().flatten().copied();
     let header = [all.next()?, all.next()?, all.next()?, all.next()?];
     Some(u32::from_be_bytes(header) as usize)
 }
@@ -130,7 +132,7 @@ fn find_frames(mut kept: &[u8], input: &[u8], most: usize) -> Found {
     let mut whole = 0;
     loop {
         let rest = &input[whole..];
-        let length = frame(Slices::new(kept, rest));
+        let length = frame([kept, rest]);
         let fits = length.is_none_or(|length| length <= most);
         match length {
             Some(length) if fits && HEADER + length <= kept.len() + rest.len() => {
@@ -265,7 +267,7 @@ mod tests {
         assert_eq!(Framing::U32.header(258), Some([0, 0, 1, 2]));
         assert_eq!(Framing::U32.message(b"x"), b"\0\0\0\x01x");
         assert_eq!(Framing::Lines.message(b"x"), b"x\n");
-        let message = Slices::new(b"\0\0", b"\0\x01x");
-        assert_eq!(Framing::U32.payload(message).to_vec(), b"x");
+        let message: Pieces<'_> = [b"\0\0", b"\0\x01x"];
+        assert_eq!(Framing::U32.payload(message).concat(), b"x");
     }
 }

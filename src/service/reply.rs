@@ -1,48 +1,50 @@
-//! Reply: one fixed text for every client.
+//! Reply: the same text for everybody.
 
 use std::time::SystemTime;
 
-use super::{Needs, Outcome, Service};
-use crate::bytes::Slices;
+use super::{Action, Outcome, Service};
 use crate::close::CloseReason;
 use crate::peer::Peer;
 use crate::text::template::{About, Template, TemplateRenderer};
 
-/// The event that a [`Reply`] answers. A datagram is always answered.
+/// When a [`Reply`] is given. Over datagrams each of them is answered.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum ReplyOn {
-    /// The client's connection; its input is discarded.
+    /// When a client has come; what it sends is discarded.
     Connect,
-    /// Each message: what one recv(2) returned.
+    /// To each message. As with recv(2) that is what one read returned.
     #[default]
     Message,
 }
 
-/// A service that answers with one text.
+/// A service that says one text, on every occasion.
 #[derive(Clone, Debug)]
 pub struct Reply {
-    text: TemplateRenderer,
+    speaker: TemplateRenderer,
     on: ReplyOn,
     close: bool,
 }
 
 impl Reply {
-    /// Answers with `text`; with `close` the first answer is the last, and the client is closed.
+    /// Says `text`, and with `close` closes the client after the first time.
     #[must_use]
     pub fn new(text: Template, on: ReplyOn, close: bool) -> Self {
         Self {
-            text: TemplateRenderer::new(text),
+            speaker: TemplateRenderer::new(text),
             on,
             close,
         }
     }
 
     fn answer(&mut self, about: &About) -> Outcome<'_> {
-        let outcome = Outcome::reply(self.text.say(about.who()));
-        if self.close {
-            outcome.then_close(CloseReason::Done)
+        let then = if self.close {
+            Action::Close(CloseReason::Done)
         } else {
-            outcome
+            Action::Continue
+        };
+        Outcome {
+            reply: [self.speaker.say(about.who()), &[]],
+            then,
         }
     }
 }
@@ -50,12 +52,8 @@ impl Reply {
 impl Service for Reply {
     type Session = About;
 
-    fn needs(&self) -> Needs {
-        Needs::of_text(&self.text)
-    }
-
     fn open(&mut self, peer: &Peer<'_>) -> (About, Outcome<'_>) {
-        let about = self.text.about(peer);
+        let about = self.speaker.about(peer);
         match self.on {
             ReplyOn::Connect => (About::default(), self.answer(&about)),
             ReplyOn::Message => (about, Outcome::NOTHING),
@@ -69,13 +67,25 @@ impl Service for Reply {
         }
     }
 
-    fn datagram<'a>(&'a mut self, peer: &Peer<'_>, _: &'a [u8]) -> Option<Slices<'a>> {
-        let about = self.text.about(peer);
-        Some(self.text.say(about.who()).into())
+    fn takes_datagrams(&self) -> bool {
+        true
+    }
+
+    fn datagram<'a>(&'a mut self, peer: &Peer<'_>, _: &'a [u8]) -> Option<[&'a [u8]; 2]> {
+        let about = self.speaker.about(peer);
+        Some([self.speaker.say(about.who()), &[]])
+    }
+
+    fn wants_local(&self) -> bool {
+        self.speaker.template().wants_local()
+    }
+
+    fn wants_time(&self) -> bool {
+        self.speaker.template().wants_time()
     }
 
     fn set_time(&mut self, now: SystemTime) {
-        self.text.set_time(now);
+        self.speaker.set_time(now);
     }
 }
 
@@ -84,7 +94,6 @@ mod tests {
     use super::*;
     use crate::net::address::Address;
     use crate::peer::tests::peer;
-    use crate::service::Action;
 
     #[track_caller]
     fn reply(text: &str, on: ReplyOn, close: bool) -> Reply {
@@ -92,9 +101,8 @@ mod tests {
     }
 
     fn said<'a>(outcome: &Outcome<'a>) -> (&'a [u8], Action) {
-        let [text, rest] = outcome.reply.parts();
-        assert!(rest.is_empty());
-        (text, outcome.action)
+        assert!(outcome.reply[1].is_empty());
+        (outcome.reply[0], outcome.then)
     }
 
     const DONE: Action = Action::Close(CloseReason::Done);
@@ -125,7 +133,7 @@ mod tests {
     }
 
     #[test]
-    fn greeted_client_gets_no_answer() {
+    fn who_is_greeted_is_not_answered() {
         let address = Address::Tcp(([127, 0, 0, 1], 5000).into());
         let mut service = reply("connected {local}", ReplyOn::Connect, true);
         let (mut session, outcome) = service.open(&peer(&address));

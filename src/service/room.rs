@@ -11,8 +11,10 @@ use super::tag::TagFormat;
 pub(super) const MOST_TAGS: usize = 512 * 1024;
 /// The largest message that may be allowed, in bytes.
 const MOST_MESSAGE: usize = 1 << 30;
-/// The settings of a [`Broadcast`](super::Broadcast); [`Default`] gives those of the command line.
+/// The settings of a [`Broadcast`](super::Broadcast); [`Default`] gives those of the command line;
+/// assign the fields that differ.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Room {
     /// How messages are found.
     pub framing: Framing,

@@ -9,16 +9,14 @@ use crate::common::client::{Client, all_are_in, join};
 use crate::common::flood::Flood;
 use crate::common::running::{Running, config, listening_on, room_of};
 use crate::common::watched::watched;
+use crate::common::with;
 use crate::common::{Folder, assert_same, eventually, random};
-use resound::{CloseReason, Config};
+use resound::CloseReason;
 
 const MAX_MESSAGE: usize = 64 * 1024;
 
 fn with_patience(patience: Option<Duration>) -> Running {
-    let config = Config {
-        patience,
-        ..config()
-    };
+    let config = with(config(), |config| config.patience = patience);
     Running::start(&config, room_of(MAX_MESSAGE))
 }
 
@@ -279,10 +277,7 @@ fn who_leaves_while_holding_up_the_room_sets_it_free() {
 #[test]
 fn who_is_owed_more_than_the_high_water_mark_when_its_turn_comes_gets_another() {
     let (broadcast, watch) = watched(room_of(MAX_MESSAGE));
-    let config = Config {
-        high_water: 10,
-        ..config()
-    };
+    let config = with(config(), |config| config.high_water = 10);
     let server = Running::start(&config, broadcast);
     let room = join(server.address(), 3);
     for _ in 0..20 {

@@ -7,6 +7,7 @@ use std::path::Path;
 use crate::common::program::{Program, run};
 use crate::common::running::{Running, listening_on};
 use crate::common::talking::{Piped, bare_udp, datagram, saying, typing};
+use crate::common::with;
 use crate::common::{DEADLINE, Folder, assert_same, eventually};
 use resound::Echo;
 use rustix::process::Signal;
@@ -339,10 +340,9 @@ fn what_the_server_does_not_take_yet_waits_in_order_and_bounded() {
 #[test]
 fn a_burst_of_lines_comes_back() {
     let server = Running::start(
-        &resound::Config {
-            udp_rate: None,
-            ..listening_on(&["udp://127.0.0.1:0"])
-        },
+        &with(listening_on(&["udp://127.0.0.1:0"]), |config| {
+            config.udp_rate = None;
+        }),
         Echo::new(),
     );
     let address = server.address().to_string();

@@ -5,6 +5,7 @@ use std::thread;
 use crate::common::client::{Client, join};
 use crate::common::place::{BoundAddress, framed, leave, with_publishers};
 use crate::common::program::Program;
+use crate::common::with;
 use crate::common::{assert_same, eventually, frame, random, some_bytes};
 use resound::{CloseReason, Framing, Room};
 
@@ -139,10 +140,7 @@ fn u32_frames_of_nothing_and_several_at_once_pass() {
 
 #[test]
 fn u32_a_frame_of_just_the_limit_passes_and_a_byte_more_closes_its_sender_alone() {
-    let room = Room {
-        max_message: 1000,
-        ..framed(Framing::U32)
-    };
+    let room = with(framed(Framing::U32), |room| room.max_message = 1000);
     let place = BoundAddress::of(&room);
     let [long, speaker, listener, liar] = [(); 4].map(|()| place.join());
     let [most, more] = [1000, 1001].map(|n| frame(vec![b'x'; n]));
@@ -207,10 +205,7 @@ fn lines_who_leaves_with_a_reset_in_a_line_publishes_nothing_of_it() {
 fn lines_are_any_bytes_between_newlines() {
     // With it one sees where each message begins.
     let tag = "<{id}>".parse().expect("it is well-formed");
-    let place = BoundAddress::of(&Room {
-        tag: Some(tag),
-        ..Room::default()
-    });
+    let place = BoundAddress::of(&with(Room::default(), |room| room.tag = Some(tag)));
     let (speaker, listener) = (place.join(), place.join());
     let mut text = b"CR LF\r\n\r\n\n\n\0\nNUL \0 within\n\r\r\n lone \r CR\n".to_vec();
     for value in 0..=255 {

@@ -7,7 +7,8 @@ use std::os::unix::net::UnixListener;
 use crate::common::Folder;
 use crate::common::client::Client;
 use crate::common::running::{Running, config, listening_on};
-use resound::{Address, Config, Echo, Server};
+use crate::common::with;
+use resound::{Address, Echo, Server};
 
 /// Why these addresses can't be bound.
 #[track_caller]
@@ -99,10 +100,7 @@ fn clients_of_a_server_that_is_bound_but_does_not_run_yet_wait() {
 
 #[test]
 fn who_is_one_too_many_waits_until_another_leaves() {
-    let config = Config {
-        max_clients: Some(2),
-        ..config()
-    };
+    let config = with(config(), |config| config.max_clients = Some(2));
     let server = Running::start(&config, Echo::new());
     let (first, second) = (server.connect(), server.connect());
     let surplus = server.connect();

@@ -5,20 +5,18 @@ use std::time::Duration;
 use crate::common::loading::{SIZE, assert_faults, at_once, load, run};
 use crate::common::misbehaving::{Mailing, Trick};
 use crate::common::running::{Running, listening_on};
+use crate::common::with;
 use crate::common::{Folder, free_port};
 use resound::load::Fault::{Corrupt, Doubled, Lost, Refused, Stray};
 use resound::load::{Fault, Load, LoadEnd, LoadMode};
-use resound::{Config, Discard, Echo};
+use resound::{Discard, Echo};
 
 /// What takes longer is lost: longer than the machine might be busy with others.
 const TIMEOUT: Duration = Duration::from_secs(1);
 
 fn expect(trick: Trick, settings: impl Fn(Load) -> Load, expected: &[(Fault, u64)]) {
     let server = Mailing::echo(trick, 5);
-    let impatient = Load {
-        timeout: TIMEOUT,
-        ..load(&server.address)
-    };
+    let impatient = with(load(&server.address), |load| load.timeout = TIMEOUT);
     let outcome = run(&settings(impatient));
     assert!(outcome.counts.messages > 0, "{trick:?}");
     assert_faults(&outcome, expected, &format!("{trick:?}"));
@@ -38,34 +36,36 @@ fn each_fault_of_datagrams_is_named() {
     ];
     for depth in [1, 4] {
         at_once(&cases, |&(trick, expected)| {
-            expect(trick, |load| Load { depth, ..load }, expected);
+            expect(
+                trick,
+                |load| with(load, |load| load.depth = depth),
+                expected,
+            );
         });
     }
 }
 
 #[test]
 fn datagrams_of_others_are_strays() {
-    let two = |load| Load {
-        clients: 2,
-        depth: 4,
-        ..load
+    let two = |load: Load| {
+        with(load, |load| {
+            load.clients = 2;
+            load.depth = 4;
+        })
     };
     expect(Trick::Misdeliver, two, &[(Lost, 1), (Stray, 1)]);
 }
 
 #[test]
 fn datagrams_may_come_in_any_order() {
-    let deep = |load| Load { depth: 4, ..load };
+    let deep = |load: Load| with(load, |load| load.depth = 4);
     expect(Trick::Swap, deep, &[]);
     expect(Trick::Overtake, deep, &[(Doubled, 1)]);
 }
 
 #[test]
 fn without_checks_contents_are_not_looked_at() {
-    let unverified = |load| Load {
-        verify: false,
-        ..load
-    };
+    let unverified = |load: Load| with(load, |load| load.verify = false);
     expect(Trick::Filler, unverified, &[]);
     expect(Trick::Double, unverified, &[(Doubled, 1)]);
     expect(Trick::Drop, unverified, &[(Lost, 1)]);
@@ -74,19 +74,22 @@ fn without_checks_contents_are_not_looked_at() {
 #[test]
 fn what_nobody_answers_is_lost() {
     expect(Trick::Stop, |load| load, &[(Lost, 1)]);
-    expect(Trick::Stop, |load| Load { depth: 4, ..load }, &[(Lost, 4)]);
+    expect(
+        Trick::Stop,
+        |load| with(load, |load| load.depth = 4),
+        &[(Lost, 4)],
+    );
 }
 
 #[test]
 fn all_that_was_due_is_accounted_for_when_nobody_answers_any_more() {
     for depth in [1, 8, 1000] {
         let server = Mailing::echo(Trick::Stop, 50);
-        let outcome = run(&Load {
-            depth,
-            rate: Some(1000),
-            timeout: Duration::from_millis(500),
-            ..load(&server.address)
-        });
+        let outcome = run(&with(load(&server.address), |load| {
+            load.depth = depth;
+            load.rate = Some(1000);
+            load.timeout = Duration::from_millis(500);
+        }));
         assert_eq!(outcome.counts.messages, 50);
         assert_faults(&outcome, &[(Lost, 150)], &format!("depth {depth}"));
         assert_eq!(outcome.counts.latency.len(), 200);
@@ -96,11 +99,10 @@ fn all_that_was_due_is_accounted_for_when_nobody_answers_any_more() {
 #[test]
 fn where_nobody_has_the_port_datagrams_are_refused() {
     let port = free_port("127.0.0.1");
-    let outcome = run(&Load {
-        clients: 3,
-        duration: Duration::from_secs(60),
-        ..load(format!("udp://127.0.0.1:{port}"))
-    });
+    let outcome = run(&with(load(format!("udp://127.0.0.1:{port}")), |load| {
+        load.clients = 3;
+        load.duration = Duration::from_secs(60);
+    }));
     assert_eq!(outcome.end, LoadEnd::Abandoned);
     assert_eq!(outcome.faults.cause(), Some("connection refused"));
     assert_faults(&outcome, &[(Refused, 3), (Lost, 3)], "nobody");
@@ -110,26 +112,22 @@ fn where_nobody_has_the_port_datagrams_are_refused() {
 #[test]
 fn an_echo_answers_all_that_is_sent_over_udp_and_unix_sockets() {
     let folder = Folder::new();
-    let config = Config {
-        udp_rate: None,
-        ..listening_on(&["udp://127.0.0.1:0", &folder.unixgram("s")])
-    };
+    let config = with(
+        listening_on(&["udp://127.0.0.1:0", &folder.unixgram("s")]),
+        |config| config.udp_rate = None,
+    );
     let server = Running::start(&config, Echo::new());
     for address in &server.addresses {
-        let outcome = run(&Load {
-            clients: 5,
-            depth: 3,
-            rate: Some(1000),
-            ..load(address)
-        });
+        let outcome = run(&with(load(address), |load| {
+            load.clients = 5;
+            load.depth = 3;
+            load.rate = Some(1000);
+        }));
         assert_faults(&outcome, &[], &address.to_string());
         assert_eq!((outcome.clients, outcome.counts.messages), (5, 200));
     }
     for address in &server.addresses {
-        let outcome = run(&Load {
-            clients: 3,
-            ..load(address)
-        });
+        let outcome = run(&with(load(address), |load| load.clients = 3));
         assert_faults(&outcome, &[], &address.to_string());
     }
     let stats = server.stop();
@@ -145,12 +143,11 @@ fn a_sink_for_datagrams_is_sent_what_it_may_drop() {
     let server = Running::start(&config, Discard::new());
     let mut sent = 0;
     for address in &server.addresses {
-        let outcome = run(&Load {
-            mode: LoadMode::Sink,
-            clients: 2,
-            rate: Some(1000),
-            ..load(address)
-        });
+        let outcome = run(&with(load(address), |load| {
+            load.mode = LoadMode::Sink;
+            load.clients = 2;
+            load.rate = Some(1000);
+        }));
         assert_faults(&outcome, &[], &address.to_string());
         // The last of it may go out after the end, and isn't counted then.
         assert!((1..=200).contains(&outcome.counts.messages));

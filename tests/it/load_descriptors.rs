@@ -4,7 +4,7 @@ use std::net::TcpListener;
 
 use crate::common::alone::alone;
 use crate::common::loading::{failure, load};
-use resound::load::Load;
+use crate::common::with;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 #[test]
@@ -22,10 +22,9 @@ fn load_more_clients_than_descriptors() {
         ..getrlimit(Resource::Nofile)
     };
     setrlimit(Resource::Nofile, limit).unwrap();
-    let crowd = Load {
-        clients: 1000,
-        ..load(listener.local_addr().unwrap())
-    };
+    let crowd = with(load(listener.local_addr().unwrap()), |load| {
+        load.clients = 1000;
+    });
     let line = failure(&crowd);
     assert_eq!(
         line,

@@ -5,6 +5,7 @@ use std::time::Duration;
 use crate::common::loading::{SIZE, assert_faults, at_once, failure, load, run};
 use crate::common::misbehaving::{Misbehaving, Trick};
 use crate::common::running::{Running, config, listening_on, room};
+use crate::common::with;
 use crate::common::{Folder, settled};
 use resound::load::Fault::{Closed, Corrupt, Disordered, Doubled, Lost, Stray, Unanswered};
 use resound::load::{Fault, Load, LoadMode, LoadOutcome};
@@ -14,25 +15,23 @@ use resound::{CloseReason, Config, Room};
 const AT: u64 = 40;
 
 fn fanout(to: impl std::fmt::Display) -> Load {
-    Load {
-        mode: LoadMode::Fanout,
-        clients: 3,
-        rate: Some(400),
-        duration: Duration::from_secs(1),
-        timeout: Duration::from_millis(400),
-        ..load(to)
-    }
+    with(load(to), |load| {
+        load.mode = LoadMode::Fanout;
+        load.clients = 3;
+        load.rate = Some(400);
+        load.duration = Duration::from_secs(1);
+        load.timeout = Duration::from_millis(400);
+    })
 }
 
 /// A room in which one subscriber is the victim.
 #[track_caller]
 fn caught(trick: Trick, depth: usize, verify: bool) -> (LoadOutcome, Misbehaving) {
     let server = Misbehaving::broadcast(SIZE, trick, AT);
-    let outcome = run(&Load {
-        depth,
-        verify,
-        ..fanout(server.address)
-    });
+    let outcome = run(&with(fanout(server.address), |load| {
+        load.depth = depth;
+        load.verify = verify;
+    }));
     assert_eq!(outcome.clients, 4, "{trick:?}");
     assert!(outcome.counts.messages > 0, "{trick:?}");
     (outcome, server)
@@ -115,18 +114,16 @@ fn who_is_closed_is_not_waited_for() {
 #[test]
 fn where_somebody_gets_nothing_at_all_there_is_no_load() {
     let server = Misbehaving::broadcast(SIZE, Trick::Stop, 0);
-    let impatient = Load {
-        timeout: Duration::from_millis(200),
-        ..fanout(server.address)
-    };
+    let impatient = with(fanout(server.address), |load| {
+        load.timeout = Duration::from_millis(200);
+    });
     let hint = "clients get nothing of what another publishes: is it a broadcast service that takes lines as long as that, and puts nothing in front of them?";
     assert_eq!(failure(&impatient), format!("1 of 3 {hint}"));
 
     let server = Running::echo();
-    let impatient = Load {
-        timeout: Duration::from_millis(100),
-        ..fanout(server.address())
-    };
+    let impatient = with(fanout(server.address()), |load| {
+        load.timeout = Duration::from_millis(100);
+    });
     assert_eq!(failure(&impatient), format!("3 of 3 {hint}"));
 }
 
@@ -134,21 +131,17 @@ fn where_somebody_gets_nothing_at_all_there_is_no_load() {
 fn rooms_deliver_to_all_others() {
     let folder = Folder::new();
     for (include_sender, publishers) in [(false, 1), (true, 1), (false, 3), (true, 3)] {
-        let settings = Room {
-            include_sender,
-            ..Room::default()
-        };
+        let settings = with(Room::default(), |room| room.include_sender = include_sender);
         let config = listening_on(&["127.0.0.1:0", &folder.unix(&publishers.to_string())]);
         for index in 0..2 {
             let server = Running::start(&config, room(&settings));
-            let outcome = run(&Load {
-                publishers,
-                depth: 100,
-                rate: Some(1000),
-                duration: Duration::from_millis(200),
-                timeout: Duration::from_secs(5),
-                ..fanout(&server.addresses[index])
-            });
+            let outcome = run(&with(fanout(&server.addresses[index]), |load| {
+                load.publishers = publishers;
+                load.depth = 100;
+                load.rate = Some(1000);
+                load.duration = Duration::from_millis(200);
+                load.timeout = Duration::from_secs(5);
+            }));
             let what = format!("{publishers} publishers, senders too: {include_sender}");
             assert_faults(&outcome, &[], &what);
             assert_eq!(outcome.clients, publishers + 3, "{what}");
@@ -173,14 +166,13 @@ fn rooms_deliver_to_all_others() {
 #[test]
 fn publishers_without_a_schedule_are_as_fast_as_the_room() {
     let server = Running::broadcast();
-    let outcome = run(&Load {
-        publishers: 2,
-        depth: 64,
-        rate: None,
-        duration: Duration::from_millis(300),
-        timeout: Duration::from_secs(5),
-        ..fanout(server.address())
-    });
+    let outcome = run(&with(fanout(server.address()), |load| {
+        load.publishers = 2;
+        load.depth = 64;
+        load.rate = None;
+        load.duration = Duration::from_millis(300);
+        load.timeout = Duration::from_secs(5);
+    }));
     assert_faults(&outcome, &[], "closed loop");
     let stats = server.stop();
     assert!(outcome.counts.messages > 0);
@@ -192,25 +184,23 @@ fn publishers_without_a_schedule_are_as_fast_as_the_room() {
 #[track_caller]
 fn in_bulk(config: &Config) -> (LoadOutcome, Running) {
     let server = Running::start(config, room(&Room::default()));
-    let outcome = run(&Load {
-        slow: 2,
-        size: 16 * 1024,
-        depth: 32,
-        rate: None,
-        duration: Duration::from_millis(1500),
-        timeout: Duration::from_secs(5),
-        ..fanout(server.address())
-    });
+    let outcome = run(&with(fanout(server.address()), |load| {
+        load.slow = 2;
+        load.size = 16 * 1024;
+        load.depth = 32;
+        load.rate = None;
+        load.duration = Duration::from_millis(1500);
+        load.timeout = Duration::from_secs(5);
+    }));
     (outcome, server)
 }
 
 #[test]
 fn slow_readers_are_closed_by_a_room_without_patience() {
     let folder = Folder::new();
-    let config = Config {
-        patience: Some(Duration::from_millis(50)),
-        ..listening_on(&[&folder.unix("s")])
-    };
+    let config = with(listening_on(&[&folder.unix("s")]), |config| {
+        config.patience = Some(Duration::from_millis(50));
+    });
     let (outcome, server) = in_bulk(&config);
     assert_eq!((outcome.clients, outcome.slow_closed), (4, 2));
     assert_faults(&outcome, &[], "bulk");
@@ -222,11 +212,10 @@ fn slow_readers_are_closed_by_a_room_without_patience() {
 #[test]
 fn slow_readers_of_an_echo_are_nobodys_trouble() {
     let server = Running::start(&config(), resound::Echo::new());
-    let outcome = run(&Load {
-        slow: 3,
-        clients: 2,
-        ..load(server.address())
-    });
+    let outcome = run(&with(load(server.address()), |load| {
+        load.slow = 3;
+        load.clients = 2;
+    }));
     assert_eq!((outcome.clients, outcome.slow_closed), (2, 0));
     assert!(outcome.counts.messages > 0);
     assert_faults(&outcome, &[], "echo");

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use crate::common::loading::{SIZE, assert_faults, at_once, failure, load, named, run};
 use crate::common::misbehaving::{Misbehaving, Trick};
+use crate::common::with;
 use resound::load::Fault::{
     Closed, Corrupt, Disordered, Doubled, Lost, Refused, Reset, Stray, Unanswered,
 };
@@ -21,23 +22,21 @@ const DEEP: usize = 4;
 /// early enough to come before the end, and later than what the machine may be busy with others. A
 /// rate leaves it time for these.
 fn impatient(load: Load) -> Load {
-    Load {
-        rate: Some(400),
-        duration: Duration::from_millis(1200),
-        timeout: Duration::from_millis(250),
-        ..load
-    }
+    with(load, |load| {
+        load.rate = Some(400);
+        load.duration = Duration::from_millis(1200);
+        load.timeout = Duration::from_millis(250);
+    })
 }
 
 /// Two clients, the first to come of which is the victim.
 #[track_caller]
 fn caught(trick: Trick, settings: impl Fn(Load) -> Load) -> LoadOutcome {
     let server = Misbehaving::echo(SIZE, trick, AT);
-    let two = Load {
-        clients: 2,
-        duration: Duration::from_millis(600),
-        ..load(server.address)
-    };
+    let two = with(load(server.address), |load| {
+        load.clients = 2;
+        load.duration = Duration::from_millis(600);
+    });
     let outcome = run(&settings(two));
     assert_eq!(outcome.clients, 2, "{trick:?}");
     outcome
@@ -54,26 +53,19 @@ fn assert_caught(trick: Trick, settings: impl Fn(Load) -> Load, expected: &[(Fau
 }
 
 fn deep(load: Load) -> Load {
-    Load {
-        depth: DEEP,
-        ..load
-    }
+    with(load, |load| load.depth = DEEP)
 }
 
 /// It needn't be fast: so many messages are sent, however long that takes.
 fn scheduled(load: Load) -> Load {
-    Load {
-        rate: Some(400),
-        duration: Duration::from_millis(300),
-        ..load
-    }
+    with(load, |load| {
+        load.rate = Some(400);
+        load.duration = Duration::from_millis(300);
+    })
 }
 
 fn unverified(load: Load) -> Load {
-    Load {
-        verify: false,
-        ..load
-    }
+    with(load, |load| load.verify = false)
 }
 
 #[test]
@@ -83,10 +75,11 @@ fn a_sound_server_is_not_blamed() {
         deep,
         unverified,
         |load| unverified(deep(load)),
-        |load| Load {
-            depth: 1000,
-            size: SIZE,
-            ..load
+        |load: Load| {
+            with(load, |load| {
+                load.depth = 1000;
+                load.size = SIZE;
+            })
         },
     ] {
         assert_caught(Trick::None, settings, &[]);
@@ -125,10 +118,7 @@ fn at_depth_one_what_is_missing_is_named_after_further_messages() {
 
 #[test]
 fn without_a_schedule_one_more_is_sent_all_the_same() {
-    let settings = |load| Load {
-        rate: None,
-        ..impatient(load)
-    };
+    let settings = |load| with(impatient(load), |load| load.rate = None);
     assert_caught(Trick::Drop, settings, &[(Lost, 1)]);
     assert_caught(Trick::Cut, settings, &[(Lost, 2), (Corrupt, 1)]);
 }
@@ -155,10 +145,7 @@ fn with_several_under_way_each_is_named_by_those_that_follow() {
 
 #[test]
 fn who_stops_answering_leaves_all_that_was_under_way_unanswered() {
-    let patient = |load| Load {
-        timeout: Duration::from_millis(600),
-        ..load
-    };
+    let patient = |load: Load| with(load, |load| load.timeout = Duration::from_millis(600));
     assert_caught(Trick::Stop, patient, &[(Unanswered, 1)]);
     let settings = |load| unverified(patient(load));
     assert_caught(Trick::Stop, settings, &[(Unanswered, 1)]);
@@ -191,10 +178,9 @@ fn who_closes_or_resets_is_told_from_the_other() {
 #[test]
 fn without_any_client_left_the_load_ends() {
     let server = Misbehaving::echo(SIZE, Trick::Reset, AT);
-    let outcome = run(&Load {
-        duration: Duration::from_secs(60),
-        ..load(server.address)
-    });
+    let outcome = run(&with(load(server.address), |load| {
+        load.duration = Duration::from_secs(60);
+    }));
     assert_eq!(outcome.end, LoadEnd::Abandoned);
     assert!(outcome.elapsed < Duration::from_secs(30));
     assert_eq!(outcome.counts.messages, AT);
@@ -212,9 +198,10 @@ fn unverified_messages_are_counted_all_the_same() {
         (Trick::Undigit, &[]),
         (Trick::Misdeliver, &[(Unanswered, 1), (Stray, 1)]),
     ] {
-        let settings = |load| Load {
-            timeout: Duration::from_millis(500),
-            ..unverified(load)
+        let settings = |load| {
+            with(unverified(load), |load| {
+                load.timeout = Duration::from_millis(500);
+            })
         };
         if trick == Trick::Misdeliver {
             // What is surplus may come after the end.
@@ -242,12 +229,11 @@ fn clients_that_come_too_late_are_refused() {
     let address = listener.local_addr().unwrap();
     // One is let in, and answered nothing. Who has come in the same moment is reset.
     let server = thread::spawn(move || listener.accept().unwrap());
-    let outcome = run(&Load {
-        clients: 4,
-        connect_rate: Some(10),
-        timeout: Duration::from_millis(500),
-        ..load(address)
-    });
+    let outcome = run(&with(load(address), |load| {
+        load.clients = 4;
+        load.connect_rate = Some(10);
+        load.timeout = Duration::from_millis(500);
+    }));
     let gone = outcome.faults.count(Refused) + outcome.faults.count(Reset);
     assert_eq!(gone, 3);
     assert!(outcome.faults.count(Refused) >= 1);

@@ -6,10 +6,11 @@ use std::time::{Duration, Instant};
 use crate::common::loading::{SIZE, assert_faults, failure, load, run};
 use crate::common::misbehaving::{Misbehaving, Trick};
 use crate::common::running::{Running, config, listening_on};
+use crate::common::with;
 use crate::common::{Folder, allow_many_descriptors};
 use resound::load::Fault::{Closed, Corrupt, Reset, Stray, Unanswered};
-use resound::load::{Load, LoadEnd, LoadMode};
-use resound::{Chargen, Config, Discard, Echo, Service};
+use resound::load::{LoadEnd, LoadMode};
+use resound::{Chargen, Discard, Echo, Service};
 
 /// The same service over TCP and a Unix socket.
 fn both<S>(folder: &Folder, name: &str, service: S) -> Running
@@ -27,12 +28,11 @@ fn echoes_are_as_many_as_the_server_has_sent() {
     for (index, verify) in [(0, true), (1, true), (0, false), (1, false)] {
         let name = format!("{index}{verify}");
         let server = both(&folder, &name, Echo::new());
-        let outcome = run(&Load {
-            clients: 5,
-            depth: 8,
-            verify,
-            ..load(&server.addresses[index])
-        });
+        let outcome = run(&with(load(&server.addresses[index]), |load| {
+            load.clients = 5;
+            load.depth = 8;
+            load.verify = verify;
+        }));
         assert_faults(&outcome, &[], &name);
         assert_eq!((outcome.clients, outcome.end), (5, LoadEnd::Duration));
         let counts = &outcome.counts;
@@ -52,13 +52,12 @@ fn bulk_comes_back_whole() {
     let folder = Folder::new();
     for index in 0..2 {
         let server = both(&folder, &index.to_string(), Echo::new());
-        let outcome = run(&Load {
-            mode: LoadMode::Stream,
-            clients: 2,
-            size: 64 * 1024,
-            depth: 16,
-            ..load(&server.addresses[index])
-        });
+        let outcome = run(&with(load(&server.addresses[index]), |load| {
+            load.mode = LoadMode::Stream;
+            load.clients = 2;
+            load.size = 64 * 1024;
+            load.depth = 16;
+        }));
         assert_faults(&outcome, &[], "bulk");
         assert!(outcome.counts.messages > 0);
         let stats = server.stop();
@@ -71,11 +70,10 @@ fn bulk_comes_back_whole() {
 fn the_longest_and_the_shortest_messages_come_back() {
     let server = Running::echo();
     for (size, depth) in [(resound::load::SHORTEST_MESSAGE, 1000), (1 << 20, 2)] {
-        let outcome = run(&Load {
-            size,
-            depth,
-            ..load(server.address())
-        });
+        let outcome = run(&with(load(server.address()), |load| {
+            load.size = size;
+            load.depth = depth;
+        }));
         assert_faults(&outcome, &[], &size.to_string());
         assert!(outcome.counts.messages > 0);
     }
@@ -86,11 +84,10 @@ fn those_who_come_and_go_are_served_as_often_as_the_server_has_seen_them() {
     let folder = Folder::new();
     for index in 0..2 {
         let server = both(&folder, &index.to_string(), Echo::new());
-        let outcome = run(&Load {
-            mode: LoadMode::Churn,
-            clients: 4,
-            ..load(&server.addresses[index])
-        });
+        let outcome = run(&with(load(&server.addresses[index]), |load| {
+            load.mode = LoadMode::Churn;
+            load.clients = 4;
+        }));
         assert_faults(&outcome, &[], "closed");
         assert!(outcome.counts.messages > 0);
         assert_eq!(outcome.counts.latency.len(), outcome.counts.messages);
@@ -98,13 +95,12 @@ fn those_who_come_and_go_are_served_as_often_as_the_server_has_seen_them() {
         assert!(stats.clients >= outcome.counts.messages);
 
         let server = both(&folder, &format!("open{index}"), Echo::new());
-        let outcome = run(&Load {
-            mode: LoadMode::Churn,
-            clients: 4,
-            rate: Some(200),
-            duration: Duration::from_millis(300),
-            ..load(&server.addresses[index])
-        });
+        let outcome = run(&with(load(&server.addresses[index]), |load| {
+            load.mode = LoadMode::Churn;
+            load.clients = 4;
+            load.rate = Some(200);
+            load.duration = Duration::from_millis(300);
+        }));
         assert_faults(&outcome, &[], "open");
         assert_eq!(outcome.counts.messages, 60);
         let stats = server.stop();
@@ -116,13 +112,12 @@ fn those_who_come_and_go_are_served_as_often_as_the_server_has_seen_them() {
 #[test]
 fn a_visit_begins_when_it_is_due_and_not_with_the_next_one() {
     let server = Running::echo();
-    let outcome = run(&Load {
-        mode: LoadMode::Churn,
-        clients: 4,
-        rate: Some(4),
-        duration: Duration::from_secs(1),
-        ..load(server.address())
-    });
+    let outcome = run(&with(load(server.address()), |load| {
+        load.mode = LoadMode::Churn;
+        load.clients = 4;
+        load.rate = Some(4);
+        load.duration = Duration::from_secs(1);
+    }));
     assert_faults(&outcome, &[], "seldom");
     assert_eq!(outcome.counts.messages, 4);
     let least = outcome.counts.latency.min();
@@ -141,13 +136,12 @@ fn visits_to_a_server_that_misbehaves_are_named() {
         (Trick::Stall, &[]),
     ] {
         let server = Misbehaving::echo(SIZE, trick, 0);
-        let outcome = run(&Load {
-            mode: LoadMode::Churn,
-            clients: 2,
-            rate: Some(100),
-            timeout: Duration::from_secs(1),
-            ..load(server.address)
-        });
+        let outcome = run(&with(load(server.address), |load| {
+            load.mode = LoadMode::Churn;
+            load.clients = 2;
+            load.rate = Some(100);
+            load.timeout = Duration::from_secs(1);
+        }));
         assert_faults(&outcome, expected, &format!("{trick:?}"));
         let unanswered = outcome.faults.count(Unanswered);
         assert_eq!(outcome.counts.messages, 20 - unanswered, "{trick:?}");
@@ -161,13 +155,12 @@ fn a_sink_gets_what_was_sent() {
     let folder = Folder::new();
     for (index, rate) in [(0, None), (1, None), (0, Some(1000)), (1, Some(1000))] {
         let server = both(&folder, &format!("{index}{rate:?}"), Discard::new());
-        let outcome = run(&Load {
-            mode: LoadMode::Sink,
-            clients: 2,
-            size: 1000,
-            rate,
-            ..load(&server.addresses[index])
-        });
+        let outcome = run(&with(load(&server.addresses[index]), |load| {
+            load.mode = LoadMode::Sink;
+            load.clients = 2;
+            load.size = 1000;
+            load.rate = rate;
+        }));
         assert_faults(&outcome, &[], "sink");
         assert!(outcome.counts.bytes > 0);
         assert!(rate.is_none() || outcome.counts.bytes <= 200 * 1000);
@@ -183,12 +176,11 @@ fn a_source_gives_what_has_come() {
     let folder = Folder::new();
     for index in 0..2 {
         let server = both(&folder, &index.to_string(), Chargen::new(false));
-        let outcome = run(&Load {
-            mode: LoadMode::Source,
-            clients: 2,
-            size: 1000,
-            ..load(&server.addresses[index])
-        });
+        let outcome = run(&with(load(&server.addresses[index]), |load| {
+            load.mode = LoadMode::Source;
+            load.clients = 2;
+            load.size = 1000;
+        }));
         assert_faults(&outcome, &[], "source");
         assert!(outcome.counts.bytes > 0);
         let stats = server.stop();
@@ -201,12 +193,11 @@ fn a_source_gives_what_has_come() {
 fn connections_are_opened_at_the_pace_that_was_asked_for() {
     let server = Running::echo();
     let begun = Instant::now();
-    let outcome = run(&Load {
-        clients: 30,
-        connect_rate: Some(100),
-        duration: Duration::from_millis(100),
-        ..load(server.address())
-    });
+    let outcome = run(&with(load(server.address()), |load| {
+        load.clients = 30;
+        load.connect_rate = Some(100);
+        load.duration = Duration::from_millis(100);
+    }));
     let took = begun.elapsed();
     assert_eq!(outcome.clients, 30);
     assert_faults(&outcome, &[], "a pace");
@@ -219,10 +210,7 @@ fn connections_are_opened_at_the_pace_that_was_asked_for() {
 #[cfg(target_os = "linux")]
 fn clients_come_from_addresses_of_their_own() {
     let server = Misbehaving::echo(SIZE, Trick::None, 0);
-    let outcome = run(&Load {
-        clients: 40,
-        ..load(server.address)
-    });
+    let outcome = run(&with(load(server.address), |load| load.clients = 40));
     assert_faults(&outcome, &[], "spread");
     let distinct: HashSet<_> = server.peers().into_iter().collect();
     assert_eq!(distinct.len(), 40);
@@ -233,12 +221,11 @@ fn clients_come_from_addresses_of_their_own() {
 fn two_thousand_clients_are_served() {
     allow_many_descriptors();
     let server = Running::echo();
-    let outcome = run(&Load {
-        clients: 2000,
-        duration: Duration::from_millis(500),
-        timeout: Duration::from_secs(20),
-        ..load(server.address())
-    });
+    let outcome = run(&with(load(server.address()), |load| {
+        load.clients = 2000;
+        load.duration = Duration::from_millis(500);
+        load.timeout = Duration::from_secs(20);
+    }));
     assert_eq!(outcome.clients, 2000);
     assert_faults(&outcome, &[], "a crowd");
     assert!(outcome.counts.messages >= 2000);
@@ -249,16 +236,12 @@ fn two_thousand_clients_are_served() {
 
 #[test]
 fn a_server_that_is_full_refuses_nobody_but_lets_them_wait() {
-    let config = Config {
-        max_clients: Some(1),
-        ..config()
-    };
+    let config = with(config(), |config| config.max_clients = Some(1));
     let server = Running::start(&config, Echo::new());
-    let outcome = run(&Load {
-        clients: 2,
-        timeout: Duration::from_millis(500),
-        ..load(server.address())
-    });
+    let outcome = run(&with(load(server.address()), |load| {
+        load.clients = 2;
+        load.timeout = Duration::from_millis(500);
+    }));
     // The second one stands in the backlog, with its first message.
     assert_eq!(outcome.clients, 2);
     assert_faults(&outcome, &[(Unanswered, 1)], "full");
@@ -269,38 +252,25 @@ fn what_makes_no_sense_is_one_line() {
     let base = load("127.0.0.1:1");
     for (settings, line) in [
         (
-            Load {
-                size: 16,
-                ..base.clone()
-            },
+            with(base.clone(), |load| load.size = 16),
             "a message is longer than that",
         ),
         (
-            Load {
-                clients: 0,
-                ..base.clone()
-            },
+            with(base.clone(), |load| load.clients = 0),
             "there is nothing to do",
         ),
         (
-            Load {
-                clients: 1 << 21,
-                ..base.clone()
-            },
+            with(base.clone(), |load| load.clients = 1 << 21),
             "there are too many clients",
         ),
         (
-            Load {
-                rate: Some(0),
-                ..base.clone()
-            },
+            with(base.clone(), |load| load.rate = Some(0)),
             "never is no rate",
         ),
         (
-            Load {
-                mode: LoadMode::Churn,
-                ..load("udp://127.0.0.1:1")
-            },
+            with(load("udp://127.0.0.1:1"), |load| {
+                load.mode = LoadMode::Churn;
+            }),
             "datagrams are for echo and sink",
         ),
     ] {

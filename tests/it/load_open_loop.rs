@@ -6,6 +6,7 @@ use std::time::Duration;
 use crate::common::loading::{SIZE, assert_faults, load, run};
 use crate::common::misbehaving::{Misbehaving, Trick};
 use crate::common::running::Running;
+use crate::common::with;
 use resound::load::Fault::{Lost, Reset, Unanswered};
 use resound::load::{Interval, Load, LoadOutcome};
 
@@ -16,12 +17,11 @@ const MS: u64 = 1_000_000;
 const AT: u64 = 300;
 
 fn open(to: impl std::fmt::Display) -> Load {
-    Load {
-        rate: Some(1000),
-        depth: 1000,
-        duration: Duration::from_millis(600),
-        ..load(to)
-    }
+    with(load(to), |load| {
+        load.rate = Some(1000);
+        load.depth = 1000;
+        load.duration = Duration::from_millis(600);
+    })
 }
 
 /// How many messages took longer than so many milliseconds.
@@ -54,7 +54,7 @@ const TRIES: usize = 6;
 fn a_stall_shows_in_all_that_had_to_wait_for_it() {
     for depth in [1000, 1] {
         let quiet = (0..TRIES).any(|_| {
-            let (outcome, quiet) = stalled(|load| Load { depth, ..load });
+            let (outcome, quiet) = stalled(|load| with(load, |load| load.depth = depth));
             assert_eq!(outcome.counts.messages, 600);
             let (long, longest) = (slower(&outcome, 25), outcome.counts.latency.max());
             // Whatever else the machine does, they have waited for so long.
@@ -74,10 +74,11 @@ fn a_stall_shows_in_all_that_had_to_wait_for_it() {
 #[test]
 fn a_closed_loop_hides_the_same_stall() {
     let quiet = (0..TRIES).any(|_| {
-        let closed = |load| Load {
-            rate: None,
-            depth: 1,
-            ..load
+        let closed = |load: Load| {
+            with(load, |load| {
+                load.rate = None;
+                load.depth = 1;
+            })
         };
         let (outcome, quiet) = stalled(closed);
         let (long, longest) = (slower(&outcome, 25), outcome.counts.latency.max());
@@ -94,13 +95,12 @@ fn a_closed_loop_hides_the_same_stall() {
 fn the_schedule_is_kept() {
     let server = Running::echo();
     for (clients, depth, rate) in [(1, 1, 500), (7, 1, 1000), (3, 100, 5000)] {
-        let outcome = run(&Load {
-            clients,
-            depth,
-            rate: Some(rate),
-            duration: Duration::from_millis(400),
-            ..open(server.address())
-        });
+        let outcome = run(&with(open(server.address()), |load| {
+            load.clients = clients;
+            load.depth = depth;
+            load.rate = Some(rate);
+            load.duration = Duration::from_millis(400);
+        }));
         assert_faults(&outcome, &[], "an echo");
         assert_eq!(outcome.counts.messages, rate * 4 / 10);
         assert_eq!(outcome.counts.latency.len(), rate * 4 / 10);
@@ -117,12 +117,11 @@ fn when_the_server_stops_for_good_all_that_was_due_is_accounted_for() {
     for depth in [1, 16, 1000] {
         for verify in [false, true] {
             let server = Misbehaving::echo(SIZE, Trick::Stop, AT);
-            let outcome = run(&Load {
-                depth,
-                verify,
-                timeout: Duration::from_millis(400),
-                ..open(server.address)
-            });
+            let outcome = run(&with(open(server.address), |load| {
+                load.depth = depth;
+                load.verify = verify;
+                load.timeout = Duration::from_millis(400);
+            }));
             assert_eq!(outcome.counts.messages, AT);
             let what = format!("depth {depth}, verify {verify}");
             assert_faults(&outcome, &[(Unanswered, 600 - AT)], &what);
@@ -155,13 +154,12 @@ fn what_is_lost_is_in_the_latencies_too() {
 #[test]
 fn intervals_add_up_and_those_of_the_warm_up_say_so() {
     let server = Running::echo();
-    let settings = Load {
-        clients: 3,
-        warmup: Duration::from_millis(200),
-        duration: Duration::from_millis(400),
-        interval: Duration::from_millis(90),
-        ..open(server.address())
-    };
+    let settings = with(open(server.address()), |load| {
+        load.clients = 3;
+        load.warmup = Duration::from_millis(200);
+        load.duration = Duration::from_millis(400);
+        load.interval = Duration::from_millis(90);
+    });
     let mut all: Vec<Interval> = Vec::new();
     let outcome = settings.run(|i| all.push(i.clone())).unwrap();
     assert_faults(&outcome, &[], "an echo");
@@ -195,12 +193,11 @@ fn intervals_add_up_and_those_of_the_warm_up_say_so() {
 #[test]
 fn in_a_closed_loop_intervals_add_up_to_no_less_than_the_outcome() {
     let server = Running::echo();
-    let settings = Load {
-        rate: None,
-        depth: 8,
-        duration: Duration::from_millis(300),
-        ..open(server.address())
-    };
+    let settings = with(open(server.address()), |load| {
+        load.rate = None;
+        load.depth = 8;
+        load.duration = Duration::from_millis(300);
+    });
     let mut messages = 0;
     let outcome = settings.run(|i| messages += i.counts.messages).unwrap();
     // Those sent after the end and before that was noticed are no part of the outcome.

@@ -9,8 +9,9 @@ use crate::common::Folder;
 use crate::common::loading::{SIZE, assert_faults, load, run};
 use crate::common::misbehaving::{Misbehaving, Trick};
 use crate::common::program::Program;
+use crate::common::with;
 use resound::load::Fault::{Closed, Corrupt, Refused, Unanswered};
-use resound::load::{Load, LoadMode};
+use resound::load::LoadMode;
 use rustix::process::Signal;
 use socket2::{Domain, SockAddr, Socket, Type};
 
@@ -47,11 +48,10 @@ fn echo(mut stream: TcpStream, count: usize, pause: Duration) {
 #[test]
 fn a_server_that_cannot_keep_up_is_not_said_to_do_what_was_asked() {
     let slow = serve(|_, stream| echo(stream, usize::MAX, Duration::from_millis(2)));
-    let outcome = run(&Load {
-        rate: Some(1000),
-        depth: usize::MAX,
-        ..load(slow)
-    });
+    let outcome = run(&with(load(slow), |load| {
+        load.rate = Some(1000);
+        load.depth = usize::MAX;
+    }));
     assert_faults(&outcome, &[], "all of them come");
     assert_eq!(outcome.counts.messages, 200);
     assert_eq!(outcome.elapsed, Duration::from_millis(200));
@@ -67,13 +67,12 @@ fn what_is_due_for_a_client_that_has_gone_counts_too() {
         let count = if number == 0 { 50 } else { usize::MAX };
         echo(stream, count, Duration::ZERO);
     });
-    let outcome = run(&Load {
-        clients: 3,
-        rate: Some(1500),
-        depth: usize::MAX,
-        duration: Duration::from_millis(400),
-        ..load(server)
-    });
+    let outcome = run(&with(load(server), |load| {
+        load.clients = 3;
+        load.rate = Some(1500);
+        load.depth = usize::MAX;
+        load.duration = Duration::from_millis(400);
+    }));
     let missing = 600 - outcome.counts.messages;
     assert!(missing >= 150, "{missing}");
     let closed = outcome.faults.count(Closed) + outcome.faults.count(resound::load::Fault::Reset);
@@ -87,15 +86,14 @@ fn what_is_due_for_a_client_that_has_gone_counts_too() {
 fn a_stall_of_a_room_shows_in_all_that_had_to_wait_for_it() {
     let args = ["broadcast", "-l", "127.0.0.1:0", "--patience", "unlimited"];
     let server = Program::start(&args);
-    let settings = Load {
-        mode: LoadMode::Fanout,
-        clients: 3,
-        rate: Some(500),
-        depth: usize::MAX,
-        duration: Duration::from_millis(900),
-        timeout: Duration::from_millis(500),
-        ..load(server.address())
-    };
+    let settings = with(load(server.address()), |load| {
+        load.mode = LoadMode::Fanout;
+        load.clients = 3;
+        load.rate = Some(500);
+        load.depth = usize::MAX;
+        load.duration = Duration::from_millis(900);
+        load.timeout = Duration::from_millis(500);
+    });
     let outcome = thread::scope(|scope| {
         scope.spawn(|| {
             thread::sleep(Duration::from_millis(200));
@@ -122,11 +120,10 @@ fn a_backlog_that_stays_full_is_no_reason_to_wait_for_ever() {
     let name = SockAddr::unix(&path).unwrap();
     listener.bind(&name).unwrap();
     listener.listen(1).unwrap();
-    let outcome = run(&Load {
-        clients: 20,
-        timeout: Duration::from_millis(100),
-        ..load(folder.unix("full.sock"))
-    });
+    let outcome = run(&with(load(folder.unix("full.sock")), |load| {
+        load.clients = 20;
+        load.timeout = Duration::from_millis(100);
+    }));
     let refused = outcome.faults.count(Refused);
     assert!((15..20).contains(&refused), "{refused}");
     assert_eq!(outcome.faults.cause(), Some("timed out"));
@@ -136,10 +133,7 @@ fn a_backlog_that_stays_full_is_no_reason_to_wait_for_ever() {
 #[test]
 fn the_first_answer_of_a_client_is_looked_at_in_any_case() {
     let server = Misbehaving::echo(SIZE, Trick::Filler, 0);
-    let outcome = run(&Load {
-        verify: false,
-        ..load(server.address)
-    });
+    let outcome = run(&with(load(server.address), |load| load.verify = false));
     assert_faults(&outcome, &[(Corrupt, 1)], "no echo");
 }
 
@@ -151,10 +145,7 @@ fn what_ends_at_once_is_not_taken_for_a_reader_that_stops() {
         }
     });
     // Those that stop reading come first.
-    let outcome = run(&Load {
-        slow: 1,
-        ..load(server)
-    });
+    let outcome = run(&with(load(server), |load| load.slow = 1));
     assert_faults(&outcome, &[], "slow ones are no fault");
     assert_eq!((outcome.slow_closed, outcome.clients), (1, 1));
 }

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use crate::common::client::Client;
 use crate::common::place::{BoundAddress, FRAMINGS, framed, wire, with_publishers};
+use crate::common::with;
 use crate::common::{assert_same, eventually};
 use resound::{Config, Framing, Heartbeat, Replay, Room};
 
@@ -12,10 +13,7 @@ use resound::{Config, Framing, Heartbeat, Replay, Room};
 fn tags_are_per_message_and_not_per_read() {
     let tag: resound::TagFormat = "{id}/{peer}: ".parse().expect("it is well-formed");
     for framing in [Framing::Lines, Framing::U32] {
-        let place = BoundAddress::of(&Room {
-            tag: Some(tag.clone()),
-            ..framed(framing)
-        });
+        let place = BoundAddress::of(&with(framed(framing), |room| room.tag = Some(tag.clone())));
         let [first, second, listener] = [(); 3].map(|()| place.join());
         let said = |text| wire(framing, text);
         let tagged = |id, client: &Client, text: &str| {
@@ -44,10 +42,7 @@ fn tags_are_per_message_and_not_per_read() {
 #[test]
 fn raw_tags_are_per_read() {
     let tag = "{id}:".parse().expect("it is well-formed");
-    let place = BoundAddress::of(&Room {
-        tag: Some(tag),
-        ..framed(Framing::Raw)
-    });
+    let place = BoundAddress::of(&with(framed(Framing::Raw), |room| room.tag = Some(tag)));
     let (speaker, listener) = (place.join(), place.join());
     place.hand_in(&speaker, "two\nlines\n");
     place.hand_in(&speaker, "and more");
@@ -56,10 +51,9 @@ fn raw_tags_are_per_read() {
 
 #[test]
 fn the_default_tag_is_date_time_and_sender() {
-    let place = BoundAddress::of(&Room {
-        tag: Some(resound::TagFormat::default()),
-        ..Room::default()
-    });
+    let place = BoundAddress::of(&with(Room::default(), |room| {
+        room.tag = Some(resound::TagFormat::default());
+    }));
     let (speaker, listener) = (place.join(), place.join());
     speaker.say("你好\nagain\r\n");
     let mut got = Vec::new();
@@ -77,11 +71,10 @@ fn the_default_tag_is_date_time_and_sender() {
 #[test]
 fn the_room_hears_who_comes_and_goes_and_newcomers_who_is_there() {
     for framing in FRAMINGS {
-        let place = BoundAddress::of(&Room {
-            announce: true,
-            max_message: 1000,
-            ..framed(framing)
-        });
+        let place = BoundAddress::of(&with(framed(framing), |room| {
+            room.announce = true;
+            room.max_message = 1000;
+        }));
         let said = |text: String| wire(framing, &text);
         let first = place.join();
         first.hears(said("* you are client 1; nobody else is here".into()));
@@ -117,11 +110,10 @@ fn the_room_hears_who_comes_and_goes_and_newcomers_who_is_there() {
 
 #[test]
 fn newcomers_are_greeted_before_they_get_the_past() {
-    let place = BoundAddress::of(&Room {
-        announce: true,
-        replay: Replay::Messages(2),
-        ..Room::default()
-    });
+    let place = BoundAddress::of(&with(Room::default(), |room| {
+        room.announce = true;
+        room.replay = Replay::Messages(2);
+    }));
     let (first, second) = (place.join(), place.join());
     let (one, two) = (first.name(), second.name());
     second.hears(format!(
@@ -140,10 +132,9 @@ fn newcomers_are_greeted_before_they_get_the_past() {
 /// The default settings with a heartbeat.
 fn beating(every: Duration, text: &str) -> Config {
     let text = text.as_bytes().to_vec();
-    Config {
-        heartbeat: Some(Heartbeat { every, text }),
-        ..with_publishers()
-    }
+    with(with_publishers(), |config| {
+        config.heartbeat = Some(Heartbeat::new(every, text));
+    })
 }
 
 #[test]

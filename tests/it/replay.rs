@@ -8,16 +8,16 @@ use crate::common::flood::Flood;
 use crate::common::place::{
     BoundAddress, FRAMINGS, Flag, framed, number_of, wire, with_publishers,
 };
+use crate::common::with;
 use crate::common::{assert_same, random};
-use resound::{Config, Replay, Room};
+use resound::{Replay, Room};
 
 #[test]
 fn newcomers_get_the_newest_messages_and_then_what_is_new() {
     for framing in FRAMINGS {
-        let place = BoundAddress::of(&Room {
-            replay: Replay::Messages(3),
-            ..framed(framing)
-        });
+        let place = BoundAddress::of(&with(framed(framing), |room| {
+            room.replay = Replay::Messages(3);
+        }));
         let (speaker, witness) = (place.join(), place.join());
         let message = |n: usize| wire(framing, &format!("{n} {}", "x".repeat(n * 50)));
         for n in 0..10 {
@@ -48,10 +48,9 @@ fn a_replay_by_size_is_of_whole_messages() {
     const SIZE: usize = 1000;
     let mut rng = random();
     for framing in FRAMINGS {
-        let place = BoundAddress::of(&Room {
-            replay: Replay::Bytes(SIZE as u64),
-            ..framed(framing)
-        });
+        let place = BoundAddress::of(&with(framed(framing), |room| {
+            room.replay = Replay::Bytes(SIZE as u64);
+        }));
         let (speaker, witness) = (place.join(), place.join());
         let mut all: Vec<Vec<u8>> = Vec::new();
         for _ in 0..50 {
@@ -76,10 +75,7 @@ fn a_replay_is_at_most_a_quarter_of_the_log() {
     for replay in [Replay::Bytes(1 << 20), Replay::Messages(1_000_000)] {
         let place = BoundAddress::with(
             &with_publishers(),
-            &Room {
-                replay,
-                ..Room::default()
-            },
+            &with(Room::default(), |room| room.replay = replay),
         );
         let (publisher, witness) = (place.join_at(1), place.join());
         for block in flood.blocks() {
@@ -98,16 +94,10 @@ fn a_replay_is_at_most_a_quarter_of_the_log() {
 #[test]
 fn newcomers_under_a_flood_see_neither_gap_nor_double() {
     const NEWCOMERS: usize = 50;
-    let config = Config {
-        patience: None,
-        ..with_publishers()
-    };
+    let config = with(with_publishers(), |config| config.patience = None);
     let place = BoundAddress::with(
         &config,
-        &Room {
-            replay: Replay::Messages(500),
-            ..Room::default()
-        },
+        &with(Room::default(), |room| room.replay = Replay::Messages(500)),
     );
     let (publisher, enough) = (place.join_at(1), AtomicBool::new(false));
     thread::scope(|scope| {

@@ -10,22 +10,17 @@ use crate::common::client::{Client, join};
 use crate::common::flood::Flood;
 use crate::common::place::{BoundAddress, Flag, framed, number_of, with_publishers};
 use crate::common::running::{Running, config, listening_on};
+use crate::common::with;
 use crate::common::{assert_same, eventually, random};
-use resound::{CloseReason, Config, Framing, Heartbeat, Listen, Replay, Role, Room, SlowConsumer};
+use resound::{CloseReason, Framing, Heartbeat, Listen, Replay, Role, Room, SlowConsumer};
 
 #[test]
 fn senders_included_everybody_hears_everything_in_one_order() {
     const LINES: usize = 2000;
-    let config = Config {
-        patience: None,
-        ..config()
-    };
+    let config = with(config(), |config| config.patience = None);
     let place = BoundAddress::with(
         &config,
-        &Room {
-            include_sender: true,
-            ..Room::default()
-        },
+        &with(Room::default(), |room| room.include_sender = true),
     );
     let room: Vec<Client> = (0..4).map(|_| place.join()).collect();
     for (name, client) in room.iter().take(2).enumerate() {
@@ -63,23 +58,18 @@ fn senders_included_everybody_hears_everything_in_one_order() {
 
 #[test]
 fn publishers_are_sent_nothing_at_all() {
-    let heartbeat = Some(Heartbeat {
-        every: Duration::from_millis(40),
-        text: b"beat".to_vec(),
-    });
+    let heartbeat = Some(Heartbeat::new(Duration::from_millis(40), "beat"));
     let addresses = ["127.0.0.1:0", "tcp://127.0.0.1:0?role=publish"];
-    let config = Config {
-        heartbeat,
-        ..listening_on(&addresses)
-    };
+    let config = with(listening_on(&addresses), |config| {
+        config.heartbeat = heartbeat;
+    });
     let place = BoundAddress::with(
         &config,
-        &Room {
-            announce: true,
-            replay: Replay::Messages(10),
-            include_sender: true,
-            ..Room::default()
-        },
+        &with(Room::default(), |room| {
+            room.announce = true;
+            room.replay = Replay::Messages(10);
+            room.include_sender = true;
+        }),
     );
     let listener = place.join();
     let publisher = place.join_at(1);
@@ -278,17 +268,13 @@ fn the_numbers_at_the_end_are_right() {
 
 #[test]
 fn what_was_missed_is_not_counted_as_delivered() {
-    let config = Config {
-        patience: Some(Duration::ZERO),
-        slow_consumer: SlowConsumer::Skip,
-        ..with_publishers()
-    };
+    let config = with(with_publishers(), |config| {
+        config.patience = Some(Duration::ZERO);
+        config.slow_consumer = SlowConsumer::Skip;
+    });
     let place = BoundAddress::with(
         &config,
-        &Room {
-            log_size: 5 << 18,
-            ..Room::default()
-        },
+        &with(Room::default(), |room| room.log_size = 5 << 18),
     );
     let slow = Client::with_small_buffers(place.server.address());
     eventually("it being let in", || place.watch.opened() == 1);

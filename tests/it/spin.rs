@@ -5,7 +5,8 @@ use std::time::Duration;
 use crate::common::client::Client;
 use crate::common::program::Program;
 use crate::common::running::{Running, config};
-use resound::{CloseReason, Config, Echo};
+use crate::common::with;
+use resound::{CloseReason, Echo};
 
 /// Longer than any test.
 const LONG: Duration = Duration::from_secs(3600);
@@ -53,10 +54,7 @@ fn when_the_spin_is_over_it_sleeps() {
 
 #[test]
 fn who_spins_is_woken_by_a_handle() {
-    let config = Config {
-        spin: LONG,
-        ..config()
-    };
+    let config = with(config(), |config| config.spin = LONG);
     let server = Running::start(&config, Echo::new());
     let client = server.connect();
     assert_answers(&client);
@@ -65,11 +63,10 @@ fn who_spins_is_woken_by_a_handle() {
 
 #[test]
 fn who_spins_keeps_deadlines() {
-    let config = Config {
-        spin: LONG,
-        idle_timeout: Some(Duration::from_millis(100)),
-        ..config()
-    };
+    let config = with(config(), |config| {
+        config.spin = LONG;
+        config.idle_timeout = Some(Duration::from_millis(100));
+    });
     let server = Running::start(&config, Echo::new());
     let client = server.connect();
     assert_answers(&client);

@@ -6,19 +6,19 @@ use crate::common::client::{Client, join};
 use crate::common::flood::Flood;
 use crate::common::running::{Running, config, listening_on, room_of};
 use crate::common::watched::watched;
+use crate::common::with;
 use crate::common::{Folder, bytes, eventually, random, settled};
-use resound::{CloseReason, Config, Echo};
+use resound::{CloseReason, Echo};
 
 /// More than a kernel keeps for a connection.
 const MUCH: usize = 12 << 20;
 
 /// A server that keeps much for a client, and a client that was sent a part of what it is owed.
 fn echo_owing_much(grace: Duration) -> (Running, Client, Vec<u8>) {
-    let config = Config {
-        high_water: MUCH as u64,
-        grace,
-        ..config()
-    };
+    let config = with(config(), |config| {
+        config.high_water = MUCH as u64;
+        config.grace = grace;
+    });
     let (echo, watch) = watched(Echo::new());
     let server = Running::start(&config, echo);
     let client = server.connect();

@@ -6,23 +6,18 @@ use crate::common::client::{Client, join};
 use crate::common::program::Program;
 use crate::common::running::{Running, config, room};
 use crate::common::watched::watched;
+use crate::common::with;
 use crate::common::{DEADLINE, eventually};
 use resound::{Chargen, CloseReason, Config, Echo, Room};
 
 const SHORT: Duration = Duration::from_millis(400);
 
 fn idle() -> Config {
-    Config {
-        idle_timeout: Some(SHORT),
-        ..config()
-    }
+    with(config(), |config| config.idle_timeout = Some(SHORT))
 }
 
 fn write() -> Config {
-    Config {
-        write_timeout: Some(SHORT),
-        ..config()
-    }
+    with(config(), |config| config.write_timeout = Some(SHORT))
 }
 
 #[test]

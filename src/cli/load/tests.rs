@@ -2,7 +2,7 @@
 
 use clap::Parser;
 
-use super::super::{Cli, Command};
+use super::super::{Cli, Command, with};
 use super::*;
 
 #[track_caller]
@@ -25,60 +25,49 @@ fn checked(args: &[&str]) -> Load {
 
 /// An echo with the defaults.
 fn plain() -> Load {
-    Load {
-        to: "127.0.0.1:9999".parse().unwrap(),
-        mode: LoadMode::Echo,
-        clients: 50,
-        publishers: 0,
-        slow: 0,
-        size: 64,
-        depth: 1,
-        rate: None,
-        connect_rate: None,
-        duration: Duration::from_secs(10),
-        warmup: Duration::from_secs(1),
-        timeout: Duration::from_secs(2),
-        interval: Duration::from_secs(1),
-        spin: has_processors(),
-        verify: false,
-        catch_signals: true,
-    }
+    with(
+        Load::new("127.0.0.1:9999".parse().unwrap(), LoadMode::Echo),
+        |load| {
+            load.clients = 50;
+            load.publishers = 0;
+            load.slow = 0;
+            load.size = 64;
+            load.depth = 1;
+            load.rate = None;
+            load.connect_rate = None;
+            load.duration = Duration::from_secs(10);
+            load.warmup = Duration::from_secs(1);
+            load.timeout = Duration::from_secs(2);
+            load.interval = Duration::from_secs(1);
+            load.spin = has_processors();
+            load.verify = false;
+            load.catch_signals = true;
+        },
+    )
 }
 
 #[test]
 fn each_mode_has_its_defaults() {
-    let bulk = |mode| Load {
-        mode,
-        clients: 4,
-        size: 65_536,
-        ..plain()
+    let bulk = |mode| {
+        with(plain(), |load| {
+            load.mode = mode;
+            load.clients = 4;
+            load.size = 65_536;
+        })
     };
     let stream = LoadMode::Stream;
     for (mode, expected) in [
         ("echo", plain()),
-        (
-            "stream",
-            Load {
-                depth: 16,
-                ..bulk(stream)
-            },
-        ),
-        (
-            "churn",
-            Load {
-                mode: LoadMode::Churn,
-                ..plain()
-            },
-        ),
+        ("stream", with(bulk(stream), |load| load.depth = 16)),
+        ("churn", with(plain(), |load| load.mode = LoadMode::Churn)),
         (
             "fanout",
-            Load {
-                mode: LoadMode::Fanout,
-                clients: 100,
-                publishers: 1,
-                depth: 1024,
-                ..plain()
-            },
+            with(plain(), |load| {
+                load.mode = LoadMode::Fanout;
+                load.clients = 100;
+                load.publishers = 1;
+                load.depth = 1024;
+            }),
         ),
         ("sink", bulk(LoadMode::Sink)),
         ("source", bulk(LoadMode::Source)),
@@ -114,24 +103,25 @@ fn every_option_arrives() {
         "--max-p99=2ms",
         "--min-rate=19000",
     ];
-    let expected = Load {
-        to: "unix:@room".parse().unwrap(),
-        mode: LoadMode::Fanout,
-        clients: 19_000,
-        publishers: 3,
-        slow: 7,
-        size: 1024,
-        depth: usize::MAX,
-        rate: Some(20_000),
-        connect_rate: Some(500),
-        duration: Duration::from_secs(60),
-        warmup: Duration::ZERO,
-        timeout: Duration::from_secs(5),
-        interval: Duration::from_millis(250),
-        spin: false,
-        verify: true,
-        catch_signals: true,
-    };
+    let expected = with(
+        Load::new("unix:@room".parse().unwrap(), LoadMode::Fanout),
+        |load| {
+            load.clients = 19_000;
+            load.publishers = 3;
+            load.slow = 7;
+            load.size = 1024;
+            load.depth = usize::MAX;
+            load.rate = Some(20_000);
+            load.connect_rate = Some(500);
+            load.duration = Duration::from_secs(60);
+            load.warmup = Duration::ZERO;
+            load.timeout = Duration::from_secs(5);
+            load.interval = Duration::from_millis(250);
+            load.spin = false;
+            load.verify = true;
+            load.catch_signals = true;
+        },
+    );
     assert_eq!(checked(&args), expected);
     let args = parsed(&args);
     assert!(args.json && args.has_lines());

@@ -1,5 +1,6 @@
 //! Loads for tests: short ones, which end by themselves.
 
+use super::with;
 use std::fmt::Display;
 use std::thread;
 use std::time::Duration;
@@ -12,24 +13,28 @@ pub(crate) const SIZE: usize = 64;
 /// One client, one message at a time, all of them checked.
 #[track_caller]
 pub(crate) fn load(to: impl Display) -> Load {
-    Load {
-        to: to.to_string().parse().expect("it is an address"),
-        mode: LoadMode::Echo,
-        clients: 1,
-        publishers: 1,
-        slow: 0,
-        size: SIZE,
-        depth: 1,
-        rate: None,
-        connect_rate: None,
-        duration: Duration::from_millis(200),
-        warmup: Duration::ZERO,
-        timeout: Duration::from_secs(5),
-        interval: Duration::from_millis(100),
-        spin: false,
-        verify: true,
-        catch_signals: false,
-    }
+    with(
+        Load::new(
+            to.to_string().parse().expect("it is an address"),
+            LoadMode::Echo,
+        ),
+        |load| {
+            load.clients = 1;
+            load.publishers = 1;
+            load.slow = 0;
+            load.size = SIZE;
+            load.depth = 1;
+            load.rate = None;
+            load.connect_rate = None;
+            load.duration = Duration::from_millis(200);
+            load.warmup = Duration::ZERO;
+            load.timeout = Duration::from_secs(5);
+            load.interval = Duration::from_millis(100);
+            load.spin = false;
+            load.verify = true;
+            load.catch_signals = false;
+        },
+    )
 }
 
 #[track_caller]

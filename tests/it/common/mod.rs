@@ -34,6 +34,12 @@ use tempfile::TempDir;
 /// What takes longer has failed.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(20);
 
+/// A value with some of its fields changed: the library's options can't be written as literals here.
+pub(crate) fn with<T>(mut value: T, change: impl FnOnce(&mut T)) -> T {
+    change(&mut value);
+    value
+}
+
 /// Waits for what no event tells.
 pub(crate) fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
     let deadline = Instant::now() + DEADLINE;

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use super::client::Client;
 use super::running::{Running, config, listening_on, room};
 use super::watched::{Watch, watched};
+use super::with;
 use super::{eventually, frame};
 use resound::{Config, Framing, Room, Stats};
 
@@ -67,10 +68,7 @@ impl BoundAddress {
 
 /// The default settings with another framing.
 pub(crate) fn framed(framing: Framing) -> Room {
-    Room {
-        framing,
-        ..Room::default()
-    }
+    with(Room::default(), |room| room.framing = framing)
 }
 
 /// A message as it is on the wire, for a text of one line.

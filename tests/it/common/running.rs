@@ -7,6 +7,7 @@ use resound::{Address, Broadcast, Config, Echo, Handle, Room, Server, Service, S
 
 use super::client::Client;
 use super::eventually;
+use super::with;
 
 /// The default settings, on a port of loopback that the kernel chooses.
 pub(crate) fn config() -> Config {
@@ -16,10 +17,9 @@ pub(crate) fn config() -> Config {
 /// The default settings on these addresses.
 pub(crate) fn listening_on(addresses: &[&str]) -> Config {
     let parse = |text: &&str| text.parse().expect("it is an address");
-    Config {
-        listen: addresses.iter().map(parse).collect(),
-        ..Config::default()
-    }
+    with(Config::default(), |config| {
+        config.listen = addresses.iter().map(parse).collect();
+    })
 }
 
 /// A broadcast service with these settings.
@@ -31,10 +31,9 @@ pub(crate) fn room(room: &Room) -> Broadcast {
 /// The same with messages of at most so many bytes.
 #[track_caller]
 pub(crate) fn room_of(max_message: usize) -> Broadcast {
-    room(&Room {
-        max_message,
-        ..Room::default()
-    })
+    room(&with(Room::default(), |room| {
+        room.max_message = max_message;
+    }))
 }
 
 /// A running server; it is stopped when dropped.
