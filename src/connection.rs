@@ -1,98 +1,111 @@
 //! One client: its stream, latched readiness, outbox and session.
 //!
 //! Generic over the stream, so that tests can script it; it never sees the poller. Two layers:
-//! [`Link`] moves bytes and remembers readiness, [`Connection`] knows what they mean and when
-//! the client's time is over.
+//! [`Link`] moves bytes and remembers readiness, [`Connection`] knows what they mean and in which
+//! stage of its life the client is.
 
-use crate::bytes::slices::limit;
+use crate::bytes::Slices;
 use crate::close::CloseReason;
 use crate::net::link::Link;
 use crate::net::{Readiness, Stream};
 use crate::peer::Peer;
-use crate::service::{Action, Service};
+use crate::service::{Action, Outcome, Owed, Release, Service};
 
-/// Bytes written to a client before others have their turn: some services have always more.
+/// Bytes written to a client before the others have their turn: some services always have more.
 const MOST_OUTPUT: u64 = 1024 * 1024;
 
-/// Where in its life a connection is.
+/// Stage of a connection's life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
     /// Input goes to the service.
     Serving,
-    /// No more input for the service: all that the client is owed goes out, then it parts.
+    /// Input is discarded. All that the client is owed goes out, then it is closed.
     Draining(CloseReason),
-    /// The service has let go of it: the outbox goes out, then the write side is shut, and
-    /// input is discarded until the peer ends too. Closing with unread input would send a
-    /// reset, which destroys what is in flight (RFC 2525, 2.17).
-    Parting(CloseReason),
+    /// The service has forgotten the client. The outbox goes out, then the write side is shut, and
+    /// input is discarded until the peer ends too: closing with unread input would send a reset,
+    /// which destroys bytes in flight (RFC 2525, 2.17).
+    Closing(CloseReason),
     /// To be dropped.
     Closed(CloseReason),
 }
 
-/// One client's connection, with the session that a service `S` keeps for it.
-#[derive(Debug)]
-pub(crate) struct Connection<T, S> {
+/// One client's connection over a stream `T`, with the session that the service `S` keeps for it.
+pub(crate) struct Connection<T, S: Service> {
     link: Link<T>,
-    /// The service's memory of this client, until the service lets go of it.
-    session: Option<S>,
+    /// The service's memory of this client, until the service has forgotten it.
+    session: Option<S::Session>,
     state: State,
-    /// The peer has ended its input.
-    ended: bool,
-    /// Our output is shut.
-    shut: bool,
+    /// True once the peer has ended its input.
+    input_ended: bool,
+    /// True once our output is shut.
+    output_shut: bool,
 }
 
-impl<T: Stream, S> Connection<T, S> {
-    /// A connection that was just accepted; it is sent the greeting, and what `service` may add.
-    pub(crate) fn open<V>(stream: T, service: &mut V, peer: &Peer<'_>, greeting: &[u8]) -> Self
-    where
-        V: Service<Session = S>,
-    {
+#[cfg(test)]
+impl<T: std::fmt::Debug, S: Service<Session: std::fmt::Debug>> std::fmt::Debug
+    for Connection<T, S>
+{
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let (link, session, state) = (&self.link, &self.session, self.state);
+        write!(f, "{link:?}, {session:?}, {state:?}")
+    }
+}
+
+/// Reads and writes since they were last asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Activity {
+    pub(crate) read: bool,
+    pub(crate) written: bool,
+}
+
+impl<T: Stream, S: Service> Connection<T, S> {
+    /// Begins the session of a client that was just accepted: it is sent `greeting`, then the
+    /// service's own reply.
+    pub(crate) fn open(stream: T, service: &mut S, peer: &Peer<'_>, greeting: &[u8]) -> Self {
         let mut link = Link::new(stream);
-        link.send([greeting, &[]], true);
+        link.send(greeting.into(), true);
         let (session, outcome) = service.open(peer);
         link.send(outcome.reply, true);
-        let then = outcome.then;
+        let action = outcome.action;
         let mut connection = Self {
             link,
             session: Some(session),
             state: State::Serving,
-            ended: false,
-            shut: false,
+            input_ended: false,
+            output_shut: false,
         };
-        connection.follow(service, then);
+        connection.follow(service, action);
         connection
     }
 
-    /// Remembers what the stream has become ready for.
+    /// Remembers the stream's readiness.
     pub(crate) fn latch(&mut self, ready: Readiness) {
         self.link.latch(ready);
     }
 
-    /// Makes the next turn read, whether or not the kernel has told of input.
+    /// Makes the next turn read even if the kernel has not told of input.
     pub(crate) fn expect_input(&mut self) {
         self.link.ready.readable = true;
     }
 
-    /// Makes the next flush write, whether or not the kernel has told of room.
+    /// Makes the next flush write even if the kernel has not told of room.
     pub(crate) fn expect_room(&mut self) {
         self.link.ready.writable = true;
     }
 
-    /// One turn: reads at most `budget` bytes, or what makes the service publish as many, as many
-    /// at a time as `buffer` holds, and answers them. `heard` is told what the service is given.
+    /// One turn: reads and answers at most `budget` bytes, or as many as make the service publish
+    /// that much. `on_input` is shown the input before the service.
     ///
-    /// Nothing is read while more than `high_water` bytes are unsent.
-    pub(crate) fn turn<V>(
+    /// Reads `buffer.len()` bytes at a time, and nothing while more than `high_water` bytes are
+    /// unsent.
+    pub(crate) fn turn(
         &mut self,
-        service: &mut V,
+        service: &mut S,
         buffer: &mut [u8],
         mut budget: usize,
         high_water: u64,
-        mut heard: impl FnMut(&[u8]),
-    ) where
-        V: Service<Session = S>,
-    {
+        mut on_input: impl FnMut(&[u8]),
+    ) {
         while budget > 0 && self.wants_turn(service, high_water) {
             let before = service.published();
             let most = budget.min(buffer.len());
@@ -103,120 +116,96 @@ impl<T: Stream, S> Connection<T, S> {
                 Ok(Some(n)) => {
                     read = n;
                     if self.is_serving() {
-                        heard(&buffer[..n]);
+                        on_input(&buffer[..n]);
                     }
                     self.receive(service, &buffer[..n]);
                 }
                 Err(e) => self.fail(CloseReason::of(&e)),
             }
             // Some services make much of little.
-            let made = usize::try_from(service.published() - before).unwrap_or(usize::MAX);
-            budget = budget.saturating_sub(read.max(made));
+            let published = service.published() - before;
+            let published = usize::try_from(published).unwrap_or(usize::MAX);
+            budget = budget.saturating_sub(read.max(published));
         }
     }
 
-    /// Whether a turn could make progress.
-    pub(crate) fn wants_turn<V>(&self, service: &V, high_water: u64) -> bool
-    where
-        V: Service<Session = S>,
-    {
+    /// True if a turn could make progress.
+    pub(crate) fn wants_turn(&self, service: &S, high_water: u64) -> bool {
         // The length of what is in memory fits in 64 bits.
-        let unsent = |session| self.link.outbox.len() as u64 + service.lag(session);
+        let unsent = |session| self.link.outbox.len() as u64 + service.owed(session).lag;
         self.link.ready.readable
-            && !self.ended
+            && !self.input_ended
             && match self.state {
                 State::Serving => self.session.as_ref().map_or(0, unsent) <= high_water,
-                State::Draining(_) | State::Parting(_) => true,
+                State::Draining(_) | State::Closing(_) => true,
                 State::Closed(_) => false,
             }
     }
 
     /// Hands input to the service, if it still wants any, and sends the reply.
-    fn receive<V>(&mut self, service: &mut V, input: &[u8])
-    where
-        V: Service<Session = S>,
-    {
-        let (State::Serving, Some(session)) = (self.state, self.session.as_mut()) else {
-            return;
-        };
-        let between = service.unfinished(session) == 0;
-        let outcome = service.receive(session, input);
-        self.link.send(outcome.reply, between);
-        let then = outcome.then;
-        self.follow(service, then);
+    fn receive(&mut self, service: &mut S, input: &[u8]) {
+        if let (State::Serving, Some(session)) = (self.state, self.session.as_mut()) {
+            let between = service.owed(session).unfinished == 0;
+            let Outcome { reply, action } = service.receive(session, input);
+            self.link.send(reply, between);
+            self.follow(service, action);
+        }
     }
 
-    /// There is no more input for now; if writing has failed before, there never will be.
+    /// The end of the input that there is for now. After a failed write there never is more.
     fn run_dry(&mut self) {
         if let Some(reason) = self.link.broken {
             self.fail(reason);
         }
     }
 
-    /// The peer has ended its input: what it is owed goes out, then it is closed.
-    fn end_input<V>(&mut self, service: &mut V)
-    where
-        V: Service<Session = S>,
-    {
-        self.ended = true;
+    /// The end of the peer's input: what it is owed goes out, then it is closed.
+    fn end_input(&mut self, service: &mut S) {
+        self.input_ended = true;
         self.run_dry();
         if let (State::Serving, Some(session)) = (self.state, self.session.as_mut()) {
-            let between = service.unfinished(session) == 0;
-            let outcome = service.end(session);
-            self.link.send(outcome.reply, between);
-            let then = outcome.then;
-            self.follow(service, then);
+            let between = service.owed(session).unfinished == 0;
+            let Outcome { reply, action } = service.end(session);
+            self.link.send(reply, between);
+            self.follow(service, action);
             self.drain(service, CloseReason::PeerClosed);
         }
         self.settle(service);
     }
 
-    fn follow<V>(&mut self, service: &mut V, then: Action)
-    where
-        V: Service<Session = S>,
-    {
-        match then {
+    fn follow(&mut self, service: &mut S, action: Action) {
+        match action {
             Action::Continue => {}
-            Action::Close(reason) => self.part(service, reason),
+            Action::Close(reason) => self.close(service, reason),
         }
     }
 
-    /// Writes what the client is owed until it is all out or the stream is full; or until it has
-    /// had its share, which is said with true: there may be more.
-    pub(crate) fn flush<V>(&mut self, service: &mut V) -> bool
-    where
-        V: Service<Session = S>,
-    {
+    /// Writes what the client is owed until it is all out, the stream is full, or the client has
+    /// had its share. True in the last case: there may be more.
+    pub(crate) fn flush(&mut self, service: &mut S) -> bool {
         let share = self.link.sent + MOST_OUTPUT;
-        let mut more = true;
-        while more && self.link.sent < share && self.wants_flush(service) {
-            more = self.write_next(service);
+        while self.link.ready.writable && self.link.sent < share {
+            if !self.write_next(service) {
+                break;
+            }
         }
         self.settle(service);
         self.link.sent >= share && self.wants_flush(service)
     }
 
-    /// One write: private output first, but never within a message of the shared output.
-    /// False when nothing is owed.
-    fn write_next<V>(&mut self, service: &mut V) -> bool
-    where
-        V: Service<Session = S>,
-    {
+    /// One write: private output first, but never within a message of the shared output. False if
+    /// nothing was owed.
+    fn write_next(&mut self, service: &mut S) -> bool {
         if self.is_closed() {
             return false;
         }
         let waiting = !self.link.outbox.is_empty();
         if let Some(session) = self.session.as_mut() {
-            let most = if waiting {
-                service.unfinished(session)
-            } else {
-                usize::MAX
-            };
-            let shared = limit(service.shared(session), most);
-            if !shared[0].is_empty() {
+            let shared = next_shared(&service.owed(session), waiting);
+            if !shared.is_empty() {
                 let written = self.link.write(shared);
                 if self.link.broken.is_some() {
-                    service.deafen(session);
+                    service.release(session, Release::All);
                     return waiting;
                 }
                 service.advance(session, written);
@@ -229,155 +218,128 @@ impl<T: Stream, S> Connection<T, S> {
         waiting
     }
 
-    /// Of what would go on for ever the client gets no more than finishes a message.
-    pub(crate) fn conclude<V>(&mut self, service: &mut V)
-    where
-        V: Service<Session = S>,
-    {
+    /// Makes the shared output end with the message that is being sent, where it would go on for
+    /// ever.
+    pub(crate) fn finish_message(&mut self, service: &mut S) {
         if let Some(session) = &mut self.session {
-            service.conclude(session);
+            service.release(session, Release::Endless);
         }
         self.settle(service);
     }
 
-    /// Takes no more input; once all that it is owed is out, the client is closed.
-    pub(crate) fn drain<V>(&mut self, service: &mut V, reason: CloseReason)
-    where
-        V: Service<Session = S>,
-    {
+    /// Takes no more input. Once all that it is owed is out, the client is closed.
+    pub(crate) fn drain(&mut self, service: &mut S, reason: CloseReason) {
         if self.state == State::Serving {
             self.state = State::Draining(reason);
             self.settle(service);
         }
     }
 
-    /// Lets the service go: only private output, and what finishes a message sent in part,
-    /// is still owed. From here on the connection holds nothing of the shared output.
-    pub(crate) fn part<V>(&mut self, service: &mut V, reason: CloseReason)
-    where
-        V: Service<Session = S>,
-    {
+    /// Begins to close: the service forgets the client, which is still sent its private output and
+    /// the rest of a message sent in part. From here on the connection holds no shared output.
+    pub(crate) fn close(&mut self, service: &mut S, reason: CloseReason) {
         if self.is_closed() {
             return;
         }
         let Some(mut session) = self.session.take() else {
             return;
         };
-        self.take_over(service, &mut session);
+        self.copy_unfinished(service, &mut session);
         service.close(session, reason);
-        self.state = State::Parting(reason);
+        self.state = State::Closing(reason);
         self.settle(service);
     }
 
-    /// A client that is too far behind goes on with the newest message, after the rest of one
-    /// that it was sent in part.
-    pub(crate) fn skip<V>(&mut self, service: &mut V)
-    where
-        V: Service<Session = S>,
-    {
+    /// Makes a client that is too far behind go on with the newest message, after the rest of a
+    /// message sent in part.
+    pub(crate) fn skip(&mut self, service: &mut S) {
         if self.is_closed() {
             return;
         }
         if let Some(mut session) = self.session.take() {
-            self.take_over(service, &mut session);
-            service.skip(&mut session);
+            self.copy_unfinished(service, &mut session);
+            service.release(&mut session, Release::Backlog);
             self.session = Some(session);
             self.settle(service);
         }
     }
 
-    /// Puts what finishes a message that was sent in part in front of the outbox: from here on
-    /// the shared output may go on elsewhere, or not at all.
-    fn take_over<V>(&mut self, service: &mut V, session: &mut S)
-    where
-        V: Service<Session = S>,
-    {
-        let mut rest = service.unfinished(session);
+    /// Copies the rest of a message sent in part to the front of the outbox: from here on the
+    /// shared output may go on elsewhere, or not at all.
+    fn copy_unfinished(&mut self, service: &mut S, session: &mut S::Session) {
+        let mut rest = service.owed(session).unfinished;
         if rest == 0 {
             return;
         }
         let waiting = std::mem::take(&mut self.link.outbox);
         while rest > 0 {
-            let [first, second] = limit(service.shared(session), rest);
-            self.link.outbox.extend(first);
-            self.link.outbox.extend(second);
-            let copied = first.len() + second.len();
-            assert!(
-                copied > 0,
-                "a service gives the rest of what it says is unfinished"
-            );
+            let next = service.owed(session).next.take(rest);
+            let copied = next.len();
+            for part in next.parts() {
+                self.link.outbox.extend(part);
+            }
+            assert!(copied > 0, "a service gives what it says is unfinished");
             service.advance(session, copied);
             rest -= copied;
         }
         self.link.outbox.extend(waiting);
     }
 
-    /// Sends a message of the server's own, between two messages of the service.
-    pub(crate) fn tell<V>(&mut self, service: &V, message: &[u8])
-    where
-        V: Service<Session = S>,
-    {
+    /// Sends a private message, between two messages of the service.
+    pub(crate) fn tell(&mut self, service: &S, message: &[u8]) {
         if let (State::Serving, Some(session)) = (self.state, self.session.as_ref()) {
-            let between = service.unfinished(session) == 0;
-            self.link.send([message, &[]], between);
+            let between = service.owed(session).unfinished == 0;
+            self.link.send(message.into(), between);
         }
     }
 
-    /// Whether nothing was sent since the last time this was asked, though it could have been.
-    pub(crate) fn was_silent<V>(&mut self, service: &V) -> bool
-    where
-        V: Service<Session = S>,
-    {
-        let spoke = std::mem::take(&mut self.link.spoke);
+    /// True if nothing was sent since the last call, though it could have been.
+    pub(crate) fn was_silent(&mut self, service: &S) -> bool {
+        let written = std::mem::take(&mut self.link.written_since_heartbeat);
         let idle = self.link.outbox.is_empty() && self.lag(service) == 0;
-        !spoke && idle && self.link.ready.writable && self.is_serving()
+        !written && idle && self.link.ready.writable && self.is_serving()
     }
 
-    /// Whether something was read, and something written, since the last time this was asked.
-    pub(crate) fn take_activity(&mut self) -> (bool, bool) {
-        let Link { heard, took, .. } = &mut self.link;
-        (std::mem::take(heard), std::mem::take(took))
+    /// Reads and writes since the last call.
+    pub(crate) fn take_activity(&mut self) -> Activity {
+        Activity {
+            read: std::mem::take(&mut self.link.read_since_check),
+            written: std::mem::take(&mut self.link.written_since_check),
+        }
     }
 
-    /// Whether the client is owed something that its stream doesn't take.
-    pub(crate) fn is_stuck<V>(&self, service: &V) -> bool
-    where
-        V: Service<Session = S>,
-    {
-        !self.link.ready.writable && (!self.link.outbox.is_empty() || self.lag(service) > 0)
+    /// True if the client is owed something that its stream does not take.
+    pub(crate) fn is_stuck(&self, service: &S) -> bool {
+        !self.link.ready.writable && self.is_owed(service)
     }
 
-    /// Whether its stream takes output, as far as is known.
+    /// True if the stream takes output, as far as is known.
     pub(crate) fn is_writable(&self) -> bool {
         self.link.ready.writable
     }
 
     /// The service's memory of the client, as long as it has one.
-    pub(crate) fn session(&self) -> Option<&S> {
+    pub(crate) fn session(&self) -> Option<&S::Session> {
         self.session.as_ref()
     }
 
-    /// Takes the steps of an ending that are due.
-    fn settle<V>(&mut self, service: &mut V)
-    where
-        V: Service<Session = S>,
-    {
-        if let (State::Draining(reason), Some(session)) = (self.state, self.session.as_ref())
-            && self.link.outbox.is_empty()
-            && service.lag(session) == 0
+    /// Takes the steps towards the end that are due.
+    fn settle(&mut self, service: &mut S) {
+        if let State::Draining(reason) = self.state
+            && !self.is_owed(service)
         {
-            return self.part(service, self.link.broken.unwrap_or(reason));
+            return self.close(service, self.link.broken.unwrap_or(reason));
         }
-        let State::Parting(reason) = self.state else {
+        let State::Closing(reason) = self.state else {
             return;
         };
         if !self.link.outbox.is_empty() {
             return;
         }
-        if self.ended {
+        if self.input_ended {
             self.state = State::Closed(reason);
-        } else if !self.shut {
-            self.shut = true;
+        } else if !self.output_shut {
+            self.output_shut = true;
             if let Err(e) = self.link.stream.shutdown_write() {
                 self.fail(CloseReason::of(&e));
             } else if self.link.stream.is_one_way() {
@@ -386,36 +348,30 @@ impl<T: Stream, S> Connection<T, S> {
         }
     }
 
-    /// Closes at once. If that cuts what the client is owed, it is reset: it must not take the
-    /// end for that of a message.
-    pub(crate) fn abort<V>(&mut self, service: &V, reason: CloseReason)
-    where
-        V: Service<Session = S>,
-    {
+    /// Closes at once. A client that is still owed something is reset, so that it does not take
+    /// the end for that of a message.
+    pub(crate) fn abort(&mut self, service: &S, reason: CloseReason) {
         if self.is_closed() {
             return;
         }
-        if !self.link.outbox.is_empty() || self.lag(service) > 0 {
+        if self.is_owed(service) {
             self.link.stream.reset_on_close();
         }
         self.state = State::Closed(reason);
     }
 
-    /// An error ends the connection; on the way out, what it was closed for stays the reason.
+    /// Closes after an error. A close that had begun keeps its reason.
     fn fail(&mut self, error: CloseReason) {
         let reason = match self.state {
-            State::Parting(reason) | State::Closed(reason) => reason,
+            State::Closing(reason) | State::Closed(reason) => reason,
             State::Serving | State::Draining(_) => error,
         };
         self.state = State::Closed(reason);
     }
 
-    /// Gives the session back to the service, if it still has it, and tells why the connection
-    /// was closed; `None` if it isn't.
-    pub(crate) fn finish<V>(&mut self, service: &mut V) -> Option<CloseReason>
-    where
-        V: Service<Session = S>,
-    {
+    /// Gives the session of a closed connection back to the service, if it has one. Returns the
+    /// reason of the close, `None` if the connection is not closed.
+    pub(crate) fn finish(&mut self, service: &mut S) -> Option<CloseReason> {
         let State::Closed(reason) = self.state else {
             return None;
         };
@@ -433,30 +389,28 @@ impl<T: Stream, S> Connection<T, S> {
         self.state == State::Serving
     }
 
-    /// On its way out by our will: whoever holds it decides how long that may take.
-    pub(crate) fn is_parting(&self) -> Option<CloseReason> {
+    /// The reason of a close that has begun and depends on the peer. The caller decides how long
+    /// it may take.
+    pub(crate) fn closing(&self) -> Option<CloseReason> {
         match self.state {
-            State::Parting(reason) => Some(reason),
+            State::Closing(reason) => Some(reason),
             _ => None,
         }
     }
 
-    /// Whether a flush could make progress.
-    pub(crate) fn wants_flush<V>(&self, service: &V) -> bool
-    where
-        V: Service<Session = S>,
-    {
-        self.link.ready.writable && (!self.link.outbox.is_empty() || self.lag(service) > 0)
+    /// True if a flush could make progress.
+    pub(crate) fn wants_flush(&self, service: &S) -> bool {
+        self.link.ready.writable && self.is_owed(service)
     }
 
-    /// At most how many bytes of shared output the client is owed.
-    pub(crate) fn lag<V>(&self, service: &V) -> u64
-    where
-        V: Service<Session = S>,
-    {
-        self.session
-            .as_ref()
-            .map_or(0, |session| service.lag(session))
+    fn is_owed(&self, service: &S) -> bool {
+        !self.link.outbox.is_empty() || self.lag(service) > 0
+    }
+
+    /// The most bytes of shared output that the client is owed.
+    pub(crate) fn lag(&self, service: &S) -> u64 {
+        let session = self.session.as_ref();
+        session.map_or(0, |session| service.owed(session).lag)
     }
 
     /// Private bytes that wait for the stream.
@@ -469,9 +423,18 @@ impl<T: Stream, S> Connection<T, S> {
         &self.link.stream
     }
 
-    /// Bytes read and bytes that the kernel took, so far.
+    /// Bytes read, and bytes that the kernel took, so far.
     pub(crate) fn traffic(&self) -> (u64, u64) {
         (self.link.received, self.link.sent)
+    }
+}
+
+/// The shared output for the next write: only the rest of a message if private output waits.
+fn next_shared<'a>(owed: &Owed<'a>, waiting: bool) -> Slices<'a> {
+    if waiting {
+        owed.next.take(owed.unfinished)
+    } else {
+        owed.next
     }
 }
 
@@ -479,7 +442,7 @@ impl<T: Stream, S> Connection<T, S> {
 mod tests {
     use super::*;
     use crate::net::address::{Address, Role};
-    use crate::service::{Chargen, Echo, Outcome};
+    use crate::service::{Chargen, Echo};
     use std::collections::VecDeque;
     use std::io::{self, ErrorKind, IoSlice, Read, Write};
 
@@ -582,15 +545,15 @@ mod tests {
     };
 
     /// A connection, the service that it belongs to, and a read buffer.
-    struct Bench<V: Service> {
-        connection: Connection<Script, V::Session>,
-        service: V,
+    struct Bench<S: Service> {
+        connection: Connection<Script, S>,
+        service: S,
         buffer: [u8; 8],
         high_water: u64,
     }
 
-    impl<V: Service> Bench<V> {
-        fn new(mut service: V, reads: &[Answer], writes: &[Answer]) -> Self {
+    impl<S: Service> Bench<S> {
+        fn new(mut service: S, reads: &[Answer], writes: &[Answer]) -> Self {
             let stream = Script {
                 reads: reads.iter().copied().collect(),
                 writes: writes.iter().copied().collect(),
@@ -698,7 +661,7 @@ mod tests {
     }
 
     #[test]
-    fn what_comes_later_waits_behind_what_came_before() {
+    fn later_output_waits_behind_earlier_output() {
         let reads = [Give(b"one"), Give(b"two")];
         let mut bench = echo(&reads, &[Take(1), Take(1)]);
         bench.turn(READABLE).turn(READABLE);
@@ -766,7 +729,7 @@ mod tests {
     }
 
     #[test]
-    fn what_arrived_before_a_reset_is_still_given_to_the_service() {
+    fn input_before_a_reset_is_still_given_to_the_service() {
         let reads = [Give(b"a"), Give(b"b"), Give(b"go")];
         let mut bench = polite(b"<one>", &reads, &[Take(3), Fail(BrokenPipe)]);
         bench.connection.latch(READABLE);
@@ -774,7 +737,7 @@ mod tests {
         assert!(bench.wants_turn() && !bench.connection.is_closed());
         assert_eq!(bench.connection.lag(&bench.service), 0);
         bench.turn(Readiness::default());
-        assert_eq!(bench.service.heard, b"abgo");
+        assert_eq!(bench.service.received, b"abgo");
         assert_eq!(bench.sent(), "hi ");
         bench.turn(READABLE);
         assert_eq!(
@@ -797,7 +760,7 @@ mod tests {
     }
 
     #[test]
-    fn who_is_cut_off_is_reset_and_who_has_everything_is_not() {
+    fn client_that_is_cut_off_is_reset_and_one_that_has_everything_is_not() {
         for (writes, cut) in [(&[Take(2)][..], true), (&[], false)] {
             let mut bench = echo(&[Give(b"hello")], writes);
             bench.turn(READABLE);
@@ -813,12 +776,12 @@ mod tests {
     }
 
     #[test]
-    fn who_is_closed_stays_closed() {
+    fn closed_connection_stays_closed() {
         let mut bench = polite(b"<one>", &[], &[]);
         bench.connection.abort(&bench.service, CloseReason::Reset);
         bench
             .connection
-            .part(&mut bench.service, CloseReason::SlowConsumer);
+            .close(&mut bench.service, CloseReason::SlowConsumer);
         bench
             .connection
             .drain(&mut bench.service, CloseReason::Shutdown);
@@ -841,7 +804,7 @@ mod tests {
     struct Polite {
         published: &'static [u8],
         closed: Vec<CloseReason>,
-        heard: Vec<u8>,
+        received: Vec<u8>,
     }
 
     impl Service for Polite {
@@ -852,49 +815,44 @@ mod tests {
         }
 
         fn receive<'a>(&'a mut self, _: &'a mut usize, input: &'a [u8]) -> Outcome<'a> {
-            self.heard.extend(input);
-            let then = match input {
-                b"go" => Action::Close(CloseReason::Done),
-                _ => Action::Continue,
-            };
-            let reply: [&[u8]; 2] = [b"bye", b"!"];
-            Outcome { reply, then }
+            self.received.extend(input);
+            let outcome = Outcome::reply_both(b"bye", b"!");
+            match input {
+                b"go" => outcome.then_close(CloseReason::Done),
+                _ => outcome,
+            }
         }
 
         fn close(&mut self, _: usize, reason: CloseReason) {
             self.closed.push(reason);
         }
 
-        fn shared<'a>(&'a self, taken: &'a usize) -> [&'a [u8]; 2] {
-            [&self.published[*taken..], &[]]
+        fn owed<'a>(&'a self, taken: &'a usize) -> Owed<'a> {
+            let next = &self.published[*taken..];
+            let whole = *taken == 0 || self.published[taken - 1] == b'>';
+            let end = next.iter().position(|&byte| byte == b'>');
+            Owed {
+                next: next.into(),
+                lag: next.len() as u64,
+                unfinished: if whole { 0 } else { end.map_or(0, |at| at + 1) },
+            }
         }
 
         fn advance(&mut self, taken: &mut usize, written: usize) {
             *taken += written;
         }
 
-        fn deafen(&mut self, taken: &mut usize) {
+        fn release(&mut self, taken: &mut usize, release: Release) {
+            assert_eq!(release, Release::All);
             *taken = self.published.len();
-        }
-
-        fn lag(&self, taken: &usize) -> u64 {
-            (self.published.len() - taken) as u64
-        }
-
-        fn unfinished(&self, taken: &usize) -> usize {
-            let whole = *taken == 0 || self.published[taken - 1] == b'>';
-            let rest = &self.published[*taken..];
-            let end = rest.iter().position(|&byte| byte == b'>');
-            if whole { 0 } else { end.map_or(0, |at| at + 1) }
         }
     }
 
     fn polite(published: &'static [u8], reads: &[Answer], writes: &[Answer]) -> Bench<Polite> {
-        let (closed, heard) = (Vec::new(), Vec::new());
         let service = Polite {
             published,
-            closed,
-            heard,
+            closed: Vec::new(),
+            received: Vec::new(),
         };
         Bench::new(service, reads, writes)
     }
@@ -904,14 +862,14 @@ mod tests {
         let reads = [Give(b"go"), Give(b"more"), End];
         let mut bench = polite(b"", &reads, &[Take(3), Take(1)]);
         bench.turn(READABLE);
-        let parting = State::Parting(CloseReason::Done);
-        assert_eq!((bench.connection.state, bench.sent()), (parting, "hi b"));
+        let closing = State::Closing(CloseReason::Done);
+        assert_eq!((bench.connection.state, bench.sent()), (closing, "hi b"));
         assert_eq!(bench.service.closed, [CloseReason::Done]);
         bench.flush();
         assert_eq!(bench.sent(), "hi bye!");
         assert!(bench.connection.link.stream.shut);
         bench.turn(READABLE);
-        assert_eq!(bench.connection.state, parting);
+        assert_eq!(bench.connection.state, closing);
         bench.turn(READABLE);
         let closed = State::Closed(CloseReason::Done);
         assert_eq!((bench.connection.state, bench.sent()), (closed, "hi bye!"));
@@ -927,11 +885,11 @@ mod tests {
     }
 
     #[test]
-    fn who_is_let_go_gets_the_rest_of_a_message_and_then_its_private_output() {
+    fn closing_client_gets_the_rest_of_a_message_and_then_its_private_output() {
         let mut bench = polite(b"<one><two>", &[Give(b"x")], &[Take(3), Take(2)]);
         bench.flush().turn(READABLE);
         let reason = CloseReason::SlowConsumer;
-        bench.connection.part(&mut bench.service, reason);
+        bench.connection.close(&mut bench.service, reason);
         assert_eq!(bench.service.closed, [reason]);
         assert_eq!(bench.flush().sent(), "hi <one>bye!");
         assert!(bench.connection.link.stream.shut);
@@ -945,7 +903,7 @@ mod tests {
         bench.connection.drain(&mut bench.service, reason);
         bench.turn(READABLE).flush();
         assert_eq!(bench.sent(), "hi <one>");
-        assert_eq!(bench.connection.is_parting(), Some(reason));
+        assert_eq!(bench.connection.closing(), Some(reason));
         bench.turn(ENDING);
         assert_eq!(bench.connection.state, State::Closed(reason));
     }
@@ -960,7 +918,7 @@ mod tests {
             assert!(more && sent >= share * MOST_OUTPUT, "{sent} bytes");
             assert!(sent < (share + 1) * MOST_OUTPUT, "{sent} bytes");
         }
-        bench.connection.conclude(&mut bench.service);
+        bench.connection.finish_message(&mut bench.service);
         assert!(!bench.connection.flush(&mut bench.service));
         assert_eq!(bench.connection.traffic().1 % 74, 0);
     }

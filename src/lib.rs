@@ -136,6 +136,7 @@ mod server;
 mod service;
 mod text;
 
+pub use bytes::Slices;
 pub use close::{CloseReason, Stats};
 pub use config::{Config, Heartbeat, SlowConsumer};
 pub use net::address::{Address, AddressError, Listen, ListenAddress, Role};
@@ -144,9 +145,9 @@ pub use net::options::{Keepalive, SocketOptions};
 pub use peer::Peer;
 pub use server::{BoundAddress, Handle, OnEof, Server};
 pub use service::{
-    Action, Broadcast, Chargen, Daytime, Discard, Echo, Framing, MOST_INPUT, Outcome, Plain,
-    PrefixedEcho, Replay, Reply, ReplyOn, Room, RoomError, Service, TagError, TagFormat, Time,
-    TimeFormat, TimeFormatError, Traffic,
+    Action, Balance, Broadcast, Chargen, Daytime, Discard, Echo, Framing, MOST_INPUT, Needs,
+    Outcome, Owed, Plain, PrefixedEcho, Release, Replay, Reply, ReplyOn, Room, RoomError, Service,
+    TagError, TagFormat, Time, TimeFormat, TimeFormatError, Traffic,
 };
 pub use text::encoding::{EncodingError, TextEncoding};
 pub use text::template::{Template, TemplateError};

@@ -1,4 +1,6 @@
-//! Pieces of memory.
+//! Memory: two slices as one text, and buffers that bulk is read into.
 
 pub(crate) mod aligned;
-pub(crate) mod slices;
+mod slices;
+
+pub use slices::Slices;

@@ -1,16 +1,87 @@
-//! Two slices as one text.
+//! Two slices that are one text.
 
-/// What is left of two slices without their first `n` bytes.
-pub(crate) fn cut([first, second]: [&[u8]; 2], n: usize) -> [&[u8]; 2] {
-    match n.checked_sub(first.len()) {
-        None => [&first[n..], second],
-        Some(n) => [&second[n..], &[]],
+/// Two slices that are read as one text: the shape that `writev(2)` takes without a copy.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Slices<'a> {
+    first: &'a [u8],
+    second: &'a [u8],
+}
+
+impl<'a> Slices<'a> {
+    /// No bytes.
+    pub const EMPTY: Self = Self::new(&[], &[]);
+
+    /// `first`, then `second`.
+    #[must_use]
+    pub const fn new(first: &'a [u8], second: &'a [u8]) -> Self {
+        Self { first, second }
+    }
+
+    /// Number of bytes in both slices.
+    #[must_use]
+    pub const fn len(self) -> usize {
+        self.first.len() + self.second.len()
+    }
+
+    /// True if neither slice holds a byte.
+    #[must_use]
+    pub const fn is_empty(self) -> bool {
+        self.first.is_empty() && self.second.is_empty()
+    }
+
+    /// The bytes after the first `n`.
+    ///
+    /// # Panics
+    /// If there are fewer than `n`.
+    #[must_use]
+    pub fn skip(self, n: usize) -> Self {
+        match n.checked_sub(self.first.len()) {
+            None => Self::new(&self.first[n..], self.second),
+            Some(n) => Self::new(&self.second[n..], &[]),
+        }
+    }
+
+    /// The first `n` bytes, or all if there are fewer.
+    #[must_use]
+    pub fn take(self, n: usize) -> Self {
+        let in_first = n.min(self.first.len());
+        let in_second = (n - in_first).min(self.second.len());
+        Self::new(&self.first[..in_first], &self.second[..in_second])
+    }
+
+    /// The two slices, in order.
+    #[must_use]
+    pub const fn parts(self) -> [&'a [u8]; 2] {
+        [self.first, self.second]
+    }
+
+    /// A copy in one piece.
+    #[must_use]
+    pub fn to_vec(self) -> Vec<u8> {
+        self.parts().concat()
     }
 }
 
-/// The first `n` bytes of two slices.
-pub(crate) fn limit([first, second]: [&[u8]; 2], n: usize) -> [&[u8]; 2] {
-    let in_first = n.min(first.len());
-    let in_second = (n - in_first).min(second.len());
-    [&first[..in_first], &second[..in_second]]
+impl<'a> From<&'a [u8]> for Slices<'a> {
+    fn from(bytes: &'a [u8]) -> Self {
+        Self::new(bytes, &[])
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn two_slices_are_cut_as_one_text_is(first: Vec<u8>, second: Vec<u8>, at in 0..200usize) {
+            let slices = Slices::new(&first, &second);
+            let text = [first.clone(), second.clone()].concat();
+            let at = at.min(text.len());
+            prop_assert_eq!(slices.take(at).to_vec(), &text[..at]);
+            prop_assert_eq!(slices.skip(at).to_vec(), &text[at..]);
+            prop_assert_eq!((slices.len(), slices.is_empty()), (text.len(), text.is_empty()));
+        }
+    }
 }

@@ -102,7 +102,7 @@ impl Transport for StreamTransport {
             // If that fails, reading returns the cause.
             let _ = self.link.stream.shutdown_write();
         }
-        Ok(std::mem::take(&mut self.link.spoke))
+        Ok(std::mem::take(&mut self.link.written_since_heartbeat))
     }
 
     fn receive(&mut self, buffer: &mut [u8]) -> Result<Received, ConnectError> {

@@ -118,7 +118,7 @@ impl Player for Churn {
         let mut line = Line::new(socket);
         let number = self.number;
         self.number += 1;
-        line.send([self.messages.numbered(0, number, 1), &[]], true);
+        line.send(self.messages.numbered(0, number, 1).into(), true);
         self.under_way += 1;
         self.visits[wish.key] = Some(Visit {
             line,

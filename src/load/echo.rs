@@ -85,7 +85,7 @@ impl Client {
             } else {
                 game.messages.plain(count)
             };
-            self.line.send([bytes, &[]], true);
+            self.line.send(bytes.into(), true);
         }
     }
 

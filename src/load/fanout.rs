@@ -93,7 +93,7 @@ impl Fanout {
         };
         let first = self.publishers[key].next() - count as u64;
         let bytes = self.messages.numbered(key, first, count);
-        member.line.send([bytes, &[]], true);
+        member.line.send(bytes.into(), true);
     }
 
     /// Sends what is due, as far as the depth and the kernel allow.

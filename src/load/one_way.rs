@@ -80,7 +80,7 @@ impl Client {
         if !self.line.ready.writable || at == end {
             return false;
         }
-        self.moved += self.line.write([&all[at..end], &[]]) as u64;
+        self.moved += self.line.write(all[at..end].into()) as u64;
         if self.line.broken.is_none() {
             return false;
         }

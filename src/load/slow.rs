@@ -102,7 +102,7 @@ impl Slow {
         };
         line.flush();
         while line.ready.writable && line.broken.is_none() && line.outbox.is_empty() {
-            line.send([says.plain(says.most()), &[]], true);
+            line.send(says.plain(says.most()).into(), true);
         }
     }
 }

@@ -1,33 +1,33 @@
-//! A stream, what it is ready for, and the output that it didn't take yet.
+//! A stream, its readiness, and the output that the kernel did not take yet.
 
 use std::collections::VecDeque;
 use std::io::{self, IoSlice};
 
 use super::stream::{Readiness, Stream};
-use crate::bytes::slices::cut;
+use crate::bytes::Slices;
 use crate::close::CloseReason;
 
-/// A stream, what it is ready for, and the private output that it didn't take yet.
+/// A stream, its readiness, and the private output that the kernel did not take yet.
 #[derive(Debug)]
 pub(crate) struct Link<T> {
     pub(crate) stream: T,
     pub(crate) ready: Readiness,
     /// Private unsent bytes. An empty outbox owns no memory.
     pub(crate) outbox: VecDeque<u8>,
-    /// Writing has failed, for this reason. What had arrived before is still read; what is
-    /// written goes nowhere.
+    /// The reason of a write's failure. Input that had arrived before is still read; output is
+    /// dropped.
     pub(crate) broken: Option<CloseReason>,
     pub(crate) received: u64,
     pub(crate) sent: u64,
-    /// Something was written since somebody last asked; and since somebody else did.
-    pub(crate) spoke: bool,
-    pub(crate) took: bool,
-    /// Something was read since somebody last asked.
-    pub(crate) heard: bool,
+    /// True if bytes were written since the last heartbeat check; the checker clears it.
+    pub(crate) written_since_heartbeat: bool,
+    /// True if bytes were written, or read, since the last check of timeouts.
+    pub(crate) written_since_check: bool,
+    pub(crate) read_since_check: bool,
 }
 
 impl<T: Stream> Link<T> {
-    /// A stream that was just opened: it takes output until it says otherwise.
+    /// A link over a stream that was just opened: it takes output until it says otherwise.
     pub(crate) fn new(stream: T) -> Self {
         Self {
             stream,
@@ -39,20 +39,20 @@ impl<T: Stream> Link<T> {
             broken: None,
             received: 0,
             sent: 0,
-            spoke: false,
-            took: false,
-            heard: false,
+            written_since_heartbeat: false,
+            written_since_check: false,
+            read_since_check: false,
         }
     }
 
-    /// Remembers what the stream has become ready for.
+    /// Remembers the stream's readiness.
     pub(crate) fn latch(&mut self, ready: Readiness) {
         self.ready.readable |= ready.readable;
         self.ready.writable |= ready.writable;
         self.ready.ending |= ready.ending;
     }
 
-    /// One read; `None` when there is nothing to read now, 0 at the end of input.
+    /// One read: `None` if there is nothing to read now, 0 at the end of input.
     ///
     /// A short read means that the kernel's buffer is empty, which saves the second read that
     /// would say so; unless the end lies behind it ([`Readiness::ending`]), of which the kernel
@@ -64,7 +64,7 @@ impl<T: Stream> Link<T> {
                     let more = self.ready.ending || !self.stream.short_read_drains();
                     self.ready.readable = n == buffer.len() || (n > 0 && more);
                     self.received += n as u64;
-                    self.heard = true;
+                    self.read_since_check = true;
                     return Ok(Some(n));
                 }
                 Err(e) if e.kind() == io::ErrorKind::WouldBlock => {
@@ -78,10 +78,11 @@ impl<T: Stream> Link<T> {
         }
     }
 
-    /// One write; how many bytes the kernel took. A short write means that its buffer is full,
-    /// and it will tell when there is room again.
-    pub(crate) fn write(&mut self, [first, second]: [&[u8]; 2]) -> usize {
-        let wanted = first.len() + second.len();
+    /// One write; returns the number of bytes that the kernel took. A short write means that its
+    /// buffer is full, and that it will tell when there is room again.
+    pub(crate) fn write(&mut self, bytes: Slices<'_>) -> usize {
+        let wanted = bytes.len();
+        let [first, second] = bytes.parts();
         while self.broken.is_none() {
             let result = if second.is_empty() {
                 self.stream.write(first)
@@ -94,8 +95,8 @@ impl<T: Stream> Link<T> {
                 Ok(n) => {
                     self.ready.writable = n == wanted;
                     self.sent += n as u64;
-                    self.spoke = true;
-                    self.took = true;
+                    self.written_since_heartbeat = true;
+                    self.written_since_check = true;
                     return n;
                 }
                 Err(e) if e.kind() == io::ErrorKind::WouldBlock => {
@@ -109,7 +110,7 @@ impl<T: Stream> Link<T> {
         wanted
     }
 
-    /// Nothing more can be written; what there is to read is read to its end.
+    /// Gives up writing after an error; input is read to its end.
     fn break_off(&mut self, error: &io::Error) {
         self.broken = Some(CloseReason::of(error));
         self.ready = Readiness {
@@ -119,18 +120,18 @@ impl<T: Stream> Link<T> {
         };
     }
 
-    /// Sends private output: straight from where it lies if nothing is before it (`direct`),
-    /// and the rest, or all, by way of the outbox.
-    pub(crate) fn send(&mut self, reply: [&[u8]; 2], direct: bool) {
-        if reply[0].is_empty() && reply[1].is_empty() {
+    /// Sends private output: straight from where it lies if it may go out now (`direct`) and
+    /// nothing waits before it. The rest, or all of it, goes by way of the outbox.
+    pub(crate) fn send(&mut self, reply: Slices<'_>, direct: bool) {
+        if reply.is_empty() {
             return;
         }
         let direct = direct && self.outbox.is_empty() && self.ready.writable;
         let taken = if direct { self.write(reply) } else { 0 };
-        if taken == reply[0].len() + reply[1].len() {
+        if taken == reply.len() {
             return; // as nearly always
         }
-        let [first, second] = cut(reply, taken);
+        let [first, second] = reply.skip(taken).parts();
         self.outbox.extend(first);
         self.outbox.extend(second);
     }
@@ -146,7 +147,7 @@ impl<T: Stream> Link<T> {
     pub(crate) fn send_waiting(&mut self) {
         let mut outbox = std::mem::take(&mut self.outbox);
         let (first, second) = outbox.as_slices();
-        let taken = self.write([first, second]);
+        let taken = self.write(Slices::new(first, second));
         outbox.drain(..taken);
         if !outbox.is_empty() {
             self.outbox = outbox;

@@ -164,7 +164,7 @@ impl<S: Service, N: Net> Tick<S, N> {
     /// Whether it matters at which of many addresses somebody has come in.
     fn wants_local(&self) -> bool {
         let greeting = self.greeting.as_ref();
-        self.service.wants_local() || greeting.is_some_and(|g| g.template().wants_local())
+        self.service.needs().local_address || greeting.is_some_and(|g| g.template().wants_local())
     }
 
     /// The backlog stays latched; nobody is accepted until a client leaves or a while has passed.

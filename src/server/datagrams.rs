@@ -104,8 +104,9 @@ impl<S: Service, T: crate::net::Stream> Desk<'_, S, T> {
             self.refused.get_or_insert((from, refusal));
             return false;
         }
-        answer.extend_from_slice(reply[0]);
-        answer.extend_from_slice(reply[1]);
+        for part in reply.parts() {
+            answer.extend_from_slice(part);
+        }
         true
     }
 }

@@ -134,7 +134,7 @@ impl<S: Service, N: Net> Tick<S, N> {
         match self.limits.slow_consumer {
             SlowConsumer::Close => {
                 let reason = CloseReason::SlowConsumer;
-                client.connection.part(&mut self.service, reason);
+                client.connection.close(&mut self.service, reason);
             }
             SlowConsumer::Skip => {
                 let Client { id, address, .. } = client;
@@ -152,7 +152,7 @@ impl<S: Service, N: Net> Tick<S, N> {
             let client = &mut self.clients[l.key];
             let traffic = client.connection.traffic();
             let waiting = client.connection.waiting() > 0;
-            let slow = client.connection.is_parting() == Some(CloseReason::SlowConsumer);
+            let slow = client.connection.closing() == Some(CloseReason::SlowConsumer);
             if !l.delivered && (!waiting || (!slow && traffic.1 != l.traffic.1)) {
                 l.delivered = !waiting;
                 l.last = now + linger;
@@ -162,7 +162,7 @@ impl<S: Service, N: Net> Tick<S, N> {
                 l.silent = now + SILENCE;
             }
             let over = now >= l.deadline();
-            if over && let Some(reason) = client.connection.is_parting() {
+            if over && let Some(reason) = client.connection.closing() {
                 client.connection.abort(&self.service, reason);
                 self.after(l.key);
             }

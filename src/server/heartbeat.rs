@@ -28,7 +28,7 @@ impl Heart {
         Self {
             step,
             next: now + step,
-            message: service.message(&heartbeat.text),
+            message: service.frame_line(&heartbeat.text),
         }
     }
 }

@@ -77,7 +77,7 @@ impl<S: Service> Server<S> {
             let error = io::Error::new(io::ErrorKind::InvalidInput, "no address to listen on");
             return Err(error.into());
         }
-        let bound = Bound::all(config, service.takes_datagrams())?;
+        let bound = Bound::all(config, service.needs().datagrams)?;
         if let Some(why) = config.sockets.in_vain() {
             warn!("{why}");
         }

@@ -114,13 +114,13 @@ impl<S: Service, N: Net> Tick<S, N> {
 
     /// Says a text to everybody.
     pub(super) fn say(&mut self, text: &[u8]) -> Option<String> {
-        if self.service.say(text) {
+        if self.service.publish_line(text) {
             return None;
         }
         if self.clients.is_empty() {
             return Some("nobody is here".to_owned());
         }
-        let message = self.service.message(text);
+        let message = self.service.frame_line(text);
         let keys = self.keys().into_iter();
         let deaf = keys.filter(|key| !self.tell_client(*key, &message)).count();
         (deaf > 0).then(|| format!("not said to {}, not reading", plural(deaf as u64, "client")))
@@ -134,7 +134,7 @@ impl<S: Service, N: Net> Tick<S, N> {
         if self.clients[key].role == Role::Publish {
             return Some(format!("client {id} only publishes"));
         }
-        let message = self.service.message(text);
+        let message = self.service.frame_line(text);
         let told = self.tell_client(key, &message);
         (!told).then(|| format!("client {id} doesn't read: not said"))
     }
@@ -155,7 +155,7 @@ impl<S: Service, N: Net> Tick<S, N> {
             return Some(format!("there is no client {id}"));
         };
         let connection = &mut self.clients[key].connection;
-        connection.part(&mut self.service, CloseReason::Kicked);
+        connection.close(&mut self.service, CloseReason::Kicked);
         self.after(key);
         None
     }
@@ -179,7 +179,7 @@ impl<S: Service, N: Net> Tick<S, N> {
         for client in clients {
             let age = Duration::from_secs(now.duration_since(client.opened).as_secs());
             let (received, sent) = client.connection.traffic();
-            let (waiting, missed) = (self.backlog(client), self.owed(client).1);
+            let (waiting, missed) = (self.backlog(client), self.owed(client).missed);
             lines.push(format!(
                 "{:>6}  {:<24} {:>8} {received:>12} {sent:>12} {waiting:>10} {missed:>8}",
                 client.id,

@@ -7,7 +7,7 @@ use log::info;
 use super::tick::{Client, Tick};
 use crate::close::Stats;
 use crate::net::Net;
-use crate::service::Service;
+use crate::service::{Balance, Service};
 use crate::text::plural;
 
 /// When something was last said that is true for long, and met often.
@@ -47,7 +47,7 @@ impl<S: Service, N: Net> Tick<S, N> {
         if let Some(traffic) = self.service.traffic() {
             stats.messages = traffic.messages;
             stats.missed = traffic.missed;
-            let owed = |client: &Client<_, _>| self.owed(client).0;
+            let owed = |client: &Client<_, _>| self.owed(client).owed;
             let owed: u64 = self.clients.iter().map(|(_, client)| owed(client)).sum();
             stats.deliveries = traffic.promised - owed;
         }
@@ -55,13 +55,13 @@ impl<S: Service, N: Net> Tick<S, N> {
     }
 
     /// Messages that a client was promised and not sent yet, and those that it missed.
-    pub(super) fn owed(&self, client: &Client<N::Stream, S::Session>) -> (u64, u64) {
+    pub(super) fn owed(&self, client: &Client<N::Stream, S>) -> Balance {
         let session = client.connection.session();
-        session.map_or((0, 0), |session| self.service.owed(session))
+        session.map_or_else(Balance::default, |session| self.service.balance(session))
     }
 
     /// Bytes that wait for a client: its own, and those of the shared output.
-    pub(super) fn backlog(&self, client: &Client<N::Stream, S::Session>) -> u64 {
+    pub(super) fn backlog(&self, client: &Client<N::Stream, S>) -> u64 {
         client.connection.waiting() as u64 + client.connection.lag(&self.service)
     }
 

@@ -101,7 +101,7 @@ impl<S: Service, N: Net> Tick<S, N> {
         }
         for key in self.keys() {
             let connection = &mut self.clients[key].connection;
-            connection.conclude(&mut self.service);
+            connection.finish_message(&mut self.service);
             connection.drain(&mut self.service, CloseReason::Shutdown);
             self.after(key);
         }

@@ -55,8 +55,8 @@ impl Limits {
     pub(super) fn new(config: &Config, service: &impl Service) -> Self {
         Self {
             turn: MOST_INPUT,
-            publish: service.capacity() / 4,
-            backlog: service.capacity() / 2,
+            publish: service.needs().capacity / 4,
+            backlog: service.needs().capacity / 2,
             max_clients: config.max_clients.unwrap_or(usize::MAX),
             high_water: config.high_water,
             patience: config.patience,
@@ -77,7 +77,7 @@ impl Limits {
     clippy::struct_excessive_bools,
     reason = "in which lists it is, in any combination"
 )]
-pub(super) struct Client<T, S> {
+pub(super) struct Client<T, S: Service> {
     pub(super) connection: Connection<T, S>,
     pub(super) id: u64,
     pub(super) address: Address,
@@ -98,7 +98,7 @@ pub(super) struct Client<T, S> {
     pub(super) silence: u8,
 }
 
-impl<T, S> Client<T, S> {
+impl<T, S: Service> Client<T, S> {
     /// What a user should hear of, even without asking for every client's end.
     fn warn(&self, reason: CloseReason) {
         let Self { id, address, .. } = self;
@@ -129,7 +129,7 @@ pub(super) struct Tick<S: Service, N: Net> {
     pub(super) net: N,
     pub(super) service: S,
     pub(super) limits: Limits,
-    pub(super) clients: Slab<Client<N::Stream, S::Session>>,
+    pub(super) clients: Slab<Client<N::Stream, S>>,
     pub(super) acceptor: Acceptor,
     pub(super) console: Option<Console<N::Stream>>,
     pub(super) heart: Option<Heart>,
@@ -175,7 +175,7 @@ impl<S: Service, N: Net> Tick<S, N> {
             timeouts: Timeouts::new(config, net.now()),
             greeting: config.greeting.clone().map(TemplateRenderer::new),
             net,
-            buffer: Aligned::zeroed(limits.turn.min(service.most_input())),
+            buffer: Aligned::zeroed(limits.turn.min(service.needs().most_input)),
             offered: service.published(),
             service,
             limits,
@@ -224,7 +224,7 @@ impl<S: Service, N: Net> Tick<S, N> {
         if self.timeouts.are_on() {
             self.timeouts.set_time(self.net.now());
         }
-        if self.service.wants_time() {
+        if self.service.needs().time {
             self.service.set_time(self.net.time_of_day());
         }
         if let Some(greeting) = &mut self.greeting
@@ -321,10 +321,7 @@ impl<S: Service, N: Net> Tick<S, N> {
             local,
             role,
         };
-        let greeting = self
-            .greeting
-            .as_mut()
-            .filter(|_| role != Role::Publish && !address.is_stdio());
+        let greeting = self.greeting.as_mut().filter(|_| peer.is_greeted());
         let greeting = greeting.map_or(&[][..], |greeting| {
             let about = greeting.about(&peer);
             greeting.say(about.who())
@@ -475,7 +472,7 @@ impl<S: Service, N: Net> Tick<S, N> {
             self.turns.push_back(key);
         }
         client.spent = client.spent && connection.lag(&self.service) > 0;
-        if let Some(reason) = connection.is_parting()
+        if let Some(reason) = connection.closing()
             && !client.lingering
         {
             client.lingering = true;
@@ -554,7 +551,7 @@ mod tests {
 
     /// What an idle client costs: its entry in the slab, which is as large as an `Option`.
     fn entry<S: Service>() -> usize {
-        size_of::<Option<Client<Socket, S::Session>>>()
+        size_of::<Option<Client<Socket, S>>>()
     }
 
     #[test]

@@ -94,9 +94,10 @@ impl<S: Service, N: Net> Tick<S, N> {
         let connection = &mut client.connection;
         let timeouts = &mut self.timeouts;
         let now = timeouts.now;
-        let (heard, took) = connection.take_activity();
+        let activity = connection.take_activity();
+        let (heard, took) = (activity.read, activity.written);
         // Who is on its way out has a deadline of its own, and a pipe is not a peer.
-        if connection.is_parting().is_some() || client.address.is_stdio() {
+        if connection.closing().is_some() || client.address.is_stdio() {
             return timeouts.forget(key);
         }
         if let Some(idle) = &mut timeouts.idle
@@ -139,7 +140,7 @@ impl<S: Service, N: Net> Tick<S, N> {
                 continue;
             }
             let connection = &mut client.connection;
-            connection.part(&mut self.service, CloseReason::Idle);
+            connection.close(&mut self.service, CloseReason::Idle);
             self.timeouts.forget(key);
             self.after(key);
         }
@@ -153,7 +154,7 @@ impl<S: Service, N: Net> Tick<S, N> {
             client.connection.expect_room();
         }
         let more = client.connection.flush(&mut self.service);
-        let (_, took) = client.connection.take_activity();
+        let took = client.connection.take_activity().written;
         let count = if took {
             0
         } else {

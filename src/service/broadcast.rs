@@ -1,87 +1,89 @@
-//! Broadcast: what one client sends goes to every other client, through one shared log.
+//! Broadcast: each message of one client goes to every other client, through one shared log.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::time::SystemTime;
 
 use log::warn;
 
-use super::framing::{Found, Framing, Pieces};
+use super::framing::{Found, Framing};
 use super::log::{Ends, Log};
+use super::own::{Own, OwnMessages};
 use super::room::{MOST_TAGS, Room, RoomError};
 use super::tag::{LONGEST_PEER, OPERATOR, Tagger};
-use super::{MOST_INPUT, Outcome, Service, Traffic};
+use super::{Balance, MOST_INPUT, Needs, Outcome, Owed, Release, Service, Traffic};
+use crate::bytes::Slices;
 use crate::close::CloseReason;
-use crate::net::address::{Address, Role};
+use crate::net::address::Address;
 use crate::peer::Peer;
 use crate::text::plural;
 
 /// Bytes in a segment of the log: more than one turn brings, so that what a client is owed is in
 /// one piece as a rule.
 const SEGMENT: usize = 512 * 1024;
-/// How many of those who are there a newcomer is told.
+/// The most clients that a newcomer is told of by name.
 const MOST_NAMES: usize = 100;
 
-/// The broadcast service: what one client sends, message by message, all the others receive, in
-/// the same order.
+/// The broadcast service: all the other clients receive what one client sends, message by message,
+/// in the same order.
 ///
-/// A message is published when it is complete. With [`Framing::Lines`] the last one of a client
-/// that ends without a newline is published with one added; with [`Framing::U32`] one that is
-/// incomplete at the end isn't. What comes in by standard input is lines in any framing.
+/// A message is published when it is complete. With [`Framing::Lines`] the last message of a client
+/// that ends without a newline is published with one added; with [`Framing::U32`] an incomplete one
+/// is dropped. Standard input is read as lines in any framing.
 #[derive(Debug)]
 pub struct Broadcast {
     room: Room,
     log: Log,
     tagger: Option<Tagger>,
-    /// Own messages of clients that are behind, in the order of the log.
-    own: VecDeque<Own>,
-    /// Who is there, if anybody is to be told.
-    members: BTreeMap<u64, Address>,
-    /// What the client that came last is told.
+    own: OwnMessages,
+    /// The clients, if messages are tagged or arrivals announced; else empty.
+    members: BTreeMap<u64, Member>,
+    /// The text for the client that was accepted last.
     greeting: Vec<u8>,
-    /// How many clients hear what is published.
+    /// Number of clients that receive what is published.
     listeners: u64,
     promised: u64,
     missed: u64,
 }
 
-/// The cursor of who isn't owed anything any more: behind everything that there will be.
+/// A client, as the others are told of it.
+#[derive(Debug)]
+struct Member {
+    address: Address,
+    /// True if the room is told of it.
+    announced: bool,
+}
+
+/// The cursor of a client that is owed nothing any more: behind every byte there will be.
 const NOWHERE: u64 = u64::MAX;
 
-/// What broadcast remembers about one client.
+/// The room's memory of one client.
 ///
-/// Invariants: `cursor` never lies in one of the client's own messages, and is [`NOWHERE`] if it
-/// hears nothing (any more); the log up to `until` ends with a whole message.
+/// Invariants: `cursor` never lies in one of the client's own messages, and is [`NOWHERE`] if the
+/// client does not listen (any more); the log up to `until` ends with a whole message.
 #[derive(Debug)]
 pub struct Session {
     id: u64,
     /// Everything before this was sent to the client or is its own.
     cursor: u64,
-    /// Where the shared output ends for it; never, until its input has ended.
+    /// End of the shared output for this client: [`u64::MAX`] until its input has ended.
     until: u64,
-    /// Where the last of its own messages ends that were published while it was behind.
+    /// End of the last of its own messages that was published while it was behind.
     own_until: u64,
-    /// How many messages it was made to skip.
+    /// Messages that it skipped.
     missed: u64,
-    /// The start of a message that isn't complete.
+    /// The beginning of a message that is incomplete.
     partial: Vec<u8>,
-    role: Role,
-    /// It is standard input: lines, and those that are too long are left out.
+    /// True if its input is published.
+    publishes: bool,
+    /// True for standard input: it is read as lines, and one that is too long is left out.
     lenient: bool,
-    /// The rest of a line is left out.
+    /// True while the rest of a line is left out.
     skipping: bool,
-    /// The cursor lies within a message.
+    /// True if the cursor lies within a message.
     torn: bool,
 }
 
-/// A stretch of the log that its sender doesn't get.
-#[derive(Clone, Copy, Debug)]
-struct Own {
-    start: u64,
-    end: u64,
-    sender: u64,
-}
-
-/// Where the log ended at some time, and how many messages there had been.
+/// End of the log and number of its messages at one moment.
 #[derive(Clone, Copy, Debug)]
 struct Mark {
     end: u64,
@@ -92,18 +94,18 @@ impl Broadcast {
     /// A room.
     ///
     /// # Errors
-    /// When the settings don't go together.
+    /// If the settings contradict each other.
     pub fn new(room: Room) -> Result<Self, RoomError> {
         room.check()?;
         Ok(Self::with_segments(room, SEGMENT))
     }
 
-    /// The same with segments of another size, a power of two, and any settings.
+    /// The same with segments of another size, a power of two, and unchecked settings.
     pub(crate) fn with_segments(room: Room, segment: usize) -> Self {
         Self {
             log: Log::new(segment, room.keep()),
             tagger: room.tag.clone().map(Tagger::new),
-            own: VecDeque::new(),
+            own: OwnMessages::default(),
             members: BTreeMap::new(),
             greeting: Vec::new(),
             listeners: 0,
@@ -113,7 +115,7 @@ impl Broadcast {
         }
     }
 
-    /// Bytes that the log holds.
+    /// Bytes in the log.
     pub(crate) fn held(&self) -> u64 {
         self.log.end() - self.log.start()
     }
@@ -132,7 +134,7 @@ impl Broadcast {
         }
         while !bytes.is_empty() {
             let (message, rest) = bytes.split_at(framing.first(kept, bytes));
-            let mut payload = framing.payload([kept, message]);
+            let mut payload = framing.payload(Slices::new(kept, message));
             if session.lenient {
                 payload = self.room.framing.payload_of_line(payload);
             }
@@ -144,16 +146,16 @@ impl Broadcast {
     }
 
     /// Appends one message with its frame and its tag.
-    fn append(&mut self, id: u64, name: Option<&str>, payload: Pieces<'_>) {
+    fn append(&mut self, id: u64, name: Option<&str>, payload: Slices<'_>) {
         let tag = match (&mut self.tagger, name) {
             (None, _) => "",
             (Some(tagger), Some(name)) => tagger.tag(id, &name),
-            (Some(tagger), None) => tagger.tag(id, &self.members[&id]),
+            (Some(tagger), None) => tagger.tag(id, &self.members[&id].address),
         };
-        let length = tag.len() + payload[0].len() + payload[1].len();
-        let header = self.room.framing.header(length);
+        let header = self.room.framing.header(tag.len() + payload.len());
         let header = header.as_ref().map_or(&[][..], |header| &header[..]);
-        let parts = [header, tag.as_bytes(), payload[0], payload[1]];
+        let [first, second] = payload.parts();
+        let parts = [header, tag.as_bytes(), first, second];
         let last = parts.iter().rposition(|part| !part.is_empty());
         for (i, part) in parts.into_iter().enumerate() {
             let ends = if last == Some(i) {
@@ -168,12 +170,12 @@ impl Broadcast {
     /// Publishes a text of one line about a client, for all the others.
     fn announce(&mut self, text: &str, about: Option<&mut Session>) {
         let mark = self.mark();
-        let message = self.message(text.as_bytes());
+        let message = self.frame_line(text.as_bytes());
         self.log.append(&message, Ends::Last);
         self.promise(mark, about);
     }
 
-    /// The state of the log, for [`Broadcast::promise`].
+    /// The present state of the log, for [`Broadcast::promise`].
     fn mark(&self) -> Mark {
         Mark {
             end: self.log.end(),
@@ -181,9 +183,9 @@ impl Broadcast {
         }
     }
 
-    /// Promises what was published since then to everybody `except` one.
+    /// Promises the messages published since `mark` to every listener `except` one.
     fn promise(&mut self, since: Mark, except: Option<&mut Session>) {
-        let except = except.filter(|session| session.hears());
+        let except = except.filter(|session| session.listens());
         let published = self.log.messages() - since.messages;
         self.promised += published * (self.listeners - u64::from(except.is_some()));
         if let Some(session) = except {
@@ -191,7 +193,7 @@ impl Broadcast {
         }
     }
 
-    /// What was published from `start` on is the session's own: it is passed over.
+    /// Takes the log from `start` on for the session's own, which it does not get.
     fn pass(&mut self, session: &mut Session, start: u64) {
         let end = self.log.end();
         if session.cursor == start {
@@ -199,27 +201,13 @@ impl Broadcast {
             return;
         }
         session.own_until = end;
-        match self.own.back_mut() {
-            Some(last) if last.sender == session.id && last.end == start => last.end = end,
-            _ => {
-                let sender = session.id;
-                self.own.push_back(Own { start, end, sender });
-                self.forget_own();
-            }
-        }
+        self.own.push(session.id, start, end);
+        self.forget_own();
     }
 
-    /// Drops what is known of messages that are no more.
+    /// Forgets own messages that the log no longer holds.
     fn forget_own(&mut self) {
-        if self.own.is_empty() {
-            return; // as nearly always
-        }
-        let start = self.log.start();
-        let gone = self.own.partition_point(|own| own.end <= start);
-        self.own.drain(..gone);
-        if self.log.is_read() {
-            self.own = VecDeque::new();
-        }
+        self.own.forget(self.log.start(), self.log.is_read());
     }
 
     /// The client's own messages from `from` on.
@@ -227,17 +215,15 @@ impl Broadcast {
         if session.own_until <= from {
             return None; // as nearly always
         }
-        let first = self.own.partition_point(|own| own.end <= from);
-        let mut later = self.own.iter().skip(first);
-        later.find(|own| own.sender == session.id).copied()
+        self.own.next(session.id, from)
     }
 
     fn end_for(&self, session: &Session) -> u64 {
         session.until.min(self.log.end())
     }
 
-    /// The bytes that the client gets from `from` on, in one piece, and where they end; the end
-    /// is past a message of its own that follows.
+    /// The bytes that the client gets from `from` on, in one piece, and their end. The end lies
+    /// behind a message of its own that follows.
     fn piece(&self, session: &Session, from: u64) -> (&[u8], u64) {
         let end = self.end_for(session);
         let next = self.next_own(session, from);
@@ -251,8 +237,18 @@ impl Broadcast {
         }
     }
 
-    /// The cursor of the client after the next `bytes` of what it is owed.
-    fn behind(&self, session: &Session, mut bytes: u64) -> u64 {
+    /// The bytes that the client gets next, in at most two pieces.
+    fn next_for(&self, session: &Session) -> Slices<'_> {
+        let end = self.end_for(session);
+        let (first, after) = self.piece(session, session.cursor);
+        if after >= end {
+            return first.into();
+        }
+        Slices::new(first, self.piece(session, after).0)
+    }
+
+    /// The client's cursor after the next `bytes` of what it is owed.
+    fn cursor_after(&self, session: &Session, mut bytes: u64) -> u64 {
         let mut to = session.cursor;
         if session.own_until <= to {
             return to + bytes; // as nearly always
@@ -269,7 +265,7 @@ impl Broadcast {
         to
     }
 
-    /// How many messages the client is owed that end after `from` and not after `to`.
+    /// Number of messages that the client is owed and that end after `from` and not after `to`.
     fn count(&self, session: &Session, from: u64, to: u64) -> u64 {
         if from >= to {
             return 0;
@@ -283,9 +279,9 @@ impl Broadcast {
         count
     }
 
-    /// The client gets nothing more of what it is owed.
-    fn let_go(&mut self, session: &mut Session) {
-        if !session.hears() {
+    /// Detaches the client from the log: it gets nothing more of what it is owed.
+    fn detach(&mut self, session: &mut Session) {
+        if !session.listens() {
             return;
         }
         self.promised -= self.count(session, session.cursor, self.end_for(session));
@@ -295,48 +291,80 @@ impl Broadcast {
         self.forget_own();
     }
 
-    /// Moves the client's cursor. Who arrives at the end of what it is owed keeps nothing of the
+    /// Moves the client's cursor. A client at the end of all that it is owed keeps nothing of the
     /// log from there on.
     fn forward(&mut self, session: &mut Session, to: u64) {
         self.log.forward(&mut session.cursor, to);
         if session.cursor == session.until {
-            self.let_go(session);
+            self.detach(session);
         } else {
             self.forget_own();
         }
     }
 
-    /// What the client `id`, which comes, is told of who is there.
+    /// Makes the client go on with the newest message.
+    fn skip(&mut self, session: &mut Session) {
+        assert!(!session.torn, "the rest of a message goes first");
+        let mut to = self.log.newest().min(self.end_for(session));
+        if to <= session.cursor {
+            return;
+        }
+        if let Some(own) = self.next_own(session, to)
+            && own.start <= to
+        {
+            to = own.end;
+        }
+        let missed = self.count(session, session.cursor, to);
+        session.missed += missed;
+        self.missed += missed;
+        self.promised -= missed;
+        self.forward(session, to);
+    }
+
+    /// Tells the new client `id` its number, and which clients are in the room.
     fn greet(&mut self, id: u64) {
         let others = || {
             let others = self.members.iter();
-            others.filter(|(other, peer)| **other != id && !peer.is_stdio())
+            others.filter(|(other, member)| **other != id && member.announced)
         };
         let named: Vec<String> = others()
             .take(MOST_NAMES)
-            .map(|(id, peer)| format!("client {id} ({peer})"))
+            .map(|(id, member)| format!("client {id} ({})", member.address))
             .collect();
         let here = match (named.len(), others().skip(MOST_NAMES).count()) {
             (0, _) => "nobody else is here".to_owned(),
             (_, 0) => format!("here: {}", named.join(", ")),
             (_, n) => format!("here: {} and {n} more", named.join(", ")),
         };
-        self.greeting = self.message(format!("* you are client {id}; {here}").as_bytes());
+        self.greeting = self.frame_line(format!("* you are client {id}; {here}").as_bytes());
     }
 
-    /// Whether the room is told of this client.
-    fn is_announced(&self, address: &Address) -> bool {
-        self.room.announce && !address.is_stdio()
+    /// Begins the membership of a client, and announces it to the others.
+    fn welcome(&mut self, peer: &Peer<'_>, session: &mut Session) {
+        let announced = self.room.announce && peer.is_announced();
+        if self.room.announce || self.tagger.is_some() {
+            let address = peer.address.clone();
+            let member = Member { address, announced };
+            self.members.insert(peer.id, member);
+        }
+        if !announced {
+            return;
+        }
+        if session.listens() {
+            self.greet(peer.id);
+        }
+        let text = format!("* client {} ({}) came", peer.id, peer.address);
+        self.announce(&text, Some(session));
     }
 }
 
 impl Session {
-    /// Whether it gets what is published.
-    fn hears(&self) -> bool {
+    /// True if it gets what is published.
+    fn listens(&self) -> bool {
         self.cursor != NOWHERE
     }
 
-    /// How messages are found in what it sends.
+    /// The framing of its input.
     fn framing(&self, room: &Room) -> Framing {
         if self.lenient {
             Framing::Lines
@@ -349,6 +377,23 @@ impl Session {
 impl Service for Broadcast {
     type Session = Session;
 
+    fn needs(&self) -> Needs {
+        let tags = match &self.tagger {
+            Some(tagger) => MOST_TAGS / (tagger.longest(LONGEST_PEER) + 1),
+            None => MOST_INPUT,
+        };
+        let message = match self.room.framing {
+            Framing::Raw => self.room.max_message,
+            Framing::Lines | Framing::U32 => MOST_INPUT,
+        };
+        Needs {
+            time: self.tagger.is_some(),
+            most_input: tags.min(message).clamp(1, MOST_INPUT),
+            capacity: self.room.log_size,
+            ..Needs::default()
+        }
+    }
+
     fn open(&mut self, peer: &Peer<'_>) -> (Session, Outcome<'_>) {
         let mut session = Session {
             id: peer.id,
@@ -357,35 +402,23 @@ impl Service for Broadcast {
             own_until: 0,
             missed: 0,
             partial: Vec::new(),
-            role: peer.role,
+            publishes: peer.publishes(),
             lenient: *peer.address == Address::Stdin,
             skipping: false,
             torn: false,
         };
         self.greeting.clear();
-        if peer.role != Role::Publish {
+        if peer.listens() {
             session.cursor = self.log.join();
             self.listeners += 1;
             self.promised += self.count(&session, session.cursor, self.log.end());
         }
-        if self.room.announce || self.tagger.is_some() {
-            self.members.insert(peer.id, peer.address.clone());
-        }
-        if self.is_announced(peer.address) {
-            let Peer { id, address, .. } = peer;
-            if session.hears() {
-                self.greet(*id);
-            }
-            self.announce(
-                &format!("* client {id} ({address}) came"),
-                Some(&mut session),
-            );
-        }
+        self.welcome(peer, &mut session);
         (session, Outcome::reply(&self.greeting))
     }
 
     fn receive<'a>(&'a mut self, session: &'a mut Session, mut input: &'a [u8]) -> Outcome<'a> {
-        if session.role == Role::Subscribe {
+        if !session.publishes {
             return Outcome::NOTHING;
         }
         loop {
@@ -408,7 +441,7 @@ impl Service for Broadcast {
                 return Outcome::NOTHING;
             }
             if !session.lenient {
-                return Outcome::close(CloseReason::MessageTooLong);
+                return Outcome::NOTHING.then_close(CloseReason::MessageTooLong);
             }
             let most = self.room.max_message;
             warn!("a line of standard input is longer than {most} bytes: left out");
@@ -422,7 +455,7 @@ impl Service for Broadcast {
         if !session.partial.is_empty() && session.framing(&self.room) == Framing::Lines {
             self.publish(session, b"\n");
         }
-        if session.hears() {
+        if session.listens() {
             session.until = self.log.end();
             self.listeners -= 1;
             let cursor = session.cursor;
@@ -432,16 +465,17 @@ impl Service for Broadcast {
     }
 
     fn close(&mut self, mut session: Session, reason: CloseReason) {
-        self.let_go(&mut session);
+        self.detach(&mut session);
         let Session { id, missed, .. } = session;
         if missed > 0 {
             warn!("client {id} has missed {}", plural(missed, "message"));
         }
-        let Some(address) = self.members.remove(&id) else {
+        let Some(member) = self.members.remove(&id) else {
             return;
         };
-        if self.is_announced(&address) && reason != CloseReason::Shutdown {
-            self.announce(&format!("* client {id} ({address}) left: {reason}"), None);
+        if member.announced && reason != CloseReason::Shutdown {
+            let text = format!("* client {id} ({}) left: {reason}", member.address);
+            self.announce(&text, None);
         }
     }
 
@@ -449,98 +483,55 @@ impl Service for Broadcast {
         self.log.end()
     }
 
-    fn shared<'a>(&'a self, session: &'a Session) -> [&'a [u8]; 2] {
-        let end = self.end_for(session);
-        if session.cursor >= end {
-            return [&[], &[]];
+    fn owed<'a>(&'a self, session: &'a Session) -> Owed<'a> {
+        if session.cursor >= self.end_for(session) {
+            return Owed::NOTHING;
         }
-        let (first, after) = self.piece(session, session.cursor);
-        if after >= end {
-            return [first, &[]];
+        let unfinished = if session.torn {
+            self.log.next_end(session.cursor) - session.cursor
+        } else {
+            0
+        };
+        Owed {
+            next: self.next_for(session),
+            // Not just up to `until`: the log keeps everything behind a cursor.
+            lag: self.log.end() - session.cursor,
+            unfinished: usize::try_from(unfinished).expect("a message fits in memory"),
         }
-        [first, self.piece(session, after).0]
     }
 
     fn advance(&mut self, session: &mut Session, written: usize) {
         if written == 0 {
             return;
         }
-        let to = self.behind(session, written as u64);
+        let to = self.cursor_after(session, written as u64);
         session.torn = to != self.log.end() && !self.log.is_boundary(to);
         self.forward(session, to);
     }
 
-    fn lag(&self, session: &Session) -> u64 {
-        // Not just up to `until`: the log keeps everything behind a cursor that has not arrived.
-        if session.cursor < self.end_for(session) {
-            self.log.end() - session.cursor
-        } else {
-            0
+    fn release(&mut self, session: &mut Session, release: Release) {
+        match release {
+            // Nothing is promised without an end.
+            Release::Endless => {}
+            Release::Backlog => self.skip(session),
+            Release::All => {
+                self.detach(session);
+                session.torn = false;
+            }
         }
     }
 
-    fn unfinished(&self, session: &Session) -> usize {
-        if !session.torn {
-            return 0;
-        }
-        let rest = self.log.next_end(session.cursor) - session.cursor;
-        usize::try_from(rest).expect("a message fits in memory")
-    }
-
-    fn deafen(&mut self, session: &mut Session) {
-        self.let_go(session);
-        session.torn = false;
-    }
-
-    fn skip(&mut self, session: &mut Session) {
-        assert!(!session.torn, "the rest of a message goes first");
-        let mut to = self.log.newest().min(self.end_for(session));
-        if to <= session.cursor {
-            return;
-        }
-        if let Some(own) = self.next_own(session, to)
-            && own.start <= to
-        {
-            to = own.end;
-        }
-        let missed = self.count(session, session.cursor, to);
-        session.missed += missed;
-        self.missed += missed;
-        self.promised -= missed;
-        self.forward(session, to);
-    }
-
-    fn say(&mut self, text: &[u8]) -> bool {
+    fn publish_line(&mut self, text: &[u8]) -> bool {
         let (id, name) = OPERATOR;
         let mark = self.mark();
         let line = self.room.framing.line(text);
-        self.append(id, Some(name), [&line, &[]]);
+        self.append(id, Some(name), line.as_slice().into());
         self.promise(mark, None);
         true
     }
 
-    fn message(&self, text: &[u8]) -> Vec<u8> {
+    fn frame_line(&self, text: &[u8]) -> Vec<u8> {
         self.room.framing.message(text)
-    }
-
-    fn most_input(&self) -> usize {
-        let tags = match &self.tagger {
-            Some(tagger) => MOST_TAGS / (tagger.longest(LONGEST_PEER) + 1),
-            None => MOST_INPUT,
-        };
-        let message = match self.room.framing {
-            Framing::Raw => self.room.max_message,
-            Framing::Lines | Framing::U32 => MOST_INPUT,
-        };
-        tags.min(message).clamp(1, MOST_INPUT)
-    }
-
-    fn capacity(&self) -> u64 {
-        self.room.log_size
-    }
-
-    fn wants_time(&self) -> bool {
-        self.tagger.is_some()
     }
 
     fn set_time(&mut self, now: SystemTime) {
@@ -559,18 +550,19 @@ impl Service for Broadcast {
         })
     }
 
-    fn owed(&self, session: &Session) -> (u64, u64) {
-        let owed = self.count(session, session.cursor, self.end_for(session));
-        (owed, session.missed)
+    fn balance(&self, session: &Session) -> Balance {
+        Balance {
+            owed: self.count(session, session.cursor, self.end_for(session)),
+            missed: session.missed,
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::net::address::Address;
-    use crate::service::Action;
-    use crate::service::TagFormat;
+    use crate::net::address::Role;
+    use crate::service::{Action, TagFormat};
     use std::sync::atomic::{AtomicU64, Ordering};
 
     fn small(max_message: usize) -> Broadcast {
@@ -605,12 +597,12 @@ mod tests {
     fn take(room: &mut Broadcast, session: &mut Session, step: usize) -> Vec<u8> {
         let mut all = Vec::new();
         loop {
-            let [first, second] = room.shared(session);
-            if first.is_empty() {
-                assert_eq!((second.len(), room.lag(session)), (0, 0));
+            let owed = room.owed(session);
+            if owed.next.parts()[0].is_empty() {
+                assert_eq!(owed, Owed::NOTHING);
                 return all;
             }
-            let next: Vec<u8> = first.iter().chain(second).copied().take(step).collect();
+            let next = owed.next.take(step).to_vec();
             room.advance(session, next.len());
             all.extend(next);
         }
@@ -626,18 +618,18 @@ mod tests {
         .unwrap();
         let mut session = join(&mut room);
         let before = room.published();
-        let input = vec![b'\n'; room.most_input()];
+        let input = vec![b'\n'; room.needs().most_input];
         room.receive(&mut session, &input);
         let made = usize::try_from(room.published() - before).unwrap();
         assert!(input.len() * 20 < made && made <= MOST_TAGS + input.len());
     }
 
     #[test]
-    fn what_came_before_a_line_that_is_too_long_is_published() {
+    fn lines_before_one_that_is_too_long_are_published() {
         let mut room = small(3);
         let (mut a, mut b) = (join(&mut room), join(&mut room));
         let outcome = room.receive(&mut a, b"one\nthree\n");
-        assert_eq!(outcome.then, Action::Close(CloseReason::MessageTooLong));
+        assert_eq!(outcome.action, Action::Close(CloseReason::MessageTooLong));
         assert_eq!(take(&mut room, &mut b, 100), b"one\n");
     }
 
@@ -664,7 +656,7 @@ mod tests {
 
     /// Its cursor keeps the log from there on, so it must count as behind, however little is left.
     #[test]
-    fn who_has_ended_and_takes_nothing_lags_behind_all_that_is_kept() {
+    fn ended_client_that_takes_nothing_lags_behind_all_that_is_kept() {
         let mut room = small(10);
         let (mut a, mut b) = (join(&mut room), join(&mut room));
         room.receive(&mut b, b"1\n");
@@ -672,9 +664,9 @@ mod tests {
         for _ in 0..100 {
             room.receive(&mut b, b"2\n");
         }
-        assert_eq!((room.lag(&a), room.held()), (202, 202));
+        assert_eq!((room.owed(&a).lag, room.held()), (202, 202));
         assert_eq!(take(&mut room, &mut a, 1), b"1\n");
-        assert_eq!(room.lag(&a), 0);
+        assert_eq!(room.owed(&a).lag, 0);
     }
 
     #[test]
@@ -683,16 +675,19 @@ mod tests {
         let (mut a, mut b) = (join(&mut room), join(&mut room));
         room.receive(&mut a, b"0123456\n89\n");
         for written in 1..8 {
-            assert_eq!(room.shared(&b)[0].first(), Some(&(b'0' + written - 1)));
+            assert_eq!(
+                room.owed(&b).next.parts()[0].first(),
+                Some(&(b'0' + written - 1))
+            );
             room.advance(&mut b, 1);
-            assert_eq!(room.unfinished(&b), 8 - usize::from(written));
+            assert_eq!(room.owed(&b).unfinished, 8 - usize::from(written));
         }
         room.advance(&mut b, 1);
-        assert_eq!(room.unfinished(&b), 0);
+        assert_eq!(room.owed(&b).unfinished, 0);
     }
 
     #[test]
-    fn who_is_caught_up_remembers_nothing_of_its_own() {
+    fn caught_up_clients_have_no_own_messages_in_memory() {
         let mut room = small(100);
         let (mut a, mut b) = (join(&mut room), join(&mut room));
         for _ in 0..10 {
@@ -701,6 +696,6 @@ mod tests {
         }
         assert_eq!(take(&mut room, &mut a, 1), b"b\n".repeat(10));
         assert_eq!(take(&mut room, &mut b, 3), b"a\n".repeat(10));
-        assert_eq!((room.own.capacity(), a.partial.capacity()), (0, 0));
+        assert_eq!((room.own.is_unallocated(), a.partial.capacity()), (true, 0));
     }
 }

@@ -1,27 +1,29 @@
 //! Chargen: characters without end, at the reader's pace (RFC 864).
 
-use super::{Outcome, Service};
+use super::{Needs, Outcome, Owed, Release, Service};
+use crate::bytes::Slices;
 use crate::bytes::aligned::Aligned;
 use crate::peer::Peer;
 
-/// The characters that are printed: those of ASCII from the blank to the tilde.
+/// The printable characters of ASCII: from the blank to the tilde.
 const FIRST: u8 = b' ';
 const CHARACTERS: usize = 95;
 /// Characters in a line, and bytes with its end.
 const WIDTH: usize = 72;
 const LINE: usize = WIDTH + 2;
-/// After so many bytes it begins again.
+/// Bytes after which the pattern begins again.
 const PERIOD: usize = CHARACTERS * LINE;
-/// So often the pattern is kept, so that much of it can be written at once.
+/// Periods kept in memory, so that one write takes many of them.
 const REPEATS: usize = 37;
 /// The most characters in a datagram (RFC 864).
 const DATAGRAM: usize = 512;
 
 /// The character generator (RFC 864): a pattern of lines of 72 characters, for as long as the client
-/// takes them. What it sends is discarded; ending its input changes nothing.
+/// takes them. Its input is discarded; the end of its input changes nothing.
 ///
-/// Nothing is kept for a client but its place in the pattern. A datagram is answered with up to 512
-/// characters, if that is allowed: who forges an address can flood it with them (CVE-1999-0103).
+/// The service keeps for a client only its place in the pattern. A datagram is answered with up to
+/// 512 characters, if that is allowed: a forged source address floods its owner with them
+/// (CVE-1999-0103).
 #[derive(Debug)]
 pub struct Chargen {
     pattern: Aligned,
@@ -33,12 +35,12 @@ pub struct Chargen {
 #[derive(Clone, Copy, Debug)]
 pub struct Session {
     at: usize,
-    /// It gets no more than the rest of its line.
-    concluded: bool,
+    /// True if the client gets no more than the rest of its line.
+    ending: bool,
 }
 
 impl Chargen {
-    /// A character generator; `amplifies`: it answers datagrams, too.
+    /// A character generator, which answers datagrams, too, if it `amplifies`.
     #[must_use]
     pub fn new(amplifies: bool) -> Self {
         let mut pattern = Aligned::zeroed(PERIOD * REPEATS);
@@ -65,10 +67,17 @@ impl Chargen {
 impl Service for Chargen {
     type Session = Session;
 
+    fn needs(&self) -> Needs {
+        Needs {
+            datagrams: self.amplifies,
+            ..Needs::default()
+        }
+    }
+
     fn open(&mut self, _: &Peer<'_>) -> (Session, Outcome<'_>) {
         let session = Session {
             at: 0,
-            concluded: false,
+            ending: false,
         };
         (session, Outcome::NOTHING)
     }
@@ -77,46 +86,43 @@ impl Service for Chargen {
         Outcome::NOTHING
     }
 
-    fn shared<'a>(&'a self, session: &'a Session) -> [&'a [u8]; 2] {
-        let rest = &self.pattern.bytes()[session.at..];
-        if session.concluded {
-            return [&rest[..Self::rest_of_line(*session)], &[]];
+    /// Nothing is kept for a client, but there is always more: a lag of 1.
+    fn owed<'a>(&'a self, session: &'a Session) -> Owed<'a> {
+        let pattern = &self.pattern.bytes()[session.at..];
+        let unfinished = Self::rest_of_line(*session);
+        let next = if session.ending {
+            &pattern[..unfinished]
+        } else {
+            pattern
+        };
+        Owed {
+            next: next.into(),
+            lag: u64::from(!next.is_empty()),
+            unfinished,
         }
-        [rest, &[]]
     }
 
     fn advance(&mut self, session: &mut Session, written: usize) {
         session.at = (session.at + written) % PERIOD;
     }
 
-    /// Nothing is kept, but there is always something more.
-    fn lag(&self, session: &Session) -> u64 {
-        u64::from(!session.concluded || Self::rest_of_line(*session) > 0)
+    fn release(&mut self, session: &mut Session, release: Release) {
+        match release {
+            Release::Endless => session.ending = true,
+            Release::Backlog => {}
+            Release::All => {
+                *session = Session {
+                    at: 0,
+                    ending: true,
+                }
+            }
+        }
     }
 
-    fn unfinished(&self, session: &Session) -> usize {
-        Self::rest_of_line(*session)
-    }
-
-    fn deafen(&mut self, session: &mut Session) {
-        *session = Session {
-            at: 0,
-            concluded: true,
-        };
-    }
-
-    fn conclude(&mut self, session: &mut Session) {
-        session.concluded = true;
-    }
-
-    fn takes_datagrams(&self) -> bool {
-        self.amplifies
-    }
-
-    fn datagram<'a>(&'a mut self, _: &Peer<'_>, _: &'a [u8]) -> Option<[&'a [u8]; 2]> {
+    fn datagram<'a>(&'a mut self, _: &Peer<'_>, _: &'a [u8]) -> Option<Slices<'a>> {
         let start = self.random.usize(..PERIOD);
         let length = self.random.usize(..=DATAGRAM);
-        Some([&self.pattern.bytes()[start..start + length], &[]])
+        Some(self.pattern.bytes()[start..start + length].into())
     }
 }
 
@@ -133,7 +139,7 @@ mod tests {
         let (mut session, _) = service.open(&peer(&Address::Stdin));
         let mut got = Vec::new();
         while got.len() < 3 * PERIOD {
-            let [piece, _] = service.shared(&session);
+            let [piece, _] = service.owed(&session).next.parts();
             let taken = piece.len().min(1000);
             got.extend_from_slice(&piece[..taken]);
             service.advance(&mut session, taken);
@@ -150,19 +156,16 @@ mod tests {
     }
 
     #[test]
-    fn who_is_told_to_end_ends_with_a_line() {
+    fn pattern_that_is_told_to_end_ends_with_a_line() {
         let mut service = Chargen::new(false);
         let (mut session, _) = service.open(&peer(&Address::Stdin));
         service.advance(&mut session, LINE + 5);
-        assert_eq!(service.unfinished(&session), LINE - 5);
-        service.conclude(&mut session);
-        assert_eq!(service.shared(&session)[0].len(), LINE - 5);
-        assert_eq!(service.lag(&session), 1);
+        assert_eq!(service.owed(&session).unfinished, LINE - 5);
+        service.release(&mut session, Release::Endless);
+        let owed = service.owed(&session);
+        assert_eq!((owed.next.len(), owed.lag), (LINE - 5, 1));
         service.advance(&mut session, LINE - 5);
-        assert_eq!(
-            (service.shared(&session)[0].len(), service.lag(&session)),
-            (0, 0)
-        );
+        assert_eq!(service.owed(&session), Owed::NOTHING);
     }
 
     #[test]
@@ -170,8 +173,8 @@ mod tests {
         let mut service = Chargen::new(true);
         let mut lengths = Vec::new();
         for _ in 0..5000 {
-            let [piece, _] = service.datagram(&peer(&Address::Stdin), b"").unwrap();
-            lengths.push(piece.len());
+            let answer = service.datagram(&peer(&Address::Stdin), b"").unwrap();
+            lengths.push(answer.len());
         }
         assert!(lengths.iter().all(|&length| length <= DATAGRAM));
         assert!(lengths.iter().any(|&length| length < 20));

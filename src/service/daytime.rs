@@ -8,12 +8,13 @@ use jiff::fmt::strtime;
 use jiff::tz::TimeZone;
 use jiff::{Timestamp, Zoned};
 
-use super::{Action, Outcome, Service};
+use super::{Needs, Outcome, Service};
+use crate::bytes::Slices;
 use crate::close::CloseReason;
 use crate::peer::Peer;
 use crate::text::encoding::TextEncoding;
 
-/// How a date and a time are written, in the terms of strftime(3).
+/// Format of a date and a time, in the conversions of strftime(3).
 ///
 /// ```
 /// use resound::TimeFormat;
@@ -23,12 +24,12 @@ use crate::text::encoding::TextEncoding;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TimeFormat(String);
 
-/// Why a text is not a [`TimeFormat`]: one line.
+/// Error of a text that is no [`TimeFormat`]: one line.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TimeFormatError(String);
 
 impl Default for TimeFormat {
-    /// As in `Sat Nov 21 14:27:18 2026`, which RFC 867 leaves open and most servers send.
+    /// `Sat Nov 21 14:27:18 2026`: RFC 867 leaves the format open, and most servers send this.
     fn default() -> Self {
         Self("%a %b %e %H:%M:%S %Y".to_owned())
     }
@@ -60,8 +61,8 @@ impl fmt::Display for TimeFormatError {
 
 impl std::error::Error for TimeFormatError {}
 
-/// The daytime service (RFC 867): who comes is sent a line with the local date and time, and
-/// closed; a datagram is answered with it.
+/// The daytime service (RFC 867): a client is sent one line with the local date and time, and
+/// closed; a datagram is answered with that line.
 #[derive(Clone, Debug)]
 pub struct Daytime {
     format: TimeFormat,
@@ -72,7 +73,7 @@ pub struct Daytime {
 }
 
 impl Daytime {
-    /// Tells the time of the local time zone, in an encoding; what that lacks are question marks.
+    /// Sends the time of the local time zone. Characters that `encoding` lacks become question marks.
     #[must_use]
     pub fn new(format: TimeFormat, encoding: TextEncoding) -> Self {
         Self {
@@ -84,11 +85,11 @@ impl Daytime {
         }
     }
 
-    fn tell(&mut self) -> &[u8] {
+    fn line(&mut self) -> &[u8] {
         let now = Timestamp::try_from(self.now).unwrap_or_default();
         let now: Zoned = now.to_zoned(self.zone.clone());
-        let told = strtime::format(&self.format.0, &now);
-        let line = told.unwrap_or_default() + "\r\n";
+        let text = strtime::format(&self.format.0, &now);
+        let line = text.unwrap_or_default() + "\r\n";
         self.line = self.encoding.encode_lossy(&line).into_owned();
         &self.line
     }
@@ -97,26 +98,23 @@ impl Daytime {
 impl Service for Daytime {
     type Session = ();
 
+    fn needs(&self) -> Needs {
+        Needs::default().with_datagrams().with_time()
+    }
+
     fn open(&mut self, _: &Peer<'_>) -> ((), Outcome<'_>) {
-        let reply = [self.tell(), &[]];
-        let then = Action::Close(CloseReason::Done);
-        ((), Outcome { reply, then })
+        (
+            (),
+            Outcome::reply(self.line()).then_close(CloseReason::Done),
+        )
     }
 
     fn receive<'a>(&'a mut self, (): &'a mut (), _: &'a [u8]) -> Outcome<'a> {
         Outcome::NOTHING
     }
 
-    fn takes_datagrams(&self) -> bool {
-        true
-    }
-
-    fn datagram<'a>(&'a mut self, _: &Peer<'_>, _: &'a [u8]) -> Option<[&'a [u8]; 2]> {
-        Some([self.tell(), &[]])
-    }
-
-    fn wants_time(&self) -> bool {
-        true
+    fn datagram<'a>(&'a mut self, _: &Peer<'_>, _: &'a [u8]) -> Option<Slices<'a>> {
+        Some(self.line().into())
     }
 
     fn set_time(&mut self, now: SystemTime) {
@@ -129,6 +127,7 @@ mod tests {
     use super::*;
     use crate::net::address::Address;
     use crate::peer::tests::peer;
+    use crate::service::Action;
     use proptest::prelude::*;
     use std::time::Duration;
 
@@ -144,23 +143,23 @@ mod tests {
         let mut service = daytime(&TimeFormat::default().to_string());
         let address = Address::Stdin;
         let ((), outcome) = service.open(&peer(&address));
-        assert_eq!(outcome.reply[0], b"Tue Nov 14 23:13:20 2023\r\n");
-        assert_eq!(outcome.then, Action::Close(CloseReason::Done));
+        assert_eq!(outcome.reply.to_vec(), b"Tue Nov 14 23:13:20 2023\r\n");
+        assert_eq!(outcome.action, Action::Close(CloseReason::Done));
         let answer = service.datagram(&peer(&address), b"").unwrap();
-        assert_eq!(answer[0], b"Tue Nov 14 23:13:20 2023\r\n");
+        assert_eq!(answer.to_vec(), b"Tue Nov 14 23:13:20 2023\r\n");
     }
 
     #[test]
     fn in_another_format() {
         let mut service = daytime("%Y-%m-%d %H:%M:%S %:z");
-        assert_eq!(service.tell(), b"2023-11-14 23:13:20 +01:00\r\n");
+        assert_eq!(service.line(), b"2023-11-14 23:13:20 +01:00\r\n");
     }
 
     #[test]
     fn in_another_encoding() {
         let mut service = daytime("%Y年");
         service.encoding = "gbk".parse().unwrap();
-        assert_eq!(service.tell(), b"2023\xc4\xea\r\n");
+        assert_eq!(service.line(), b"2023\xc4\xea\r\n");
     }
 
     proptest! {
@@ -170,7 +169,7 @@ mod tests {
             if let Ok(format) = text.parse::<TimeFormat>() {
                 let mut service = Daytime::new(format, TextEncoding::default());
                 service.set_time(UNIX_EPOCH + Duration::from_secs(second.into()));
-                prop_assert!(service.tell().ends_with(b"\r\n"));
+                prop_assert!(service.line().ends_with(b"\r\n"));
             }
         }
     }

@@ -1,6 +1,6 @@
-//! Discard: whatever comes is thrown away (RFC 863).
+//! Discard: all input is thrown away (RFC 863).
 
-use super::{Outcome, Service};
+use super::{Needs, Outcome, Service};
 use crate::peer::Peer;
 
 /// The discard service (RFC 863): it reads everything and answers nothing.
@@ -18,15 +18,15 @@ impl Discard {
 impl Service for Discard {
     type Session = ();
 
+    fn needs(&self) -> Needs {
+        Needs::default().with_datagrams()
+    }
+
     fn open(&mut self, _: &Peer<'_>) -> ((), Outcome<'_>) {
         ((), Outcome::NOTHING)
     }
 
     fn receive<'a>(&'a mut self, (): &'a mut (), _: &'a [u8]) -> Outcome<'a> {
         Outcome::NOTHING
-    }
-
-    fn takes_datagrams(&self) -> bool {
-        true
     }
 }

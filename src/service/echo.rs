@@ -1,6 +1,7 @@
 //! Echo: every byte back, in order (RFC 862).
 
-use super::{Outcome, Service};
+use super::{Needs, Outcome, Service};
+use crate::bytes::Slices;
 use crate::peer::Peer;
 
 /// The echo service: each client gets back what it sent. It remembers nothing.
@@ -18,6 +19,10 @@ impl Echo {
 impl Service for Echo {
     type Session = ();
 
+    fn needs(&self) -> Needs {
+        Needs::default().with_datagrams()
+    }
+
     fn open(&mut self, _: &Peer<'_>) -> ((), Outcome<'_>) {
         ((), Outcome::NOTHING)
     }
@@ -26,12 +31,8 @@ impl Service for Echo {
         Outcome::reply(input)
     }
 
-    fn takes_datagrams(&self) -> bool {
-        true
-    }
-
-    fn datagram<'a>(&'a mut self, _: &Peer<'_>, input: &'a [u8]) -> Option<[&'a [u8]; 2]> {
-        Some([input, &[]])
+    fn datagram<'a>(&'a mut self, _: &Peer<'_>, input: &'a [u8]) -> Option<Slices<'a>> {
+        Some(input.into())
     }
 }
 
@@ -44,8 +45,8 @@ mod tests {
         let input = b"abc";
         let mut session = ();
         let mut echo = Echo::new();
-        let outcome = echo.receive(&mut session, input);
-        assert!(std::ptr::eq(outcome.reply[0], &raw const input[..]));
-        assert!(outcome.reply[1].is_empty());
+        let [first, second] = echo.receive(&mut session, input).reply.parts();
+        assert!(std::ptr::eq(first, &raw const input[..]));
+        assert!(second.is_empty());
     }
 }

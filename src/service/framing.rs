@@ -4,12 +4,12 @@
 use std::fmt;
 use std::str::FromStr;
 
-use crate::bytes::slices::cut;
+use crate::bytes::Slices;
 
 /// Bytes of the length in front of a message framed by [`Framing::U32`].
 const HEADER: usize = 4;
 
-/// How messages are found in what a client sends.
+/// The way in which messages are found in a client's input.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Framing {
     /// A message is a line with its `\n`; a `\r` before it is part of the line.
@@ -21,15 +21,12 @@ pub enum Framing {
     U32,
 }
 
-/// A message: what was kept of it from earlier input, and what has come now.
-pub(super) type Pieces<'a> = [&'a [u8]; 2];
-
-/// What is found in a piece of input.
+/// Whole messages found in a piece of input.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Found {
-    /// So many bytes of it, with what was kept before, are whole messages.
+    /// Number of its bytes that, after what was kept before, are whole messages.
     pub(super) whole: usize,
-    /// Each message, the last incomplete one too, is within the limit.
+    /// True if each message, an incomplete last one included, is within the limit.
     pub(super) fits: bool,
 }
 
@@ -47,28 +44,28 @@ impl Framing {
         }
     }
 
-    /// How many bytes of `input` finish the first message of `kept` and `input` after it, which
-    /// is whole.
+    /// Number of bytes of `input` that finish the first message of `kept` and `input` after it,
+    /// which is whole.
     pub(super) fn first(self, kept: &[u8], input: &[u8]) -> usize {
         match self {
             Self::Lines => memchr::memchr(b'\n', input).map_or(input.len(), |at| at + 1),
             Self::Raw => input.len(),
             Self::U32 => {
-                let length = frame([kept, input]).expect("the message is whole");
+                let length = frame(Slices::new(kept, input)).expect("the message is whole");
                 HEADER + length - kept.len()
             }
         }
     }
 
-    /// What of a message is its own, and not its frame. A line's newline is a part of the line.
-    pub(super) fn payload(self, message: Pieces<'_>) -> Pieces<'_> {
+    /// A message without its frame. A line's newline is a part of the line.
+    pub(super) fn payload(self, message: Slices<'_>) -> Slices<'_> {
         match self {
             Self::Lines | Self::Raw => message,
-            Self::U32 => cut(message, HEADER),
+            Self::U32 => message.skip(HEADER),
         }
     }
 
-    /// What goes in front of a payload of so many bytes, if anything does.
+    /// The header in front of a payload of `length` bytes, if the framing has one.
     pub(super) fn header(self, length: usize) -> Option<[u8; HEADER]> {
         match self {
             Self::Lines | Self::Raw => None,
@@ -79,15 +76,16 @@ impl Framing {
         }
     }
 
-    /// A line as a payload: without its newline, if the frame says where it ends.
-    pub(super) fn payload_of_line(self, [kept, line]: Pieces<'_>) -> Pieces<'_> {
+    /// A line as a payload: without its newline if a header gives its length.
+    pub(super) fn payload_of_line(self, line: Slices<'_>) -> Slices<'_> {
+        let [kept, end] = line.parts();
         match self {
-            Self::U32 => [kept, line.strip_suffix(b"\n").unwrap_or(line)],
-            Self::Lines | Self::Raw => [kept, line],
+            Self::U32 => Slices::new(kept, end.strip_suffix(b"\n").unwrap_or(end)),
+            Self::Lines | Self::Raw => line,
         }
     }
 
-    /// A text of one line as a payload: with a newline, unless the frame says where it ends.
+    /// A text of one line as a payload: with a newline, unless a header gives its length.
     pub(super) fn line(self, text: &[u8]) -> Vec<u8> {
         let mut line = text.to_vec();
         if self != Self::U32 {
@@ -105,9 +103,9 @@ impl Framing {
     }
 }
 
-/// The length that a frame begins with, if that is complete.
-fn frame(bytes: Pieces<'_>) -> Option<usize> {
-    let mut all = bytes.into_iter().flatten().copied();
+/// The length in a frame's header, if that is complete.
+fn frame(bytes: Slices<'_>) -> Option<usize> {
+    let mut all = bytes.parts().into_iter().flatten().copied();
     let header = [all.next()?, all.next()?, all.next()?, all.next()?];
     Some(u32::from_be_bytes(header) as usize)
 }
@@ -132,7 +130,7 @@ fn find_frames(mut kept: &[u8], input: &[u8], most: usize) -> Found {
     let mut whole = 0;
     loop {
         let rest = &input[whole..];
-        let length = frame([kept, rest]);
+        let length = frame(Slices::new(kept, rest));
         let fits = length.is_none_or(|length| length <= most);
         match length {
             Some(length) if fits && HEADER + length <= kept.len() + rest.len() => {
@@ -267,7 +265,7 @@ mod tests {
         assert_eq!(Framing::U32.header(258), Some([0, 0, 1, 2]));
         assert_eq!(Framing::U32.message(b"x"), b"\0\0\0\x01x");
         assert_eq!(Framing::Lines.message(b"x"), b"x\n");
-        let message: Pieces<'_> = [b"\0\0", b"\0\x01x"];
-        assert_eq!(Framing::U32.payload(message).concat(), b"x");
+        let message = Slices::new(b"\0\0", b"\0\x01x");
+        assert_eq!(Framing::U32.payload(message).to_vec(), b"x");
     }
 }

@@ -1,13 +1,19 @@
-//! What a server does with bytes: the [`Service`] trait, and the services that come with it.
+//! The [`Service`] trait, and the services that come with it.
 //!
-//! A service never sees a socket, a token or a clock. Input is pushed in; what a client is owed
-//! comes back in one of two ways:
+//! A service never sees a socket, a token or a clock. Input is pushed in; a client's output comes
+//! back in one of two ways:
 //!
-//! - **private output** ([`Outcome::reply`]) as borrowed slices, written from where they lie;
-//!   only what the kernel did not take is kept, in the connection's own outbox;
-//! - **shared output** ([`Service::shared`]), the same bytes for many clients, is pulled by each
-//!   connection when its stream takes more. The service keeps the bytes once, and for each client
-//!   a cursor into them.
+//! - **private output** ([`Outcome::reply`]) as borrowed slices, written from where they lie. Only
+//!   the bytes that the kernel did not take are copied, into the connection's own outbox;
+//! - **shared output** ([`Service::owed`]), the same bytes for many clients. Each connection pulls
+//!   them when its stream takes more; the service keeps the bytes once, and a cursor a client.
+//!
+//! | file | content |
+//! |---|---|
+//! | `echo.rs`, `discard.rs`, `prefix.rs`, `reply.rs`, `daytime.rs`, `time.rs`, `chargen.rs` | a service each |
+//! | `broadcast.rs` | the room: publishes messages into the log, promises them to the others |
+//! | `log.rs` | the shared byte log, which knows where messages end |
+//! | `room.rs`, `framing.rs`, `tag.rs` | settings of a room; how messages are found; the text in front of each |
 //!
 //! A new service is one file here, and a variant and a match arm in the binary.
 
@@ -18,6 +24,7 @@ mod discard;
 mod echo;
 mod framing;
 mod log;
+mod own;
 mod plain;
 mod prefix;
 mod reply;
@@ -40,186 +47,275 @@ pub use room::{Replay, Room, RoomError};
 pub use tag::{TagError, TagFormat};
 pub use time::Time;
 
+use crate::bytes::Slices;
 use crate::close::CloseReason;
 use crate::peer::Peer;
+use crate::text::template::TemplateRenderer;
 
 /// The most input, in bytes, that a service is given at once and that a client brings in a turn.
 ///
 /// Larger reads make a bulk stream cheaper; beyond this they outgrow the processor's cache.
 pub const MOST_INPUT: usize = 256 * 1024;
 
-/// What has become of a service's messages, since it began.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Traffic {
-    /// Messages published.
-    pub messages: u64,
-    /// Messages promised to clients: one that goes to three is promised three times. What
-    /// clients have left without, or were made to skip, is taken off again.
-    pub promised: u64,
-    /// Messages that clients were made to skip.
-    pub missed: u64,
-    /// The position after the newest byte of the shared output.
-    pub position: u64,
-    /// Bytes of shared output that are held.
-    pub held: u64,
-}
-
 /// What a server does with its clients' bytes.
 ///
-/// The methods with a default are for shared output; a service that only answers leaves them.
+/// A plain service, which answers each client from what that client sent, implements
+/// [`open`](Service::open) and [`receive`](Service::receive), and of the rest of the first section
+/// what it needs. The second section is for services that publish: bytes that many clients get.
+///
+/// Every method is called from the server's one thread, and must not block.
 pub trait Service {
-    /// What the service remembers about one client.
+    /// The service's memory of one client, from [`open`](Service::open) to
+    /// [`close`](Service::close).
     type Session;
 
-    /// A client has come; what is replied greets it.
+    // ---- For every service ----
+
+    /// Facts that the server asks for once, before it serves.
+    ///
+    /// Default: TCP and Unix streams only, no clock, no bound on shared output.
+    fn needs(&self) -> Needs {
+        Needs::default()
+    }
+
+    /// Begins the session of a client that was accepted. The reply greets it.
     fn open(&mut self, peer: &Peer<'_>) -> (Self::Session, Outcome<'_>);
 
-    /// A client has sent `input`, which is never empty and may be cut anywhere.
+    /// Takes `input` from a client: never empty, cut anywhere, at most [`Needs::most_input`] bytes.
     fn receive<'a>(&'a mut self, session: &'a mut Self::Session, input: &'a [u8]) -> Outcome<'a>;
 
-    /// A client has ended its input. It will still be sent what it is owed by now, then closed.
+    /// Called once, when a client has ended its input (half-close). The client is still sent what
+    /// it is owed by now, and closed then.
+    ///
+    /// Default: no reply. Override it to flush a message that waits for its end.
     fn end<'a>(&'a mut self, session: &'a mut Self::Session) -> Outcome<'a> {
         let _ = session;
         Outcome::NOTHING
     }
 
-    /// A datagram has come: what goes back, as one datagram too; nothing if none. A client that has
-    /// a connection never sends any.
-    fn datagram<'a>(&'a mut self, peer: &Peer<'_>, input: &'a [u8]) -> Option<[&'a [u8]; 2]> {
-        let _ = (peer, input);
-        None
-    }
-
-    /// Whether it can be had over datagrams.
-    fn takes_datagrams(&self) -> bool {
-        false
-    }
-
-    /// Whether it has to know at which address of the machine a client came in, where its listener
-    /// has many; that costs a call.
-    fn wants_local(&self) -> bool {
-        false
-    }
-
-    /// A client has gone, or is sent nothing more than what it was replied already.
+    /// Ends a session: the client was closed, or gets nothing more but the private output that
+    /// waits for it.
+    ///
+    /// Default: the session is dropped.
     fn close(&mut self, session: Self::Session, reason: CloseReason) {
         let _ = (session, reason);
     }
 
-    /// How many bytes of shared output there have been. When this has grown, every client
-    /// is written to.
-    fn published(&self) -> u64 {
-        0
+    /// Answers a datagram with one datagram; `None` sends nothing. A datagram belongs to no
+    /// session. Called only with [`Needs::datagrams`].
+    ///
+    /// Default: no answer.
+    fn datagram<'a>(&'a mut self, peer: &Peer<'_>, input: &'a [u8]) -> Option<Slices<'a>> {
+        let _ = (peer, input);
+        None
     }
 
-    /// The shared output that this client is owed next, in at most two pieces. The second
-    /// is empty if the first is; both are empty only if it is owed nothing.
-    fn shared<'a>(&'a self, session: &'a Self::Session) -> [&'a [u8]; 2] {
-        let _ = session;
-        [&[], &[]]
-    }
-
-    /// The kernel took this many bytes of what [`Service::shared`] gave.
-    fn advance(&mut self, session: &mut Self::Session, written: usize) {
-        let _ = (session, written);
-    }
-
-    /// How many bytes of shared output are kept for this client: at least those that it is owed,
-    /// and 0 if it is owed none.
-    fn lag(&self, session: &Self::Session) -> u64 {
-        let _ = session;
-        0
-    }
-
-    /// How many bytes of shared output finish the message of which this client was sent a part;
-    /// 0 between messages, where private output may go. [`Service::shared`] gives at least these.
-    fn unfinished(&self, session: &Self::Session) -> usize {
-        let _ = session;
-        0
-    }
-
-    /// The server stops: from now on this client is owed what it was promised, and what finishes
-    /// a message, of what would go on for ever.
-    fn conclude(&mut self, session: &mut Self::Session) {
-        let _ = session;
-    }
-
-    /// Nothing can be sent to this client any more: from now on it is owed no shared output. What
-    /// it had sent may still come.
-    fn deafen(&mut self, session: &mut Self::Session) {
-        let _ = session;
-    }
-
-    /// This client, which lies between messages, is too slow: it is made to skip to the newest.
-    fn skip(&mut self, session: &mut Self::Session) {
-        let _ = session;
-    }
-
-    /// A text of the operator's, of one line, for everybody: publishes it, or says with false
-    /// that it is to be sent to each of them.
-    fn say(&mut self, text: &[u8]) -> bool {
-        let _ = text;
-        false
-    }
-
-    /// What a text of one line looks like as a message for one client.
-    fn message(&self, text: &[u8]) -> Vec<u8> {
-        let mut message = text.to_vec();
-        message.push(b'\n');
-        message
-    }
-
-    /// The most input, in bytes, that it can be given at once: for services that make much of
-    /// little. At least 1; [`MOST_INPUT`] is the limit anyway.
-    fn most_input(&self) -> usize {
-        MOST_INPUT
-    }
-
-    /// For how many bytes of shared output there is room. When half of it is behind
-    /// somebody, nobody is read; in one pass of the loop a quarter is read, and a turn.
-    fn capacity(&self) -> u64 {
-        u64::MAX
-    }
-
-    /// Whether it wants to be told the time of day in each pass of the loop.
-    fn wants_time(&self) -> bool {
-        false
-    }
-
-    /// The time of day.
+    /// Tells the time of day. Called at the start of each pass of the loop, only with
+    /// [`Needs::time`].
+    ///
+    /// Default: ignored.
     fn set_time(&mut self, now: SystemTime) {
         let _ = now;
     }
 
-    /// What has become of its messages; none if it has no such thing.
+    // ---- For services that publish ----
+
+    /// Number of bytes of shared output there have ever been. In the pass of the loop in which
+    /// this grows, every client is written to.
+    ///
+    /// Default: 0. A service that leaves it publishes nothing.
+    fn published(&self) -> u64 {
+        0
+    }
+
+    /// The shared output that a client is owed. Asked before each write to it.
+    ///
+    /// Default: nothing.
+    fn owed<'a>(&'a self, session: &'a Self::Session) -> Owed<'a> {
+        let _ = session;
+        Owed::NOTHING
+    }
+
+    /// Moves a client's cursor: the kernel took the first `written` bytes of [`Owed::next`].
+    ///
+    /// Default: ignored. A service with an [`owed`](Service::owed) of its own must override it.
+    fn advance(&mut self, session: &mut Self::Session, written: usize) {
+        let _ = (session, written);
+    }
+
+    /// Takes some of the shared output off what a client is owed.
+    ///
+    /// Default: ignored, which fits a service without shared output.
+    fn release(&mut self, session: &mut Self::Session, release: Release) {
+        let _ = (session, release);
+    }
+
+    /// Publishes a text of one line, without its newline, on behalf of the server's operator.
+    /// False if it does not publish: the server then sends the text to each client.
+    ///
+    /// Default: false.
+    fn publish_line(&mut self, text: &[u8]) -> bool {
+        let _ = text;
+        false
+    }
+
+    /// A text of one line, without its newline, as a private message for one client.
+    ///
+    /// Default: the text and a newline.
+    fn frame_line(&self, text: &[u8]) -> Vec<u8> {
+        [text, b"\n"].concat()
+    }
+
+    /// Counters of the messages since the service began.
+    ///
+    /// Default: `None`, for a service whose bytes are no messages.
     fn traffic(&self) -> Option<Traffic> {
         None
     }
 
-    /// How many messages this client was promised and not sent yet, and how many it was made
-    /// to skip.
-    fn owed(&self, session: &Self::Session) -> (u64, u64) {
+    /// Counters of one client's messages.
+    ///
+    /// Default: zeros.
+    fn balance(&self, session: &Self::Session) -> Balance {
         let _ = session;
-        (0, 0)
+        Balance::default()
     }
 }
 
-/// What a service makes of an event.
-#[derive(Clone, Copy, Debug)]
-pub struct Outcome<'a> {
-    /// Private output: written in this order, each once.
-    pub reply: [&'a [u8]; 2],
-    /// What becomes of the client.
-    pub then: Action,
+/// Facts about a service, asked once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Needs {
+    /// True if the service answers datagrams: it may be bound to UDP and Unix datagram sockets.
+    pub datagrams: bool,
+    /// True if [`Peer::local`] must be exact where a listener has many addresses. Costs a system
+    /// call a client.
+    pub local_address: bool,
+    /// True if the service wants [`Service::set_time`].
+    pub time: bool,
+    /// The most input, in bytes, that it takes at once: for services that make much output of
+    /// little input. At least 1; [`MOST_INPUT`] is the limit in any case.
+    pub most_input: usize,
+    /// Room for shared output, in bytes. With half of it behind a client no client is read; in one
+    /// pass of the loop a quarter is read, and a turn.
+    pub capacity: u64,
 }
 
-/// What becomes of a client.
+impl Default for Needs {
+    fn default() -> Self {
+        Self {
+            datagrams: false,
+            local_address: false,
+            time: false,
+            most_input: MOST_INPUT,
+            capacity: u64::MAX,
+        }
+    }
+}
+
+impl Needs {
+    /// The same for a service that answers datagrams, too.
+    #[must_use]
+    pub const fn with_datagrams(mut self) -> Self {
+        self.datagrams = true;
+        self
+    }
+
+    /// Those of a service that answers connections and datagrams with a rendered text.
+    fn of_text(text: &TemplateRenderer) -> Self {
+        Self {
+            datagrams: true,
+            local_address: text.template().wants_local(),
+            time: text.template().wants_time(),
+            ..Self::default()
+        }
+    }
+
+    /// The same for a service that wants to know the time of day.
+    #[must_use]
+    pub const fn with_time(mut self) -> Self {
+        self.time = true;
+        self
+    }
+}
+
+/// Shared output that one client is owed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Owed<'a> {
+    /// The bytes that go next. Empty only if the client is owed nothing; the first slice is empty
+    /// only if both are.
+    pub next: Slices<'a>,
+    /// Bytes of shared output kept for this client: at least those that it is owed, and 0 if it is
+    /// owed none.
+    pub lag: u64,
+    /// Bytes that finish the message of which the client was sent a part; 0 between messages, where
+    /// private output may go. The bytes that go next begin with these.
+    pub unfinished: usize,
+}
+
+impl Owed<'_> {
+    /// No shared output.
+    pub const NOTHING: Self = Self {
+        next: Slices::EMPTY,
+        lag: 0,
+        unfinished: 0,
+    };
+}
+
+/// Shared output that a client does not get after all, in degrees.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Release {
+    /// Output without an end: the server stops. The client is still owed the messages that it was
+    /// promised, or the rest of the one that it was sent in part.
+    Endless,
+    /// The backlog: the client, which lies between two messages, is too slow. It goes on with the
+    /// newest message.
+    Backlog,
+    /// Everything: nothing can be sent to the client any more. Its input may still be received.
+    All,
+}
+
+/// Counters of a service's messages, since it began.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Traffic {
+    /// Messages published.
+    pub messages: u64,
+    /// Messages promised to clients: one that goes to three counts three times. Those that a client
+    /// was closed without, or skipped, are taken off again.
+    pub promised: u64,
+    /// Messages that clients skipped.
+    pub missed: u64,
+    /// Position after the newest byte of the shared output.
+    pub position: u64,
+    /// Bytes of shared output in memory.
+    pub held: u64,
+}
+
+/// Counters of one client's messages.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Balance {
+    /// Messages promised and not yet sent.
+    pub owed: u64,
+    /// Messages skipped.
+    pub missed: u64,
+}
+
+/// A service's answer to an event.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Outcome<'a> {
+    /// Private output, sent once.
+    pub reply: Slices<'a>,
+    /// The client's further way.
+    pub action: Action,
+}
+
+/// The further way of a client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Action {
     /// It stays.
     Continue,
-    /// It is sent what it was replied so far, then closed for this reason. Of the shared output
-    /// it gets only what finishes a message.
+    /// It is sent the replies so far, then closed for this reason. Of the shared output it gets
+    /// only the rest of a message that it was sent in part.
     Close(CloseReason),
 }
 
@@ -230,18 +326,28 @@ impl<'a> Outcome<'a> {
     /// A reply; the client stays.
     #[must_use]
     pub const fn reply(bytes: &'a [u8]) -> Self {
+        Self::reply_both(bytes, &[])
+    }
+
+    /// A reply in two pieces, `first` before `second`; the client stays.
+    #[must_use]
+    pub const fn reply_both(first: &'a [u8], second: &'a [u8]) -> Self {
         Self {
-            reply: [bytes, &[]],
-            then: Action::Continue,
+            reply: Slices::new(first, second),
+            action: Action::Continue,
         }
     }
 
-    /// No reply; the client is closed.
+    /// The same reply; after it the client is closed.
+    ///
+    /// ```
+    /// use resound::{CloseReason, Outcome};
+    /// let outcome = Outcome::reply(b"bye\n").then_close(CloseReason::Done);
+    /// assert_eq!(outcome.reply.to_vec(), b"bye\n");
+    /// ```
     #[must_use]
-    pub const fn close(reason: CloseReason) -> Self {
-        Self {
-            reply: [&[], &[]],
-            then: Action::Close(reason),
-        }
+    pub const fn then_close(mut self, reason: CloseReason) -> Self {
+        self.action = Action::Close(reason);
+        self
     }
 }

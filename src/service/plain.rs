@@ -3,7 +3,11 @@
 
 use std::time::SystemTime;
 
-use super::{Chargen, Daytime, Discard, Outcome, PrefixedEcho, Reply, Service, Time, chargen};
+use super::{
+    Chargen, Daytime, Discard, Needs, Outcome, Owed, PrefixedEcho, Release, Reply, Service, Time,
+    chargen,
+};
+use crate::bytes::Slices;
 use crate::peer::Peer;
 use crate::text::template::About;
 
@@ -117,30 +121,22 @@ impl Service for Plain {
         }
     }
 
-    fn datagram<'a>(&'a mut self, peer: &Peer<'_>, input: &'a [u8]) -> Option<[&'a [u8]; 2]> {
+    fn datagram<'a>(&'a mut self, peer: &Peer<'_>, input: &'a [u8]) -> Option<Slices<'a>> {
         ask!(self, service => service.datagram(peer, input))
     }
 
-    fn takes_datagrams(&self) -> bool {
-        ask!(self, service => service.takes_datagrams())
-    }
-
-    fn wants_local(&self) -> bool {
-        ask!(self, service => service.wants_local())
-    }
-
-    fn wants_time(&self) -> bool {
-        ask!(self, service => service.wants_time())
+    fn needs(&self) -> Needs {
+        ask!(self, service => service.needs())
     }
 
     fn set_time(&mut self, now: SystemTime) {
         ask!(self, service => service.set_time(now));
     }
 
-    fn shared<'a>(&'a self, session: &'a Session) -> [&'a [u8]; 2] {
+    fn owed<'a>(&'a self, session: &'a Session) -> Owed<'a> {
         match (self, &session.0) {
-            (Self::Chargen(service), Kept::Chargen(session)) => service.shared(session),
-            _ => [&[], &[]],
+            (Self::Chargen(service), Kept::Chargen(session)) => service.owed(session),
+            _ => Owed::NOTHING,
         }
     }
 
@@ -150,29 +146,9 @@ impl Service for Plain {
         }
     }
 
-    fn lag(&self, session: &Session) -> u64 {
-        match (self, &session.0) {
-            (Self::Chargen(service), Kept::Chargen(session)) => service.lag(session),
-            _ => 0,
-        }
-    }
-
-    fn unfinished(&self, session: &Session) -> usize {
-        match (self, &session.0) {
-            (Self::Chargen(service), Kept::Chargen(session)) => service.unfinished(session),
-            _ => 0,
-        }
-    }
-
-    fn deafen(&mut self, session: &mut Session) {
+    fn release(&mut self, session: &mut Session, release: Release) {
         if let (Self::Chargen(service), Kept::Chargen(session)) = (self, &mut session.0) {
-            service.deafen(session);
-        }
-    }
-
-    fn conclude(&mut self, session: &mut Session) {
-        if let (Self::Chargen(service), Kept::Chargen(session)) = (self, &mut session.0) {
-            service.conclude(session);
+            service.release(session, release);
         }
     }
 }

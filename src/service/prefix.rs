@@ -1,16 +1,17 @@
-//! Echo with something in front.
+//! Echo with a text in front of each message.
 
 use std::time::SystemTime;
 
-use super::{Outcome, Service};
+use super::{Needs, Outcome, Service};
+use crate::bytes::Slices;
 use crate::peer::Peer;
 use crate::text::template::{About, Template, TemplateRenderer};
 
-/// An echo service that puts a text in front of each message. As with recv(2) that is what one
-/// read returned, or a datagram.
+/// An echo service that puts a text in front of each message. A message is what one recv(2)
+/// returned, or a datagram.
 #[derive(Clone, Debug)]
 pub struct PrefixedEcho {
-    speaker: TemplateRenderer,
+    prefix: TemplateRenderer,
 }
 
 impl PrefixedEcho {
@@ -18,7 +19,7 @@ impl PrefixedEcho {
     #[must_use]
     pub fn new(prefix: Template) -> Self {
         Self {
-            speaker: TemplateRenderer::new(prefix),
+            prefix: TemplateRenderer::new(prefix),
         }
     }
 }
@@ -26,36 +27,25 @@ impl PrefixedEcho {
 impl Service for PrefixedEcho {
     type Session = About;
 
+    fn needs(&self) -> Needs {
+        Needs::of_text(&self.prefix)
+    }
+
     fn open(&mut self, peer: &Peer<'_>) -> (About, Outcome<'_>) {
-        (self.speaker.about(peer), Outcome::NOTHING)
+        (self.prefix.about(peer), Outcome::NOTHING)
     }
 
     fn receive<'a>(&'a mut self, about: &'a mut About, input: &'a [u8]) -> Outcome<'a> {
-        Outcome {
-            reply: [self.speaker.say(about.who()), input],
-            ..Outcome::NOTHING
-        }
+        Outcome::reply_both(self.prefix.say(about.who()), input)
     }
 
-    fn takes_datagrams(&self) -> bool {
-        true
-    }
-
-    fn datagram<'a>(&'a mut self, peer: &Peer<'_>, input: &'a [u8]) -> Option<[&'a [u8]; 2]> {
-        let about = self.speaker.about(peer);
-        Some([self.speaker.say(about.who()), input])
-    }
-
-    fn wants_local(&self) -> bool {
-        self.speaker.template().wants_local()
-    }
-
-    fn wants_time(&self) -> bool {
-        self.speaker.template().wants_time()
+    fn datagram<'a>(&'a mut self, peer: &Peer<'_>, input: &'a [u8]) -> Option<Slices<'a>> {
+        let about = self.prefix.about(peer);
+        Some(Slices::new(self.prefix.say(about.who()), input))
     }
 
     fn set_time(&mut self, now: SystemTime) {
-        self.speaker.set_time(now);
+        self.prefix.set_time(now);
     }
 }
 
@@ -66,7 +56,7 @@ mod tests {
     use crate::peer::tests::peer;
 
     #[test]
-    fn what_is_sent_comes_back_from_where_it_lies_with_a_prefix() {
+    fn input_comes_back_from_where_it_lies_with_a_prefix() {
         let address = Address::Tcp(([127, 0, 0, 1], 5000).into());
         for (text, prefix) in [
             ("Echo: ", "Echo: "),
@@ -76,10 +66,11 @@ mod tests {
             let (mut session, _) = service.open(&peer(&address));
             let input = b"abc";
             let outcome = service.receive(&mut session, input);
-            assert_eq!(outcome.reply[0], prefix.as_bytes());
-            assert!(std::ptr::eq(outcome.reply[1], &raw const input[..]));
+            let [first, second] = outcome.reply.parts();
+            assert_eq!(first, prefix.as_bytes());
+            assert!(std::ptr::eq(second, &raw const input[..]));
             let answer = service.datagram(&peer(&address), b"abc").unwrap();
-            assert_eq!(answer.concat(), format!("{prefix}abc").as_bytes());
+            assert_eq!(answer.to_vec(), format!("{prefix}abc").as_bytes());
         }
     }
 }

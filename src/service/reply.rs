@@ -1,50 +1,48 @@
-//! Reply: the same text for everybody.
+//! Reply: one fixed text for every client.
 
 use std::time::SystemTime;
 
-use super::{Action, Outcome, Service};
+use super::{Needs, Outcome, Service};
+use crate::bytes::Slices;
 use crate::close::CloseReason;
 use crate::peer::Peer;
 use crate::text::template::{About, Template, TemplateRenderer};
 
-/// When a [`Reply`] is given. Over datagrams each of them is answered.
+/// The event that a [`Reply`] answers. A datagram is always answered.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum ReplyOn {
-    /// When a client has come; what it sends is discarded.
+    /// The client's connection; its input is discarded.
     Connect,
-    /// To each message. As with recv(2) that is what one read returned.
+    /// Each message: what one recv(2) returned.
     #[default]
     Message,
 }
 
-/// A service that says one text, on every occasion.
+/// A service that answers with one text.
 #[derive(Clone, Debug)]
 pub struct Reply {
-    speaker: TemplateRenderer,
+    text: TemplateRenderer,
     on: ReplyOn,
     close: bool,
 }
 
 impl Reply {
-    /// Says `text`, and with `close` closes the client after the first time.
+    /// Answers with `text`; with `close` the first answer is the last, and the client is closed.
     #[must_use]
     pub fn new(text: Template, on: ReplyOn, close: bool) -> Self {
         Self {
-            speaker: TemplateRenderer::new(text),
+            text: TemplateRenderer::new(text),
             on,
             close,
         }
     }
 
     fn answer(&mut self, about: &About) -> Outcome<'_> {
-        let then = if self.close {
-            Action::Close(CloseReason::Done)
+        let outcome = Outcome::reply(self.text.say(about.who()));
+        if self.close {
+            outcome.then_close(CloseReason::Done)
         } else {
-            Action::Continue
-        };
-        Outcome {
-            reply: [self.speaker.say(about.who()), &[]],
-            then,
+            outcome
         }
     }
 }
@@ -52,8 +50,12 @@ impl Reply {
 impl Service for Reply {
     type Session = About;
 
+    fn needs(&self) -> Needs {
+        Needs::of_text(&self.text)
+    }
+
     fn open(&mut self, peer: &Peer<'_>) -> (About, Outcome<'_>) {
-        let about = self.speaker.about(peer);
+        let about = self.text.about(peer);
         match self.on {
             ReplyOn::Connect => (About::default(), self.answer(&about)),
             ReplyOn::Message => (about, Outcome::NOTHING),
@@ -67,25 +69,13 @@ impl Service for Reply {
         }
     }
 
-    fn takes_datagrams(&self) -> bool {
-        true
-    }
-
-    fn datagram<'a>(&'a mut self, peer: &Peer<'_>, _: &'a [u8]) -> Option<[&'a [u8]; 2]> {
-        let about = self.speaker.about(peer);
-        Some([self.speaker.say(about.who()), &[]])
-    }
-
-    fn wants_local(&self) -> bool {
-        self.speaker.template().wants_local()
-    }
-
-    fn wants_time(&self) -> bool {
-        self.speaker.template().wants_time()
+    fn datagram<'a>(&'a mut self, peer: &Peer<'_>, _: &'a [u8]) -> Option<Slices<'a>> {
+        let about = self.text.about(peer);
+        Some(self.text.say(about.who()).into())
     }
 
     fn set_time(&mut self, now: SystemTime) {
-        self.speaker.set_time(now);
+        self.text.set_time(now);
     }
 }
 
@@ -94,6 +84,7 @@ mod tests {
     use super::*;
     use crate::net::address::Address;
     use crate::peer::tests::peer;
+    use crate::service::Action;
 
     #[track_caller]
     fn reply(text: &str, on: ReplyOn, close: bool) -> Reply {
@@ -101,8 +92,9 @@ mod tests {
     }
 
     fn said<'a>(outcome: &Outcome<'a>) -> (&'a [u8], Action) {
-        assert!(outcome.reply[1].is_empty());
-        (outcome.reply[0], outcome.then)
+        let [text, rest] = outcome.reply.parts();
+        assert!(rest.is_empty());
+        (text, outcome.action)
     }
 
     const DONE: Action = Action::Close(CloseReason::Done);
@@ -133,7 +125,7 @@ mod tests {
     }
 
     #[test]
-    fn who_is_greeted_is_not_answered() {
+    fn greeted_client_gets_no_answer() {
         let address = Address::Tcp(([127, 0, 0, 1], 5000).into());
         let mut service = reply("connected {local}", ReplyOn::Connect, true);
         let (mut session, outcome) = service.open(&peer(&address));

@@ -2,61 +2,57 @@
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use super::{Action, Outcome, Service};
+use super::{Needs, Outcome, Service};
+use crate::bytes::Slices;
 use crate::close::CloseReason;
 use crate::peer::Peer;
 
 /// Seconds from 1900 to 1970, both at midnight UTC (RFC 868).
 const EPOCH: u64 = 2_208_988_800;
 
-/// The time service (RFC 868): who comes is sent the seconds since 1900 UTC as 32 bits, big-endian,
+/// The time service (RFC 868): a client is sent the seconds since 1900 UTC as 32 bits, big-endian,
 /// and closed; a datagram is answered with them.
 ///
-/// The number wraps: at 2036-02-07 06:28:16 UTC it begins again with 0, which RFC 868 leaves open
-/// and clients have to know.
+/// The number wraps: at 2036-02-07 06:28:16 UTC it begins again with 0. RFC 868 says nothing of
+/// that; clients have to know.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Time {
-    told: [u8; 4],
+    seconds: [u8; 4],
 }
 
 impl Time {
     /// A time service.
     #[must_use]
     pub const fn new() -> Self {
-        Self { told: [0; 4] }
+        Self { seconds: [0; 4] }
     }
 }
 
 impl Service for Time {
     type Session = ();
 
+    fn needs(&self) -> Needs {
+        Needs::default().with_datagrams().with_time()
+    }
+
     fn open(&mut self, _: &Peer<'_>) -> ((), Outcome<'_>) {
-        let reply: [&[u8]; 2] = [&self.told, &[]];
-        let then = Action::Close(CloseReason::Done);
-        ((), Outcome { reply, then })
+        let outcome = Outcome::reply(&self.seconds);
+        ((), outcome.then_close(CloseReason::Done))
     }
 
     fn receive<'a>(&'a mut self, (): &'a mut (), _: &'a [u8]) -> Outcome<'a> {
         Outcome::NOTHING
     }
 
-    fn takes_datagrams(&self) -> bool {
-        true
-    }
-
-    fn datagram<'a>(&'a mut self, _: &Peer<'_>, _: &'a [u8]) -> Option<[&'a [u8]; 2]> {
-        Some([&self.told, &[]])
-    }
-
-    fn wants_time(&self) -> bool {
-        true
+    fn datagram<'a>(&'a mut self, _: &Peer<'_>, _: &'a [u8]) -> Option<Slices<'a>> {
+        Some(self.seconds.as_slice().into())
     }
 
     fn set_time(&mut self, now: SystemTime) {
         let since = now.duration_since(UNIX_EPOCH).unwrap_or_default();
         let wrapped = since.as_secs().wrapping_add(EPOCH) & u64::from(u32::MAX);
         let seconds = u32::try_from(wrapped).unwrap_or_default();
-        self.told = seconds.to_be_bytes();
+        self.seconds = seconds.to_be_bytes();
     }
 }
 
@@ -80,7 +76,7 @@ mod tests {
         ] {
             service.set_time(UNIX_EPOCH + Duration::from_secs(unix));
             let ((), outcome) = service.open(&peer(&Address::Stdin));
-            assert_eq!(outcome.reply[0], told.to_be_bytes());
+            assert_eq!(outcome.reply.to_vec(), told.to_be_bytes());
         }
     }
 }

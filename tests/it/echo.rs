@@ -10,7 +10,7 @@ use crate::common::watched::watched;
 use crate::common::{
     Folder, allow_many_descriptors, assert_same, bytes, eventually, random, some_bytes,
 };
-use resound::{Action, CloseReason, Config, Echo, Outcome, Peer, Service};
+use resound::{CloseReason, Config, Echo, Outcome, Peer, Service};
 use socket2::{Domain, Type};
 
 /// Sends `length` random bytes on a thread and half-closes, while this one compares what comes
@@ -217,9 +217,8 @@ impl Service for Farewell {
     type Session = ();
 
     fn open(&mut self, _: &Peer<'_>) -> ((), Outcome<'_>) {
-        let then = Action::Close(CloseReason::Done);
-        let reply: [&[u8]; 2] = [&self.0, b"!"];
-        ((), Outcome { reply, then })
+        let outcome = Outcome::reply_both(&self.0, b"!");
+        ((), outcome.then_close(CloseReason::Done))
     }
 
     fn receive<'a>(&'a mut self, (): &'a mut (), _: &'a [u8]) -> Outcome<'a> {

@@ -91,7 +91,7 @@ type Watch = Watched<Broadcast>;
 struct Client {
     id: usize,
     line: Line,
-    connection: Connection<Line, <Watch as Service>::Session>,
+    connection: Connection<Line, Watch>,
 }
 
 /// A room and everybody who was ever in it.
@@ -122,7 +122,7 @@ impl House {
         let inner = Broadcast::with_segments(room.clone(), segment);
         let service = Watched::new(inner, room);
         Self {
-            buffer: vec![0; service.most_input().min(1000)],
+            buffer: vec![0; service.needs().most_input.min(1000)],
             service,
             clients: Vec::new(),
             gone: Vec::new(),
@@ -168,7 +168,7 @@ impl House {
             Event::Tell => {
                 line.0.borrow_mut().room += 3;
                 connection.latch(WRITABLE);
-                connection.tell(service, &service.message(HEARTBEAT));
+                connection.tell(service, &service.frame_line(HEARTBEAT));
                 connection.flush(service);
             }
             Event::Skip if connection.lag(service) > 0 => connection.skip(service),
@@ -187,7 +187,7 @@ impl House {
         for client in self.clients.iter().chain(&self.gone) {
             self.place(client);
             if let Some(session) = client.connection.session() {
-                self.service.owed(session); // compares with the model
+                self.service.balance(session); // compares with the model
             }
         }
         self.service.traffic(); // and so does this
@@ -197,7 +197,7 @@ impl House {
         let owed = self.service.expected(client.id);
         let model = self.service.model.borrow();
         let greeting = &model.seen[&client.id].greeting;
-        let private = self.service.message(HEARTBEAT);
+        let private = self.service.frame_line(HEARTBEAT);
         let far = client.line.0.borrow();
         (follow(&far.taken, greeting, &private, &owed), owed.len())
     }

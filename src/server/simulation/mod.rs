@@ -516,7 +516,7 @@ impl<S: Subject> Run<S> {
         for (_, client) in &self.tick.clients {
             let connection = &client.connection;
             let conn = world.conn(connection.stream());
-            if connection.is_parting().is_some() || connection.is_closed() {
+            if connection.closing().is_some() || connection.is_closed() {
                 continue;
             }
             let late = |at: Option<Instant>, limit: Option<Duration>| {
@@ -586,7 +586,7 @@ impl<S: Subject> Run<S> {
             "input is not what was sent"
         );
         let heartbeat = match self.tick.heart {
-            Some(_) => self.tick.service.message(HEARTBEAT),
+            Some(_) => self.tick.service.frame_line(HEARTBEAT),
             None => Vec::new(),
         };
         let place = follow(&conn.taken, &seen.greeting, &heartbeat, owed);

@@ -8,7 +8,10 @@ use std::mem::take;
 use crate::close::CloseReason;
 use crate::net::address::Role;
 use crate::peer::Peer;
-use crate::service::{Broadcast, Echo, Framing, Outcome, Replay, Room, Service, Traffic};
+use crate::service::{
+    Balance, Broadcast, Echo, Framing, Needs, Outcome, Owed, Release, Replay, Room, Service,
+    Traffic,
+};
 
 /// One message as a client is to be sent it, with its place among all of them.
 type Message = (usize, Vec<u8>);
@@ -220,7 +223,7 @@ impl Model {
     }
 
     /// Its messages are lost with the connection.
-    fn deafen(&mut self, id: usize) {
+    fn drop_output(&mut self, id: usize) {
         let seen = self.seen(id);
         seen.lost.extend(seen.queue.drain(..));
         seen.begun = 0;
@@ -247,9 +250,12 @@ impl Model {
         }
     }
 
-    fn owed(&self, id: usize) -> (u64, u64) {
+    fn balance(&self, id: usize) -> Balance {
         let seen = &self.seen[&id];
-        (seen.queue.len() as u64, seen.missed)
+        Balance {
+            owed: seen.queue.len() as u64,
+            missed: seen.missed,
+        }
     }
 
     /// What became of all messages, but for where they lie.
@@ -323,7 +329,7 @@ impl<S: Service> Service for Watched<S> {
 
     fn close(&mut self, session: Self::Session, reason: CloseReason) {
         if reason == CloseReason::SlowConsumer {
-            let behind = self.inner.lag(&session.1) > 0 || self.unfinished.get() > 0;
+            let behind = self.inner.owed(&session.1).lag > 0 || self.unfinished.get() > 0;
             assert!(behind, "a client that had caught up is closed");
         }
         self.model.borrow_mut().close(session.0, reason);
@@ -334,8 +340,13 @@ impl<S: Service> Service for Watched<S> {
         self.inner.published()
     }
 
-    fn shared<'a>(&'a self, session: &'a Self::Session) -> [&'a [u8]; 2] {
-        self.inner.shared(&session.1)
+    fn owed<'a>(&'a self, session: &'a Self::Session) -> Owed<'a> {
+        let owed = self.inner.owed(&session.1);
+        assert_eq!(owed.unfinished, self.model.borrow().unfinished(session.0));
+        assert!(owed.next.len() >= owed.unfinished.min(1));
+        assert_eq!(owed.lag == 0, owed.next.is_empty());
+        self.unfinished.set(owed.unfinished);
+        owed
     }
 
     fn advance(&mut self, session: &mut Self::Session, written: usize) {
@@ -343,38 +354,31 @@ impl<S: Service> Service for Watched<S> {
         self.inner.advance(&mut session.1, written);
     }
 
-    fn lag(&self, session: &Self::Session) -> u64 {
-        self.inner.lag(&session.1)
+    fn release(&mut self, session: &mut Self::Session, release: Release) {
+        let mut model = self.model.borrow_mut();
+        match release {
+            Release::Endless => {}
+            Release::Backlog => {
+                assert!(self.inner.owed(&session.1).lag > 0 || self.unfinished.get() > 0);
+                model.skip(session.0);
+            }
+            Release::All => model.drop_output(session.0),
+        }
+        self.inner.release(&mut session.1, release);
     }
 
-    fn unfinished(&self, session: &Self::Session) -> usize {
-        let unfinished = self.inner.unfinished(&session.1);
-        assert_eq!(unfinished, self.model.borrow().unfinished(session.0));
-        self.unfinished.set(unfinished);
-        unfinished
+    fn frame_line(&self, text: &[u8]) -> Vec<u8> {
+        self.inner.frame_line(text)
     }
 
-    fn deafen(&mut self, session: &mut Self::Session) {
-        self.model.borrow_mut().deafen(session.0);
-        self.inner.deafen(&mut session.1);
-    }
-
-    fn skip(&mut self, session: &mut Self::Session) {
-        assert!(self.inner.lag(&session.1) > 0 || self.unfinished.get() > 0);
-        self.model.borrow_mut().skip(session.0);
-        self.inner.skip(&mut session.1);
-    }
-
-    fn message(&self, text: &[u8]) -> Vec<u8> {
-        self.inner.message(text)
-    }
-
-    fn most_input(&self) -> usize {
-        self.inner.most_input()
-    }
-
-    fn wants_time(&self) -> bool {
-        self.inner.wants_time()
+    /// Without a capacity: the simulation sets the limits.
+    fn needs(&self) -> Needs {
+        let needs = self.inner.needs();
+        Needs {
+            time: needs.time,
+            most_input: needs.most_input,
+            ..Needs::default()
+        }
     }
 
     fn traffic(&self) -> Option<Traffic> {
@@ -383,10 +387,10 @@ impl<S: Service> Service for Watched<S> {
         Some(traffic)
     }
 
-    fn owed(&self, session: &Self::Session) -> (u64, u64) {
-        let owed = self.inner.owed(&session.1);
-        assert_eq!(owed, self.model.borrow().owed(session.0));
-        owed
+    fn balance(&self, session: &Self::Session) -> Balance {
+        let balance = self.inner.balance(&session.1);
+        assert_eq!(balance, self.model.borrow().balance(session.0));
+        balance
     }
 }
 

@@ -5,7 +5,9 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::SystemTime;
 
-use resound::{CloseReason, Outcome, Peer, Service, Traffic};
+use resound::{
+    Balance, CloseReason, Needs, Outcome, Owed, Peer, Release, Service, Slices, Traffic,
+};
 
 use super::client::Client;
 use super::{DEADLINE, eventually};
@@ -113,64 +115,32 @@ impl<S: Service> Service for Watched<S> {
         self.service.published()
     }
 
-    fn shared<'a>(&'a self, session: &'a S::Session) -> [&'a [u8]; 2] {
-        self.service.shared(session)
+    fn owed<'a>(&'a self, session: &'a S::Session) -> Owed<'a> {
+        self.service.owed(session)
     }
 
     fn advance(&mut self, session: &mut S::Session, written: usize) {
         self.service.advance(session, written);
     }
 
-    fn lag(&self, session: &S::Session) -> u64 {
-        self.service.lag(session)
+    fn release(&mut self, session: &mut S::Session, release: Release) {
+        self.service.release(session, release);
     }
 
-    fn unfinished(&self, session: &S::Session) -> usize {
-        self.service.unfinished(session)
+    fn needs(&self) -> Needs {
+        self.service.needs()
     }
 
-    fn conclude(&mut self, session: &mut S::Session) {
-        self.service.conclude(session);
-    }
-
-    fn takes_datagrams(&self) -> bool {
-        self.service.takes_datagrams()
-    }
-
-    fn datagram<'a>(&'a mut self, peer: &Peer<'_>, input: &'a [u8]) -> Option<[&'a [u8]; 2]> {
+    fn datagram<'a>(&'a mut self, peer: &Peer<'_>, input: &'a [u8]) -> Option<Slices<'a>> {
         self.service.datagram(peer, input)
     }
 
-    fn wants_local(&self) -> bool {
-        self.service.wants_local()
+    fn publish_line(&mut self, text: &[u8]) -> bool {
+        self.service.publish_line(text)
     }
 
-    fn deafen(&mut self, session: &mut S::Session) {
-        self.service.deafen(session);
-    }
-
-    fn skip(&mut self, session: &mut S::Session) {
-        self.service.skip(session);
-    }
-
-    fn say(&mut self, text: &[u8]) -> bool {
-        self.service.say(text)
-    }
-
-    fn message(&self, text: &[u8]) -> Vec<u8> {
-        self.service.message(text)
-    }
-
-    fn most_input(&self) -> usize {
-        self.service.most_input()
-    }
-
-    fn capacity(&self) -> u64 {
-        self.service.capacity()
-    }
-
-    fn wants_time(&self) -> bool {
-        self.service.wants_time()
+    fn frame_line(&self, text: &[u8]) -> Vec<u8> {
+        self.service.frame_line(text)
     }
 
     fn set_time(&mut self, now: SystemTime) {
@@ -181,7 +151,7 @@ impl<S: Service> Service for Watched<S> {
         self.service.traffic()
     }
 
-    fn owed(&self, session: &S::Session) -> (u64, u64) {
-        self.service.owed(session)
+    fn balance(&self, session: &S::Session) -> Balance {
+        self.service.balance(session)
     }
 }
