@@ -13,6 +13,8 @@ pub(crate) mod json;
 mod progress;
 #[cfg(test)]
 mod sample;
+#[cfg(test)]
+mod schema;
 pub(crate) mod table;
 mod verdict;
 

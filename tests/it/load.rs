@@ -1,5 +1,8 @@
 //! The load tester as its users meet it, against the servers of the same binary.
 
+#[path = "../../src/report/schema.rs"]
+mod schema;
+
 use std::fs::{self, File};
 use std::process::{Command, Stdio};
 
@@ -26,11 +29,7 @@ fn load(server: &Program, options: &[&str]) -> Ended {
 fn measured(server: &Program, options: &[&str]) -> Value {
     let ended = load(server, &[options, &["--json"]].concat());
     let object = serde_json::from_str(&ended.stdout).unwrap_or_else(|e| panic!("{e}: {ended:?}"));
-    let schema = include_str!("../data/load.schema.json");
-    let schema = serde_json::from_str(schema).expect("it is JSON");
-    if let Err(e) = jsonschema::validate(&schema, &object) {
-        panic!("{e} at {}: {object:#}", e.instance_path());
-    }
+    schema::check(&object).unwrap_or_else(|e| panic!("{e}: {object:#}"));
     let passed = object["passed"] == true;
     assert_eq!(ended.code, Some(i32::from(!passed)), "{object:#}");
     object
