@@ -3,6 +3,7 @@
 pub(crate) mod connect;
 pub(crate) mod load;
 pub(crate) mod serve;
+mod small;
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 

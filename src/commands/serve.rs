@@ -6,11 +6,12 @@ use std::time::Duration;
 
 use log::{debug, info, warn};
 use resound::{
-    Address, BoundAddress, Broadcast, Config, Echo, OnEof, Plain, PrefixedEcho, Role, Server,
-    Service, Stats, TextEncoding,
+    Address, BoundAddress, Broadcast, Config, Echo, OnEof, PrefixedEcho, Role, Server, Service,
+    Stats, TextEncoding,
 };
 
 use super::raise_descriptor_limit;
+use super::small::Small;
 use crate::cli::{BroadcastArgs, EchoArgs, ReplyArgs, ServerArgs};
 use crate::units::duration;
 
@@ -46,7 +47,7 @@ pub(crate) fn broadcast(args: &BroadcastArgs) -> Result<(), String> {
 pub(crate) fn small(
     name: &str,
     args: &ServerArgs,
-    service: impl Into<Plain>,
+    service: impl Into<Small>,
 ) -> Result<(), String> {
     serve_alone(name, args, service.into())
 }
@@ -141,11 +142,11 @@ fn serve<S: Service>(
     server
         .catch_signals()
         .map_err(|e| format!("cannot catch signals: {e}"))?;
-    log_addresses(server.places(), config);
+    log_addresses(server.bound_addresses(), config);
     streams.attach(&mut server)?;
     let limit = config.max_clients;
     let limit = limit.map_or_else(|| "unlimited".to_owned(), |n| n.to_string());
-    let hint = client_command(server.places());
+    let hint = client_command(server.bound_addresses());
     let stop = if streams.console {
         "/help lists what can be typed"
     } else {

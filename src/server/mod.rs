@@ -108,7 +108,7 @@ impl<S: Service> Server<S> {
 
     /// The same, with what each is for and what the kernel says of its options.
     #[must_use]
-    pub fn places(&self) -> &[BoundAddress] {
+    pub fn bound_addresses(&self) -> &[BoundAddress] {
         &self.places
     }
 
