@@ -283,7 +283,7 @@ impl SocketArgs {
         options.tos = self.tos.or(self.dscp);
         options.defer_accept = self.defer_accept;
         options.fast_open = self.fast_open;
-        options.bind_device = self.bind_device.clone();
+        options.bind_device.clone_from(&self.bind_device);
         options.ipv6_only = self.ipv6_only;
         options.unix_mode = self.unix_mode;
         options
