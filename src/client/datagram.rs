@@ -12,7 +12,7 @@ use super::relay::{Received, Transport};
 use super::{ConnectError, connection_lost};
 use crate::net::address::Address;
 use crate::net::error::cause;
-use crate::net::listener::SocketFile;
+use crate::net::unix::SocketFile;
 use crate::net::{Poller, Readiness};
 
 /// Bytes of the longest datagram of UDP over IPv4 (RFC 768); the limit for the other kinds, too.

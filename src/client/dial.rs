@@ -13,10 +13,9 @@ use socket2::{Domain, Protocol, Type};
 use super::datagram::{self, BROADCAST_HINT};
 use super::{Connect, ConnectError, Source};
 use crate::net::Socket;
-use crate::net::address::{Address, unix_name};
+use crate::net::address::Address;
 use crate::net::error::cause;
-use crate::net::listener::{bind_unix_name, socket_name};
-use crate::net::options::SocketOptions;
+use crate::net::unix::{self, socket_name};
 
 /// The first pause between two attempts; each is twice as long as the one before.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
@@ -231,8 +230,7 @@ fn dial_unix_datagram(to: &Path, from: Option<&Path>) -> io::Result<(DialedSocke
     let to = socket_name(to)?;
     socket.connect(&to)?;
     let path = from.map_or_else(unused_name, Path::to_path_buf);
-    let options = SocketOptions::default();
-    let bound = socket_name(&path).and_then(|name| bind_unix_name(&socket, &path, &name, &options));
+    let bound = unix::bind(&socket, &path, None);
     let file = bound.map_err(|e| {
         io::Error::other(format!(
             "the source unixgram:{}: {}",
@@ -241,7 +239,7 @@ fn dial_unix_datagram(to: &Path, from: Option<&Path>) -> io::Result<(DialedSocke
         ))
     })?;
     let name = socket.local_addr()?;
-    let local = unix_name(name.as_pathname(), name.as_abstract_namespace());
+    let local = unix::path_of(name.as_pathname(), name.as_abstract_namespace());
     let local = Address::UnixDatagram(local.into());
     let socket = mio::net::UnixDatagram::from_std(socket.into());
     let socket = datagram::Socket::Unix(socket, file);

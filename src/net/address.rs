@@ -1,13 +1,13 @@
 //! Addresses: as written on the command line, and as the kernel knows them.
 
-use std::ffi::OsString;
 use std::fmt;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs};
-use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::sync::Arc;
+
+use super::unix::abstract_name;
 
 /// Where to listen, as a person writes it; a host name is not resolved yet.
 ///
@@ -294,21 +294,6 @@ impl fmt::Display for AddressError {
 }
 
 impl std::error::Error for AddressError {}
-
-/// What follows the `@` of the name of a Unix socket without a file (unix(7), abstract).
-pub(crate) fn abstract_name(path: &Path) -> Option<&[u8]> {
-    path.as_os_str().as_bytes().strip_prefix(b"@")
-}
-
-/// The path of a Unix socket, or `@` and its abstract name; empty if it has neither.
-pub(crate) fn unix_name(path: Option<&Path>, name: Option<&[u8]>) -> PathBuf {
-    match (path, name) {
-        (_, Some(name)) => OsString::from_vec([b"@", name].concat()).into(),
-        // A file whose name only looks like that.
-        (Some(path), None) if abstract_name(path).is_some() => Path::new(".").join(path),
-        (path, None) => path.map_or_else(PathBuf::new, Path::to_path_buf),
-    }
-}
 
 /// One end of a connection, or what a listener is bound to.
 ///

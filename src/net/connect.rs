@@ -8,13 +8,12 @@ use mio::net::{TcpStream, UdpSocket, UnixDatagram, UnixStream};
 use rustix::io::Errno;
 use socket2::{Domain, Protocol, Type};
 
-use super::address::{Address, unix_name};
+use super::address::Address;
 use super::error::cause;
 use super::kernel::{ConnectOptions, Datagrams, Dial};
-use super::listener::{SocketFile, bind_unix_name, socket_name};
-use super::options::SocketOptions;
 use super::poller::Poller;
 use super::socket::Socket;
+use super::unix::{self, SocketFile, socket_name};
 
 /// A non-blocking socket that exchanges datagrams with one server.
 #[derive(Debug)]
@@ -176,11 +175,10 @@ fn open_unix_datagram(to: &Path, source: Option<&Path>) -> io::Result<(DatagramC
     socket.set_nonblocking(true)?;
     socket.connect(&socket_name(to)?)?;
     let path = source.map_or_else(unused_name, Path::to_path_buf);
-    let options = SocketOptions::default();
-    let bound = socket_name(&path).and_then(|name| bind_unix_name(&socket, &path, &name, &options));
+    let bound = unix::bind(&socket, &path, None);
     let file = bound.map_err(|e| no_source(format_args!("unixgram:{}", path.display()), &e))?;
     let name = socket.local_addr()?;
-    let local = unix_name(name.as_pathname(), name.as_abstract_namespace());
+    let local = unix::path_of(name.as_pathname(), name.as_abstract_namespace());
     let socket = UnixDatagram::from_std(socket.into());
     let local = Address::UnixDatagram(local.into());
     let socket = DatagramClient::Unix {

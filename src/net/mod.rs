@@ -1,5 +1,6 @@
 //! The network: addresses, sockets and their options, streams, and the poller over them.
 
+pub(crate) mod accept_error;
 pub(crate) mod address;
 mod connect;
 pub(crate) mod datagram;
@@ -13,6 +14,7 @@ mod poller;
 mod socket;
 mod spin;
 mod stream;
+pub(crate) mod unix;
 
 pub(crate) use connect::DatagramClient;
 pub(crate) use kernel::{ConnectOptions, Datagrams, Dial, Event, Net};

@@ -8,9 +8,9 @@ use log::warn;
 use super::report::Seldom;
 use super::tick::Tick;
 use crate::net::Net;
+use crate::net::accept_error::AcceptError;
 use crate::net::address::{Address, Role};
 use crate::net::error::cause;
-use crate::net::listener::AcceptError;
 use crate::service::Service;
 use crate::text::plural;
 

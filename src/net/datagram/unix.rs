@@ -8,9 +8,9 @@ use socket2::{Domain, SockRef, Type};
 
 use super::replies::ReplyQueue;
 use super::{BatchCounts, Datagram, ReplyFn};
-use crate::net::address::{Address, unix_name};
-use crate::net::listener::{SocketFile, bind_unix_name, socket_name};
+use crate::net::address::Address;
 use crate::net::options::SocketOptions;
+use crate::net::unix::{self, SocketFile, socket_name};
 
 /// The largest datagram taken from a Unix socket, in bytes: the system sets no limit.
 const MAX_DATAGRAM: usize = 256 * 1024;
@@ -28,11 +28,10 @@ pub(super) struct UnixSocket {
 
 impl UnixSocket {
     pub(super) fn bind(path: &Path, options: &SocketOptions) -> io::Result<Self> {
-        let name = socket_name(path)?;
         let socket = socket2::Socket::new(Domain::UNIX, Type::DGRAM, None)?;
         socket.set_nonblocking(true)?;
         options.prepare(&socket, false)?;
-        let file = bind_unix_name(&socket, path, &name, options)?;
+        let file = unix::bind(&socket, path, options.unix_mode)?;
         Ok(Self {
             file,
             socket: UnixDatagram::from_std(socket.into()),
@@ -89,5 +88,5 @@ fn address_of(name: &std::os::unix::net::SocketAddr) -> Address {
     let abstract_name = std::os::linux::net::SocketAddrExt::as_abstract_name(name);
     #[cfg(not(target_os = "linux"))]
     let abstract_name = None;
-    Address::UnixDatagram(unix_name(name.as_pathname(), abstract_name).into())
+    Address::UnixDatagram(unix::path_of(name.as_pathname(), abstract_name).into())
 }
