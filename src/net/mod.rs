@@ -11,6 +11,8 @@ pub(crate) mod listener;
 pub(crate) mod options;
 pub(crate) mod pipe;
 mod poller;
+#[cfg(test)]
+pub(crate) mod simulation;
 mod socket;
 mod spin;
 mod stream;

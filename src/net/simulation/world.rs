@@ -1,0 +1,391 @@
+//! The kernel and the remote ends.
+
+use std::collections::VecDeque;
+use std::io::ErrorKind;
+use std::time::{Duration, Instant};
+
+use fastrand::Rng;
+
+use super::connection::{ALL, Connecting, Connection, Pipe};
+use crate::net::{Event, Readiness};
+
+/// The remote ends of all connections.
+pub(crate) trait Remote {
+    /// Takes one step, if there is one to take now; false if there is none.
+    fn act(&mut self, world: &mut World) -> bool;
+
+    /// The next time at which there will be a step without anything else happening.
+    fn alarm(&self) -> Option<Instant> {
+        None
+    }
+}
+
+/// How often the kernel does what, as one in so many calls; never if 0.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Odds {
+    /// A call is interrupted, a wait too.
+    pub(crate) interrupted: usize,
+    /// A wait returns before its time, without an event.
+    pub(crate) early: usize,
+    /// An event tells of input that isn't there.
+    pub(crate) spurious: usize,
+    /// A connection is refused; gets no answer, ever; finds a full accept queue.
+    pub(crate) refused: usize,
+    pub(crate) unanswered: usize,
+    pub(crate) queue_full: usize,
+    /// Events tell the whole state, as epoll does, and not only changes.
+    pub(crate) whole_state: bool,
+    /// Reads stop short though there is more.
+    pub(crate) cuts_reads: bool,
+    /// Longest time that connecting takes.
+    pub(crate) connecting: Duration,
+    /// Largest buffer of a direction, in bytes.
+    pub(crate) buffer: usize,
+    /// Smallest one; at least the largest datagram, where there are any.
+    pub(crate) smallest_buffer: usize,
+}
+
+/// The kernel, its clock, and the remote ends.
+pub(crate) struct World {
+    pub(crate) rng: Rng,
+    pub(crate) now: Instant,
+    pub(crate) odds: Odds,
+    /// The time for which the loop may poll without sleeping before something that is due.
+    pub(crate) awake: Duration,
+    /// Stops that the loop has yet to be told of.
+    pub(crate) stops: usize,
+    /// The loop sleeps for ever, and nothing will wake it.
+    pub(crate) stuck: bool,
+    /// Calls of the loop since the last wait.
+    pub(super) calls: usize,
+    pub(super) connections: Vec<Connection>,
+    remote: Option<Box<dyn Remote>>,
+    /// Connections with an edge that was not told yet, in their order.
+    pending: VecDeque<usize>,
+    /// Waits in a row that didn't sleep and after which the loop did nothing; since when.
+    vain: usize,
+    vain_since: Instant,
+}
+
+impl World {
+    pub(crate) fn new(rng: Rng, odds: Odds, remote: Box<dyn Remote>) -> Self {
+        let now = Instant::now();
+        Self {
+            rng,
+            now,
+            odds,
+            awake: Duration::ZERO,
+            stops: 0,
+            stuck: false,
+            calls: 0,
+            connections: Vec::new(),
+            remote: Some(remote),
+            pending: VecDeque::new(),
+            vain: 0,
+            vain_since: now,
+        }
+    }
+
+    /// Connections that the loop has not dropped.
+    pub(crate) fn open(&self) -> usize {
+        self.connections.iter().filter(|c| !c.dropped).count()
+    }
+
+    /// Opens a connection that is connected already, such as a standard stream.
+    pub(crate) fn open_connected(&mut self) -> usize {
+        self.add(Connecting::Connected)
+    }
+
+    pub(super) fn add(&mut self, connecting: Connecting) -> usize {
+        let Odds {
+            buffer,
+            smallest_buffer,
+            ..
+        } = self.odds;
+        let mut pipe = || Pipe {
+            capacity: self
+                .rng
+                .usize(smallest_buffer..=buffer.max(smallest_buffer)),
+            ..Pipe::default()
+        };
+        let (to_remote, to_loop) = (pipe(), pipe());
+        self.connections.push(Connection {
+            connecting,
+            to_remote,
+            to_loop,
+            reset: false,
+            closed: false,
+            dropped: false,
+            cut: false,
+            key: None,
+            edge: Readiness::default(),
+            starved: false,
+        });
+        self.connections.len() - 1
+    }
+
+    pub(super) fn chance(&mut self, one_in: usize) -> bool {
+        one_in > 0 && self.rng.usize(..one_in) == 0
+    }
+
+    /// An outcome of connecting.
+    pub(super) fn outcome(&mut self) -> Connecting {
+        let odds = self.odds;
+        if self.chance(odds.unanswered) {
+            return Connecting::Pending(None);
+        }
+        let result = match self.chance(odds.refused) {
+            true => Err(ErrorKind::ConnectionRefused),
+            false => Ok(()),
+        };
+        let longest = u64::try_from(odds.connecting.as_nanos()).unwrap_or(u64::MAX);
+        let time = Duration::from_nanos(self.rng.u64(..=longest));
+        Connecting::Pending(Some((self.now + time, result)))
+    }
+
+    pub(super) fn raise(&mut self, id: usize, edge: Readiness) {
+        let connection = &mut self.connections[id];
+        if connection.key.is_none() || connection.dropped {
+            return;
+        }
+        if connection.edge == Readiness::default() {
+            self.pending.push_back(id);
+        }
+        connection.edge.readable |= edge.readable;
+        connection.edge.writable |= edge.writable;
+        connection.edge.ending |= edge.ending;
+    }
+
+    /// Completes connecting where its time has come.
+    fn complete(&mut self) {
+        for id in 0..self.connections.len() {
+            let connection = &mut self.connections[id];
+            let Connecting::Pending(Some((at, result))) = connection.connecting else {
+                continue;
+            };
+            if at <= self.now {
+                connection.connecting = match result {
+                    Ok(()) => Connecting::Connected,
+                    Err(kind) => Connecting::Failed(kind),
+                };
+                let level = connection.level();
+                self.raise(id, level);
+            }
+        }
+    }
+
+    /// Moves what was raised into `events`, except what is no longer true.
+    fn collect(&mut self, events: &mut Vec<Event>) {
+        self.complete();
+        events.extend(std::iter::repeat_n(
+            Event::Stop,
+            std::mem::take(&mut self.stops),
+        ));
+        while let Some(id) = self.pending.pop_front() {
+            let spurious = self.chance(self.odds.spurious);
+            let whole = self.odds.whole_state;
+            let connection = &mut self.connections[id];
+            let edge = std::mem::take(&mut connection.edge);
+            let level = connection.level();
+            let told = Readiness {
+                readable: (edge.readable || whole) && level.readable || spurious,
+                writable: (edge.writable || whole) && level.writable,
+                ending: (edge.ending || whole) && level.ending,
+            };
+            if let (Some(key), false) = (connection.key, connection.dropped)
+                && told != Readiness::default()
+            {
+                events.push(Event::Client(key, told));
+            }
+        }
+        self.rng.shuffle(events);
+    }
+
+    /// One wait of the loop.
+    pub(super) fn wait(&mut self, timeout: Option<Duration>, events: &mut Vec<Event>) {
+        self.check_vain(timeout);
+        let odds = self.odds;
+        // A poll takes some time, too.
+        self.now += Duration::from_nanos(self.rng.u64(200..2000));
+        if self.chance(odds.interrupted) {
+            return;
+        }
+        let part = if self.chance(odds.early) {
+            self.rng.f64()
+        } else {
+            1.0
+        };
+        self.sleep(timeout.map(|timeout| timeout.mul_f64(part)), events);
+    }
+
+    fn check_vain(&mut self, timeout: Option<Duration>) {
+        if self.calls > 0 || timeout != Some(Duration::ZERO) {
+            self.vain = 0;
+        }
+        if self.vain == 0 {
+            self.vain_since = self.now;
+        }
+        self.vain += 1;
+        self.calls = 0;
+        let time = self.now - self.vain_since;
+        assert!(
+            self.vain <= 3 || time <= self.awake,
+            "the loop polls without sleeping and does nothing for {time:?}"
+        );
+    }
+
+    /// Lets the remote ends act until something has happened or `timeout` has passed.
+    fn sleep(&mut self, timeout: Option<Duration>, events: &mut Vec<Event>) {
+        let deadline = timeout.and_then(|timeout| self.now.checked_add(timeout));
+        loop {
+            for _ in 0..self.rng.usize(..4) {
+                self.act();
+            }
+            self.collect(events);
+            if !events.is_empty() || deadline.is_some_and(|deadline| self.now >= deadline) {
+                return;
+            }
+            if self.act() {
+                self.now += Duration::from_micros(self.rng.u64(..100));
+                continue;
+            }
+            let alarm = self.remote.as_ref().and_then(|remote| remote.alarm());
+            let outcomes = self.connections.iter().filter_map(|c| match c.connecting {
+                Connecting::Pending(Some((at, _))) if !c.dropped => Some(at),
+                _ => None,
+            });
+            let Some(next) = outcomes.chain(alarm).chain(deadline).min() else {
+                self.stuck = true;
+                return;
+            };
+            self.now = next.max(self.now);
+        }
+    }
+
+    fn act(&mut self) -> bool {
+        let Some(mut remote) = self.remote.take() else {
+            return false;
+        };
+        let acted = remote.act(self);
+        self.remote = Some(remote);
+        acted
+    }
+}
+
+/// The calls of a remote end.
+impl World {
+    /// All connections that there ever were are numbered from 0 on.
+    pub(crate) fn count(&self) -> usize {
+        self.connections.len()
+    }
+
+    /// True if a connection was made, whatever has happened since.
+    pub(crate) fn is_connected(&self, id: usize) -> bool {
+        self.connections[id].connecting == Connecting::Connected
+    }
+
+    /// True if the loop has dropped the connection.
+    pub(crate) fn is_dropped(&self, id: usize) -> bool {
+        self.connections[id].dropped
+    }
+
+    /// Bytes that the kernel would take for the loop.
+    pub(crate) fn room(&self, id: usize) -> usize {
+        let connection = &self.connections[id];
+        if connection.to_loop.ended || connection.dropped || connection.reset {
+            0
+        } else {
+            connection.to_loop.room()
+        }
+    }
+
+    /// True if [`receive`](Self::receive) would return bytes or the end.
+    pub(crate) fn has_input(&self, id: usize) -> bool {
+        let connection = &self.connections[id];
+        !connection.to_remote.data.is_empty() || connection.to_remote.ended || connection.cut
+    }
+
+    /// At most `most` bytes from the loop; true if the stream has ended after them.
+    pub(crate) fn receive(&mut self, id: usize, most: usize) -> (Vec<u8>, bool) {
+        let connection = &mut self.connections[id];
+        let bytes = connection.to_remote.take(most);
+        let ended = connection.to_remote.data.is_empty() && connection.to_remote.ended;
+        self.tell_of_room(id);
+        (bytes, ended || self.connections[id].cut)
+    }
+
+    /// The next datagram from the loop.
+    pub(crate) fn receive_datagram(&mut self, id: usize) -> Option<Vec<u8>> {
+        let datagram = self.connections[id].to_remote.take_datagram();
+        self.tell_of_room(id);
+        datagram
+    }
+
+    /// As Linux does it: not for every byte, but when a good part is free.
+    fn tell_of_room(&mut self, id: usize) {
+        let connection = &mut self.connections[id];
+        let pipe = &connection.to_remote;
+        if connection.starved && pipe.room() * 3 >= pipe.capacity {
+            connection.starved = false;
+            let edge = Readiness {
+                writable: true,
+                ..Readiness::default()
+            };
+            self.raise(id, edge);
+        }
+    }
+
+    /// Sends as many bytes as there is [`room`](Self::room) for; returns how many these were.
+    pub(crate) fn send(&mut self, id: usize, bytes: &[u8]) -> usize {
+        let n = bytes.len().min(self.room(id));
+        if n > 0 {
+            self.connections[id].to_loop.data.extend(&bytes[..n]);
+            self.raise_input(id, false);
+        }
+        n
+    }
+
+    /// Sends a datagram, which is lost if there is no room for it; false if it is.
+    pub(crate) fn send_datagram(&mut self, id: usize, datagram: &[u8]) -> bool {
+        let connection = &mut self.connections[id];
+        let sent = !connection.dropped && connection.to_loop.put_datagram(datagram);
+        if sent {
+            self.raise_input(id, false);
+        }
+        sent
+    }
+
+    /// Ends the output to the loop.
+    pub(crate) fn half_close(&mut self, id: usize) {
+        self.connections[id].to_loop.ended = true;
+        self.raise_input(id, true);
+    }
+
+    /// Closes the connection; what the loop sends from now on is answered with a reset.
+    pub(crate) fn close(&mut self, id: usize) {
+        self.connections[id].closed = true;
+        self.half_close(id);
+    }
+
+    /// Resets the connection; bytes in the kernel may be lost.
+    pub(crate) fn reset(&mut self, id: usize) {
+        let keeps = self.rng.bool();
+        let connection = &mut self.connections[id];
+        connection.reset = true;
+        connection.closed = true;
+        if !keeps {
+            connection.to_loop.data.clear();
+            connection.to_loop.lengths.clear();
+        }
+        self.raise(id, ALL);
+    }
+
+    fn raise_input(&mut self, id: usize, ending: bool) {
+        let edge = Readiness {
+            readable: true,
+            writable: false,
+            ending,
+        };
+        self.raise(id, edge);
+    }
+}
