@@ -17,6 +17,7 @@ pub(crate) use world::{Odds, Remote, World};
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::bytes::Slices;
     use crate::net::address::Address;
     use crate::net::link::Link;
     use crate::net::{ConnectOptions, Datagrams, Dial, Event, Net};
@@ -93,7 +94,7 @@ mod tests {
             assert!(net.now() - start < Duration::from_millis(60));
             let mut link = Link::new(stream);
             let sent: Vec<u8> = (0..250).collect();
-            link.send([&sent, &[]], true);
+            link.send(Slices::new(&sent, &[]), true);
             let (mut received, mut buffer) = (Vec::new(), [0; 100]);
             while received.len() < sent.len() {
                 wait(&mut net, &mut |ready| link.latch(ready));
