@@ -1,0 +1,216 @@
+//! Parsing of [`Listen`] and [`ListenAddress`].
+
+use std::fmt;
+use std::net::{Ipv4Addr, Ipv6Addr};
+use std::path::PathBuf;
+use std::str::FromStr;
+
+use super::listen::{Listen, ListenAddress, Role};
+
+/// The fault of a text that is no [`Listen`] or [`ListenAddress`]: one line, without the text itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AddressError(String);
+
+impl FromStr for Listen {
+    type Err = AddressError;
+
+    fn from_str(text: &str) -> Result<Self, AddressError> {
+        let (address, role) = match text.rsplit_once('?') {
+            Some((address, "role=publish")) => (address, Role::Publish),
+            Some((address, "role=subscribe")) => (address, Role::Subscribe),
+            // A path may contain a question mark.
+            Some((path, rest)) if path.starts_with("unix") && !rest.starts_with("role=") => {
+                (text, Role::Both)
+            }
+            Some(_) => {
+                return Err(error(
+                    "behind an address only ?role=publish or ?role=subscribe may follow",
+                ));
+            }
+            None => (text, Role::Both),
+        };
+        let address = address.parse()?;
+        Ok(Self { address, role })
+    }
+}
+
+impl FromStr for ListenAddress {
+    type Err = AddressError;
+
+    fn from_str(text: &str) -> Result<Self, AddressError> {
+        if let Some(path) = text.strip_prefix("unix:") {
+            return unix(path).map(Self::Unix);
+        }
+        if let Some(path) = text.strip_prefix("unixgram:") {
+            return unix(path).map(Self::UnixDatagram);
+        }
+        if let Some(text) = text.strip_prefix("udp://") {
+            return host_and_port(text).map(|(host, port)| Self::Udp { host, port });
+        }
+        let text = text.strip_prefix("tcp://").unwrap_or(text);
+        host_and_port(text).map(|(host, port)| Self::Tcp { host, port })
+    }
+}
+
+/// `HOST:PORT`, `[IPv6]:PORT` or `PORT`; the host is returned without brackets.
+fn host_and_port(text: &str) -> Result<(String, u16), AddressError> {
+    if !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit()) {
+        return checked(&Ipv4Addr::LOCALHOST.to_string(), text);
+    }
+    if let Some(rest) = text.strip_prefix('[') {
+        let (host, port) = rest
+            .split_once("]:")
+            .ok_or_else(|| error("expected [IPv6]:PORT"))?;
+        let plain = host
+            .split_once('%')
+            .map_or(host, |(address, _scope)| address);
+        if plain.parse::<Ipv6Addr>().is_err() {
+            return Err(error(format!("'{host}' is not an IPv6 address")));
+        }
+        return checked(host, port);
+    }
+    match text.rsplit_once(':') {
+        Some(_) if text.contains("://") => {
+            Err(error("only tcp:// or udp:// may be in front of HOST:PORT"))
+        }
+        None => Err(error(
+            "expected HOST:PORT, [IPv6]:PORT, PORT, udp://HOST:PORT or unix:PATH",
+        )),
+        Some((host, _)) if matches!(host.split(':').next(), Some("tcp" | "udp")) => {
+            Err(error("a scheme is written tcp:// or udp://"))
+        }
+        Some((host, _)) if host.contains(':') => {
+            Err(error("an IPv6 address goes in brackets, as in [::1]:7000"))
+        }
+        Some((host, port)) => checked(host, port),
+    }
+}
+
+/// A path, or `@` and a name.
+fn unix(path: &str) -> Result<PathBuf, AddressError> {
+    if path.is_empty() {
+        return Err(error("expected a path after the colon"));
+    }
+    if path == "@" {
+        return Err(error("expected a name after '@'"));
+    }
+    if path.contains('\0') {
+        return Err(error("a path has no NUL byte"));
+    }
+    Ok(PathBuf::from(path))
+}
+
+/// Checks the characters of a host and the range of a port.
+fn checked(host: &str, port: &str) -> Result<(String, u16), AddressError> {
+    if host.is_empty() {
+        return Err(error("the host is missing; * stands for every address"));
+    }
+    if host.contains(|c: char| c.is_whitespace() || c.is_control() || "/[]".contains(c)) {
+        return Err(error(format!("'{}' is not a host", host.escape_debug())));
+    }
+    if port.is_empty() || !port.bytes().all(|b| b.is_ascii_digit()) {
+        return Err(error(format!("'{}' is not a port", port.escape_debug())));
+    }
+    let port = port
+        .parse()
+        .map_err(|_| error(format!("port {port} is out of range (0 to 65535)")))?;
+    Ok((host.to_owned(), port))
+}
+
+fn error(text: impl Into<String>) -> AddressError {
+    AddressError(text.into())
+}
+
+impl fmt::Display for AddressError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for AddressError {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(text: &str) -> Result<String, String> {
+        let parsed = text.parse::<ListenAddress>();
+        parsed.map(|a| a.to_string()).map_err(|e| e.to_string())
+    }
+
+    #[test]
+    fn every_documented_form_is_parsed() {
+        for text in [
+            "127.0.0.1:0",
+            "localhost:7000",
+            "[::1]:65535",
+            "[fe80::1%eth0]:1",
+            "unix:/run/x.sock",
+            "unix:x",
+            "unix:@name",
+            "unixgram:/run/x.sock",
+            "udp://127.0.0.1:7007",
+            "udp://[::1]:7007",
+            "*:9000",
+            "udp://*:9000",
+        ] {
+            assert_eq!(parse(text).as_deref(), Ok(text));
+        }
+        assert_eq!(parse("9999").as_deref(), Ok("127.0.0.1:9999"));
+        assert_eq!(parse("tcp://[::1]:5").as_deref(), Ok("[::1]:5"));
+        assert_eq!(parse("udp://53").as_deref(), Ok("udp://127.0.0.1:53"));
+    }
+
+    #[test]
+    fn role_follows_the_address() {
+        let parse = |text: &str| text.parse::<Listen>().map(|l| (l.role, l.to_string()));
+        let ok = |role, text: &str| Ok((role, text.to_owned()));
+        assert_eq!(parse("7000"), ok(Role::Both, "127.0.0.1:7000"));
+        assert_eq!(
+            parse("tcp://127.0.0.1:7001?role=publish"),
+            ok(Role::Publish, "127.0.0.1:7001?role=publish")
+        );
+        assert_eq!(
+            parse("unix:/s?role=subscribe"),
+            ok(Role::Subscribe, "unix:/s?role=subscribe")
+        );
+        assert_eq!(parse("unix:/what?"), ok(Role::Both, "unix:/what?"));
+        for text in ["1?role=operator", "1?rule=publish", "unix:/s?role="] {
+            let error = parse(text).unwrap_err().to_string();
+            assert!(
+                error.contains("?role=publish or ?role=subscribe"),
+                "{text}: {error}"
+            );
+        }
+    }
+
+    #[test]
+    fn each_mistake_is_named() {
+        for (text, cause) in [
+            ("", "expected HOST:PORT"),
+            ("localhost", "expected HOST:PORT"),
+            ("127.0.0.1:", "'' is not a port"),
+            ("127.0.0.1:x", "'x' is not a port"),
+            ("127.0.0.1:+1", "'+1' is not a port"),
+            ("127.0.0.1:70000", "port 70000 is out of range"),
+            ("70000", "port 70000 is out of range"),
+            (":7000", "the host is missing"),
+            ("::1:7000", "goes in brackets"),
+            ("[::1]", "expected [IPv6]:PORT"),
+            ("[::g]:1", "'::g' is not an IPv6 address"),
+            ("unix:", "expected a path"),
+            ("http://a:1", "only tcp:// or udp://"),
+            ("udp://", "expected HOST:PORT"),
+            ("udp://tcp://a:1", "only tcp:// or udp://"),
+            ("unixgram:", "expected a path"),
+            ("unix:@", "expected a name after '@'"),
+            ("udp:7000", "written tcp:// or udp://"),
+            ("tcp:127.0.0.1:7000", "written tcp:// or udp://"),
+            ("1?role=publish", "expected HOST:PORT"),
+            ("a b:1", "'a b' is not a host"),
+        ] {
+            let error = parse(text).unwrap_err();
+            assert!(error.contains(cause), "{text:?}: {error}");
+        }
+    }
+}
