@@ -6,9 +6,6 @@ use crate::net::address::{Listen, ListenAddress};
 use crate::net::options::SocketOptions;
 use crate::text::template::Template;
 
-/// A hundred years: beyond that deadlines mean nothing, and clocks overflow.
-pub(crate) const FOREVER: Duration = Duration::from_secs(100 * 31_557_600);
-
 /// The settings of a server; [`Default`] gives those of the command line.
 ///
 /// All structs of options are extended in the same way: they are `#[non_exhaustive]`, begin with

@@ -23,7 +23,7 @@ mod wire;
 use std::fmt;
 use std::time::Duration;
 
-use crate::config::FOREVER;
+use crate::net::FOREVER;
 use crate::net::address::ListenAddress;
 
 use churn::Churn;

@@ -12,6 +12,9 @@ use super::address::Address;
 use super::datagram::{BatchCounts, ReplyFn};
 use super::stream::{Readiness, Stream};
 
+/// A hundred years, the longest time that a deadline may lie ahead: beyond it, clocks overflow.
+pub(crate) const FOREVER: Duration = Duration::from_secs(100 * 31_557_600);
+
 /// What the tick asks of a kernel.
 pub(crate) trait Net {
     /// A connected, non-blocking byte stream.

@@ -19,7 +19,7 @@ mod stream;
 pub(crate) mod unix;
 
 pub(crate) use connect::DatagramClient;
-pub(crate) use kernel::{ConnectOptions, Datagrams, Dial, Event, Net};
+pub(crate) use kernel::{ConnectOptions, Datagrams, Dial, Event, FOREVER, Net};
 pub(crate) use poller::{Control, Poller};
 pub(crate) use socket::Socket;
 pub(crate) use stream::{Readiness, Stream};

@@ -78,7 +78,7 @@ impl<S: Service> Server<S> {
             return Err(error.into());
         }
         let bound = Bound::all(config, service.needs().datagrams)?;
-        if let Some(why) = config.sockets.in_vain() {
+        if let Some(why) = config.sockets.without_effect() {
             warn!("{why}");
         }
         let letterboxes: Vec<Address> = bound
