@@ -42,9 +42,6 @@ pub(crate) trait Net {
         reply: &mut ReplyFn<'_>,
     ) -> io::Result<BatchCounts>;
 
-    /// The address that a datagram socket is bound to.
-    fn datagram_address(&self, socket: usize) -> &Address;
-
     /// Whether an address may be one of this machine's, whatever its port.
     fn is_local(address: SocketAddr) -> bool;
 

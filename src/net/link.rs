@@ -64,7 +64,7 @@ impl<T: Stream> Link<T> {
                     let more = self.ready.ending || !self.stream.short_read_drains();
                     self.ready.readable = n == buffer.len() || (n > 0 && more);
                     self.received += n as u64;
-                    self.read_since_check = true;
+                    self.read_since_check |= n > 0;
                     return Ok(Some(n));
                 }
                 Err(e) if e.kind() == io::ErrorKind::WouldBlock => {

@@ -219,10 +219,6 @@ impl Net for Poller {
         result
     }
 
-    fn datagram_address(&self, socket: usize) -> &Address {
-        self.datagram_sockets[socket].address()
-    }
-
     /// To all others no socket can be bound (EADDRNOTAVAIL in bind(2)); any other error tells nothing.
     fn is_local(mut address: SocketAddr) -> bool {
         address.set_port(0);

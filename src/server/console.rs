@@ -1,7 +1,7 @@
-//! The console: an operator sees what clients send, and types lines.
+//! The console: the phase of the tick in which an operator sees clients' input, and types lines.
 //!
-//! What is shown waits in memory for a slow reader only up to a limit; what is beyond it is
-//! counted. Nothing that a client sends reaches the operator's terminal as more than text.
+//! Lines wait in memory for a slow reader up to a limit; lines beyond it are counted. Input of a
+//! client reaches the operator's terminal only as text.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
@@ -9,68 +9,75 @@ use std::time::{Duration, Instant};
 
 use log::{info, warn};
 
-use super::deadline::LINGER;
-use super::tick::Tick;
+use super::clients::{Clients, LINGER};
+use super::operator::{self, Command};
 use crate::close::CloseReason;
 use crate::net::address::Address;
 use crate::net::link::Link;
 use crate::net::{Net, Readiness, Stream};
+use crate::peer::Peer;
 use crate::service::Service;
 use crate::text::encoding::{Decoder, TextEncoding};
 use crate::text::escape::{escape, without_end};
 use crate::text::plural;
 
-/// The keys of its two streams, out of the clients' reach.
+/// The keys of its two streams, out of reach of the table of clients.
 const INPUT: usize = usize::MAX / 2;
 const OUTPUT: usize = INPUT + 1;
 
-/// The longest line an operator may type, in bytes, and how many may wait to be said.
+/// The longest line that an operator may type, in bytes; also the most bytes of deferred texts.
 const LONGEST: usize = 64 * 1024;
-/// Bytes that may wait to be shown.
+/// Bytes waiting for standard output beyond which clients' lines are dropped.
 const UNSHOWN: usize = 1024 * 1024;
-/// Bytes that may wait to be shown before answers to the operator are dropped, too.
+/// Bytes waiting beyond which answers to the operator are dropped, too.
 const UNANSWERED: usize = 4 * UNSHOWN;
-/// A line that goes on is shown in parts of so many bytes.
+/// A line that is longer than this is shown in parts.
 const PART: usize = 4096;
-/// What has come of a line is shown after so long without its end.
+/// Pause after which an incomplete line is shown.
 const PAUSE: Duration = Duration::from_millis(200);
 
-/// The console of a server.
+/// The phase, and what it remembers between ticks.
 #[derive(Debug)]
 pub(super) struct Console<T> {
-    /// None if it only shows.
+    /// `None` if it only shows.
     input: Option<Link<T>>,
     output: Link<T>,
     encoding: TextEncoding,
-    ended: bool,
-    /// A line that the operator hasn't finished.
+    /// True once standard input has ended.
+    input_ended: bool,
+    /// The beginning of a line that the operator has not finished.
     typed: Vec<u8>,
-    /// The rest of a line that is too long is left out.
+    /// True while the rest of a line that is too long is left out.
     skipping: bool,
-    /// Texts for everybody, which wait until nobody holds up the room.
-    unsaid: VecDeque<Vec<u8>>,
-    /// Lines that clients, by their keys, haven't finished.
-    heard: BTreeMap<usize, Part>,
-    /// When one of these may have to be shown as it is.
+    /// Texts for all clients, which wait until no client holds up the room.
+    deferred: VecDeque<Vec<u8>>,
+    /// By client's key: the line that the client has not finished.
+    parts: BTreeMap<usize, Part>,
+    /// The time at which one of these may have to be shown as it is.
     due: Option<Instant>,
-    /// Lines that were not shown.
+    /// Lines that were dropped.
     lost: u64,
-    /// When a server that has stopped waits no more for the rest to be shown.
+    /// The time at which a stopped server gives up on the reader of standard output.
     end: Option<Instant>,
     given_up: bool,
 }
 
-/// The beginning of a line, whose it is, and when the last of it came.
+/// The beginning of a client's line.
 #[derive(Debug)]
 struct Part {
-    whose: String,
+    /// Number and address of the client.
+    source: String,
     decoder: Decoder,
     line: String,
+    /// The time at which the last of it was received.
     since: Instant,
 }
 
 impl<T: Stream> Console<T> {
     /// A console on these streams, for clients that write in this encoding.
+    ///
+    /// # Errors
+    /// If one of the streams can't be registered.
     pub(super) fn open<N: Net<Stream = T>>(
         input: Option<T>,
         mut output: T,
@@ -90,11 +97,11 @@ impl<T: Stream> Console<T> {
             input,
             output: Link::new(output),
             encoding,
-            ended: false,
+            input_ended: false,
             typed: Vec::new(),
             skipping: false,
-            unsaid: VecDeque::new(),
-            heard: BTreeMap::new(),
+            deferred: VecDeque::new(),
+            parts: BTreeMap::new(),
             due: None,
             lost: 0,
             end: None,
@@ -102,7 +109,7 @@ impl<T: Stream> Console<T> {
         })
     }
 
-    /// Remembers what one of its streams has become ready for.
+    /// Remembers the readiness of one of its streams.
     pub(super) fn latch(&mut self, key: usize, ready: Readiness) {
         match (key, &mut self.input) {
             (INPUT, Some(input)) => input.latch(ready),
@@ -111,28 +118,28 @@ impl<T: Stream> Console<T> {
         }
     }
 
-    /// Whether there may be something to read, and room for it.
-    pub(super) fn wants_turn(&self) -> bool {
-        let unsaid: usize = self.unsaid.iter().map(|text| text.len() + 1).sum();
+    /// True if there may be something to read, and room for it.
+    pub(super) fn has_work(&self) -> bool {
+        let deferred: usize = self.deferred.iter().map(|text| text.len() + 1).sum();
         let readable = self
             .input
             .as_ref()
             .is_some_and(|input| input.ready.readable);
-        readable && !self.ended && unsaid <= LONGEST
+        readable && !self.input_ended && deferred <= LONGEST
     }
 
-    /// When lines without an end are to be shown, or there is no more waiting for its reader.
+    /// The time at which an incomplete line is to be shown, or the reader is given up.
     pub(super) fn deadline(&self) -> Option<Instant> {
         [self.due, self.end].into_iter().flatten().min()
     }
 
-    /// Whether all is shown that ever will be.
+    /// True if every line is shown that ever will be.
     pub(super) fn is_done(&self) -> bool {
         let shown = self.output.outbox.is_empty() && self.lost == 0;
         shown || self.output.broken.is_some() || self.given_up
     }
 
-    /// What is not shown by now never will be.
+    /// Gives up on lines that are not shown by now.
     pub(super) fn give_up(&mut self) {
         if !self.given_up && !self.output.outbox.is_empty() {
             let (first, second) = self.output.outbox.as_slices();
@@ -143,8 +150,8 @@ impl<T: Stream> Console<T> {
         self.given_up = true;
     }
 
-    /// Tells, once, that nothing is shown any more.
-    fn tell_of_failure(&mut self) {
+    /// Logs, once, that standard output has failed.
+    fn log_failure(&mut self) {
         match self.output.broken {
             Some(CloseReason::Error(kind)) if !self.given_up => {
                 warn!("standard output has failed ({kind}): nothing more is shown");
@@ -155,32 +162,26 @@ impl<T: Stream> Console<T> {
         self.given_up = true;
     }
 
-    /// Nobody is left to be heard: who reads what is shown has a while for the rest.
-    fn finish(&mut self, now: Instant) {
+    /// Gives the reader of standard output some time for the rest, as no client is left.
+    pub(super) fn finish(&mut self, now: Instant) {
         let end = *self.end.get_or_insert(now + LINGER);
         if now >= end {
             self.give_up();
         }
     }
 
-    /// A client has sent something.
-    pub(super) fn hear(
-        &mut self,
-        key: usize,
-        (id, peer): (u64, &Address),
-        input: &[u8],
-        now: Instant,
-    ) {
+    /// Shows a client's input, line by line. A line that is incomplete waits for its rest.
+    pub(super) fn show_input(&mut self, key: usize, peer: &Peer<'_>, input: &[u8], now: Instant) {
         if self.output.outbox.len() > UNSHOWN {
-            // Nothing of it would be shown, so that it isn't even decoded.
+            // It would be dropped, and need not even be decoded.
             let lines = memchr::memchr_iter(b'\n', input).count() as u64;
-            let begun = self.heard.remove(&key).is_some();
+            let begun = self.parts.remove(&key).is_some();
             self.lost += lines.max(begun.into());
             return;
         }
         let whole = input.ends_with(b"\n");
-        let mut part = self.heard.remove(&key).unwrap_or_else(|| Part {
-            whose: format!("{id} {}", peer.name()),
+        let mut part = self.parts.remove(&key).unwrap_or_else(|| Part {
+            source: format!("{} {}", peer.id, peer.address.name()),
             decoder: self.encoding.decoder(),
             line: String::new(),
             since: now,
@@ -191,13 +192,13 @@ impl<T: Stream> Console<T> {
         part.line += &part.decoder.decode(input, false);
         let mut rest = part.line.as_str();
         while let Some((line, after)) = rest.split_once('\n') {
-            self.show_line(&part.whose, line);
+            self.show_line(&part.source, line);
             rest = after;
         }
         while rest.len() >= PART {
             let boundary = (0..=PART).rev().find(|&at| rest.is_char_boundary(at));
             let (line, after) = rest.split_at(boundary.unwrap_or(PART));
-            self.show_line(&part.whose, line);
+            self.show_line(&part.source, line);
             rest = after;
         }
         if rest.is_empty() && whole && part.decoder.rests_after_a_line() {
@@ -212,55 +213,55 @@ impl<T: Stream> Console<T> {
         if fresh {
             self.due.get_or_insert(now + PAUSE);
         }
-        self.heard.insert(key, part);
+        self.parts.insert(key, part);
     }
 
-    /// A datagram has come: it is whole. Its sender has no number.
-    pub(super) fn hear_datagram(&mut self, from: &Address, input: &[u8]) {
-        let whose = format!("0 {}", from.name());
+    /// Shows a datagram, which is always complete. Its sender has no number.
+    pub(super) fn show_datagram(&mut self, from: &Address, input: &[u8]) {
+        let source = format!("0 {}", from.name());
         let text = self.encoding.decoder().decode(input, true);
         let text = text.strip_suffix('\n').unwrap_or(&text);
         for line in text.split('\n') {
-            self.show_line(&whose, line);
+            self.show_line(&source, line);
         }
     }
 
-    /// A client has gone, or pauses: what it has said is shown to its end.
-    pub(super) fn show_part(&mut self, key: usize) {
-        if let Some(mut part) = self.heard.remove(&key) {
+    /// Shows the incomplete line of a client that was closed.
+    pub(super) fn show_rest(&mut self, key: usize) {
+        if let Some(mut part) = self.parts.remove(&key) {
             part.line += &part.decoder.decode(b"", true);
             if !part.line.is_empty() {
-                self.show_line(&part.whose, &part.line);
+                self.show_line(&part.source, &part.line);
             }
         }
     }
 
-    /// Shows lines that have had no end for a while. Of a letter that isn't whole the rest may come.
+    /// Shows lines that have been incomplete for a while, but for the beginning of a character.
     fn show_parts(&mut self, now: Instant) {
         let paused = |part: &Part| now >= part.since + PAUSE;
-        let waiting = self.heard.values().filter(|part| !part.line.is_empty());
+        let waiting = self.parts.values().filter(|part| !part.line.is_empty());
         let waiting = waiting.filter(|part| !paused(part));
         self.due = waiting.map(|part| part.since + PAUSE).min();
-        let mut heard = std::mem::take(&mut self.heard);
-        for part in heard.values_mut() {
+        let mut parts = std::mem::take(&mut self.parts);
+        for part in parts.values_mut() {
             if !part.line.is_empty() && paused(part) {
                 let line = std::mem::take(&mut part.line);
-                self.show_line(&part.whose, &line);
+                self.show_line(&part.source, &line);
             }
         }
-        self.heard = heard;
+        self.parts = parts;
     }
 
-    fn show_line(&mut self, whose: &str, line: &str) {
+    fn show_line(&mut self, source: &str, line: &str) {
         if self.output.outbox.len() > UNSHOWN {
             self.lost += 1;
             return;
         }
         let line = line.strip_suffix('\r').unwrap_or(line);
-        self.show(&format!("{whose}: {}", escape(line.as_bytes())));
+        self.show(&format!("{source}: {}", escape(line.as_bytes())));
     }
 
-    /// Shows a text, a line or several.
+    /// Shows a text of one or more lines.
     fn show(&mut self, text: &str) {
         if self.output.outbox.len() > UNANSWERED {
             self.lost += text.lines().count() as u64;
@@ -270,10 +271,10 @@ impl<T: Stream> Console<T> {
         self.output.outbox.push_back(b'\n');
     }
 
-    /// Writes what is to be shown, as far as it is taken.
+    /// Writes the waiting lines, as far as they are taken.
     fn flush(&mut self) {
         self.output.flush();
-        self.tell_of_failure();
+        self.log_failure();
         if self.output.outbox.is_empty() && self.lost > 0 {
             let lost = plural(self.lost, "line");
             self.lost = 0;
@@ -282,7 +283,7 @@ impl<T: Stream> Console<T> {
         }
     }
 
-    /// What the operator has typed since the last time: lines, without their ends.
+    /// Reads what the operator has typed: complete lines, without their ends.
     fn read(&mut self) -> Vec<Vec<u8>> {
         let Some(input) = &mut self.input else {
             return Vec::new();
@@ -291,9 +292,9 @@ impl<T: Stream> Console<T> {
         match input.read(&mut buffer) {
             Ok(None) => {}
             Ok(Some(n)) if n > 0 => self.typed.extend(&buffer[..n]),
-            // Its end; a terminal that is gone is no different.
+            // The end; a terminal that has vanished is no different.
             Ok(_) | Err(_) => {
-                self.ended = true;
+                self.input_ended = true;
                 if !self.typed.is_empty() {
                     self.typed.push(b'\n');
                 }
@@ -302,7 +303,7 @@ impl<T: Stream> Console<T> {
         self.take_lines()
     }
 
-    /// Takes the whole lines out of what was typed.
+    /// Takes the complete lines out of what was typed.
     fn take_lines(&mut self) -> Vec<Vec<u8>> {
         if self.skipping {
             let Some(end) = memchr::memchr(b'\n', &self.typed) else {
@@ -324,53 +325,77 @@ impl<T: Stream> Console<T> {
         lines.map(|line| without_end(line).to_vec()).collect()
     }
 
-    /// What was typed, in the encoding of the clients; what that lacks are question marks.
-    pub(super) fn encode(&self, typed: &[u8]) -> Vec<u8> {
-        if self.encoding == TextEncoding::default() {
-            return typed.to_vec();
-        }
-        let text = String::from_utf8_lossy(typed);
-        self.encoding.encode_lossy(&text).into_owned()
-    }
-
-    /// A text for everybody has to wait.
-    pub(super) fn defer(&mut self, text: Vec<u8>) {
-        self.unsaid.push_back(text);
-    }
-
-    /// Whether texts wait already: another one has its place behind them.
-    pub(super) fn defers(&self) -> bool {
-        !self.unsaid.is_empty()
-    }
-}
-
-impl<S: Service, N: Net> Tick<S, N> {
-    /// The console's part of a tick: commands are obeyed, and what there is to show is shown.
-    pub(super) fn converse(&mut self) {
-        let Some(mut console) = self.console.take() else {
-            return;
-        };
-        while self.holding.is_empty()
-            && let Some(text) = console.unsaid.pop_front()
+    /// Executes what the operator has typed, and shows what there is to show. `report` is the text
+    /// of the statistics. Returns how often the operator has asked for a stop.
+    pub(super) fn run<S: Service, N: Net<Stream = T>>(
+        &mut self,
+        net: &N,
+        clients: &mut Clients<S, T>,
+        report: &dyn Fn(&Clients<S, T>) -> String,
+    ) -> usize {
+        while !clients.is_held()
+            && let Some(text) = self.deferred.pop_front()
         {
-            if let Some(answer) = self.say(&text) {
-                console.show(&answer);
+            self.show_answer(operator::say(&text, clients));
+        }
+        let mut stops = 0;
+        if self.has_work() {
+            for line in self.read() {
+                let command = self.encode(Command::parse(&line));
+                stops += usize::from(command == Command::Quit);
+                let answer = self.execute(command, net, clients, report);
+                self.show_answer(answer);
             }
         }
-        if console.wants_turn() {
-            for line in console.read() {
-                if let Some(answer) = self.obey(&line, &mut console) {
-                    console.show(&answer);
-                }
+        if self.due.is_some_and(|due| due <= net.now()) {
+            self.show_parts(net.now());
+        }
+        self.flush();
+        stops
+    }
+
+    /// Executes a command; returns the answer to the operator. A text for all clients waits while
+    /// one of them holds up the room.
+    fn execute<S: Service, N: Net<Stream = T>>(
+        &mut self,
+        command: Command,
+        net: &N,
+        clients: &mut Clients<S, T>,
+        report: &dyn Fn(&Clients<S, T>) -> String,
+    ) -> Option<String> {
+        match command {
+            Command::Say(text) if clients.is_held() || !self.deferred.is_empty() => {
+                self.deferred.push_back(text);
+                let id = clients.holder()?.peer().id;
+                Some(format!(
+                    "client {id} holds up the room: said when it lets go"
+                ))
             }
+            Command::Stats => Some(report(clients)),
+            command => operator::execute(command, clients, net.now()),
         }
-        if console.due.is_some_and(|due| due <= self.net.now()) {
-            console.show_parts(self.net.now());
+    }
+
+    /// A command with its text in the encoding of the clients. Characters that it lacks become
+    /// question marks.
+    fn encode(&self, command: Command) -> Command {
+        let encode = |typed: Vec<u8>| {
+            if self.encoding == TextEncoding::default() {
+                return typed;
+            }
+            let text = String::from_utf8_lossy(&typed);
+            self.encoding.encode_lossy(&text).into_owned()
+        };
+        match command {
+            Command::Say(text) => Command::Say(encode(text)),
+            Command::Tell(id, text) => Command::Tell(id, encode(text)),
+            other => other,
         }
-        if self.is_stopping() && self.clients.is_empty() {
-            console.finish(self.net.now());
+    }
+
+    fn show_answer(&mut self, answer: Option<String>) {
+        if let Some(answer) = answer {
+            self.show(&answer);
         }
-        console.flush();
-        self.console = Some(console);
     }
 }

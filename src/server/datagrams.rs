@@ -1,92 +1,243 @@
-//! Datagrams: a phase of the tick in which those that have come are answered.
-//!
-//! Whoever sends a datagram may claim to be another. Nothing is answered that could begin a loop
-//! between two services (CVE-1999-0103, CVE-2024-2169), and nobody is sent more than so much.
+//! Datagrams: the phase of the tick in which received datagrams are answered.
 
-use std::collections::hash_map::RandomState;
-use std::hash::BuildHasher;
-use std::io::ErrorKind;
-use std::net::{IpAddr, Ipv6Addr, SocketAddr};
-use std::time::{Duration, Instant};
+use std::io::{self, ErrorKind};
+use std::time::Instant;
 
-use log::{debug, trace, warn};
+use log::{debug, trace};
 
+use super::clients::Clients;
 use super::console::Console;
-use super::report::Seldom;
-use super::tick::Tick;
+use super::guard::{Guard, IsLocal, Refusal};
+use super::throttle::LogThrottle;
 use crate::close::Stats;
-use crate::config::Config;
-use crate::net::Net;
 use crate::net::address::{Address, Role};
-use crate::net::datagram::Datagram;
+use crate::net::datagram::{BatchCounts, Datagram};
 use crate::net::error::cause;
+use crate::net::{Net, Stream};
 use crate::peer::Peer;
 use crate::service::Service;
 use crate::text::plural;
 
-/// Batches of a socket in a tick, so that clients don't wait for a flood.
+/// Batches of a socket in a tick, so that clients do not wait for a flood.
 const BATCHES: usize = 4;
+/// Passes over the sockets when the server stops: enough for a full receive buffer of the default
+/// size, but not for as long as a flood goes on.
+const LAST_PASSES: usize = 16;
 
-/// What is remembered between ticks about datagrams.
+/// The phase, and what it remembers between ticks.
 #[derive(Debug)]
-pub(super) struct Mail {
-    /// For each socket, whether there may be something to do.
-    latched: Vec<bool>,
+pub(super) struct Datagrams {
+    sockets: Vec<Socket>,
     guard: Guard,
-    warned: Seldom,
+    throttle: LogThrottle,
+    counts: BatchCounts,
+    /// Datagrams that the guard refused.
+    refused: u64,
+    /// True if the first datagram is the last.
+    once: bool,
 }
 
-impl Mail {
-    /// Mail for sockets that are bound to these addresses.
-    pub(super) fn new(config: &Config, addresses: &[Address], start: Instant) -> Self {
+#[derive(Debug)]
+struct Socket {
+    /// The address that it is bound to.
+    address: Address,
+    /// True if there may be something to receive or to send.
+    latched: bool,
+}
+
+impl Datagrams {
+    /// The phase for sockets that are bound to these addresses, with `rate` answers a second for
+    /// each source.
+    pub(super) fn new(
+        addresses: Vec<Address>,
+        rate: Option<u32>,
+        once: bool,
+        start: Instant,
+    ) -> Self {
+        let guard = Guard::new(&addresses, rate, start);
+        let socket = |address| Socket {
+            address,
+            latched: false,
+        };
         Self {
-            latched: vec![false; addresses.len()],
-            guard: Guard::new(addresses, config.udp_rate, start),
-            warned: Seldom::default(),
+            sockets: addresses.into_iter().map(socket).collect(),
+            guard,
+            throttle: LogThrottle::default(),
+            counts: BatchCounts::default(),
+            refused: 0,
+            once,
         }
     }
 
-    pub(super) fn latch(&mut self, mailbox: usize) {
-        if let Some(latched) = self.latched.get_mut(mailbox) {
-            *latched = true;
+    /// Remembers that a socket may have something to receive, or takes replies again.
+    pub(super) fn latch(&mut self, socket: usize) {
+        if let Some(socket) = self.sockets.get_mut(socket) {
+            socket.latched = true;
         }
     }
 
-    pub(super) fn is_latched(&self) -> bool {
-        self.latched.contains(&true)
+    /// True if the phase could go on without another event.
+    pub(super) fn has_work(&self) -> bool {
+        self.sockets.iter().any(|socket| socket.latched)
     }
 
-    pub(super) fn latch_all(&mut self) {
-        self.latched.fill(true);
+    /// Answers the received datagrams. True if that was the one after which the server stops.
+    pub(super) fn run<S: Service, N: Net>(
+        &mut self,
+        net: &mut N,
+        clients: &mut Clients<S, N::Stream>,
+        console: &mut Option<Console<N::Stream>>,
+    ) -> bool {
+        for socket in 0..self.sockets.len() {
+            if self.sockets[socket].latched && self.serve(socket, net, clients, console) {
+                return true;
+            }
+        }
+        false
     }
 
+    /// Answers the datagrams that were received before a stop, within bounds; a server for one
+    /// datagram answers no more.
+    pub(super) fn run_last<S: Service, N: Net>(
+        &mut self,
+        net: &mut N,
+        clients: &mut Clients<S, N::Stream>,
+        console: &mut Option<Console<N::Stream>>,
+    ) {
+        if self.once {
+            return;
+        }
+        self.sockets.iter_mut().for_each(|s| s.latched = true);
+        for _ in 0..LAST_PASSES {
+            if self.has_work() {
+                self.run(net, clients, console);
+            }
+        }
+    }
+
+    /// Forgets the sockets, which are closed.
     pub(super) fn close(&mut self) {
-        self.latched.clear();
+        self.sockets.clear();
+    }
+
+    /// Adds the counters of this phase.
+    pub(super) fn add_to(&self, stats: &mut Stats) {
+        stats.datagrams += self.counts.received;
+        stats.answers += self.counts.sent;
+        stats.bytes_in += self.counts.bytes_in;
+        stats.bytes_out += self.counts.bytes_out;
+        stats.unanswered += self.counts.refused + self.refused;
+    }
+
+    /// Serves one socket. True if that was the datagram after which the server stops.
+    fn serve<S: Service, N: Net>(
+        &mut self,
+        socket: usize,
+        net: &mut N,
+        clients: &mut Clients<S, N::Stream>,
+        console: &mut Option<Console<N::Stream>>,
+    ) -> bool {
+        let now = net.now();
+        for _ in 0..BATCHES {
+            let before = self.served();
+            let more = self.serve_batch(socket, now, net, clients, console);
+            if self.once && self.served() > before {
+                return true;
+            }
+            if !more {
+                self.sockets[socket].latched = false;
+                return false;
+            }
+        }
+        false
+    }
+
+    /// Number of datagrams that were not refused.
+    fn served(&self) -> u64 {
+        self.counts.received - self.counts.refused - self.refused
+    }
+
+    /// Receives and answers one batch. True if there may be more without another event.
+    fn serve_batch<S: Service, N: Net>(
+        &mut self,
+        socket: usize,
+        now: Instant,
+        net: &mut N,
+        clients: &mut Clients<S, N::Stream>,
+        console: &mut Option<Console<N::Stream>>,
+    ) -> bool {
+        let bound = &self.sockets[socket].address;
+        let mut responder = Responder {
+            service: clients.service_mut(),
+            console: console.as_mut(),
+            guard: &mut self.guard,
+            bound,
+            now,
+            is_local: N::is_local,
+            refused: 0,
+            first_refused: None,
+        };
+        let result = net.receive_and_reply(socket, &mut |datagram, answer| {
+            responder.answer(datagram, answer)
+        });
+        let (refused, first) = (responder.refused, responder.first_refused);
+        let more = self.count(socket, result);
+        self.refused += refused;
+        if let Some((source, refusal)) = first {
+            let count = plural(self.refused + self.counts.refused, "datagram");
+            self.throttle.warn(now, || {
+                format!("{} ({count} so far)", refusal.describe(&source))
+            });
+        }
+        more
+    }
+
+    /// Adds the counts of a batch. True if there may be more without another event.
+    fn count(&mut self, socket: usize, result: io::Result<BatchCounts>) -> bool {
+        let bound = &self.sockets[socket].address;
+        match result {
+            Ok(batch) => {
+                if batch.received + batch.sent > 0 {
+                    let received = plural(batch.received, "datagram");
+                    trace!("{bound}: {received}, {} sent", plural(batch.sent, "answer"));
+                }
+                self.counts.received += batch.received;
+                self.counts.sent += batch.sent;
+                self.counts.bytes_in += batch.bytes_in;
+                self.counts.bytes_out += batch.bytes_out;
+                self.counts.refused += batch.refused;
+                batch.more
+            }
+            Err(e) => {
+                // As a rule it concerns an earlier answer; the next datagram may be all right.
+                if e.kind() != ErrorKind::Interrupted {
+                    debug!("{bound}: {}", cause(&e));
+                }
+                true
+            }
+        }
     }
 }
 
-/// Whether an address may be one of this machine's.
-type IsLocal = fn(SocketAddr) -> bool;
-
-/// What the answering of one socket's datagrams needs.
-struct Desk<'a, S, T> {
+/// The means to answer the datagrams of one socket.
+struct Responder<'a, S, T> {
     service: &'a mut S,
     console: Option<&'a mut Console<T>>,
     guard: &'a mut Guard,
-    stats: &'a mut Stats,
-    /// What the socket is bound to.
-    bound: Address,
+    bound: &'a Address,
     now: Instant,
     is_local: IsLocal,
-    /// The first datagram that wasn't answered, and why not.
-    refused: Option<(Address, Refusal)>,
+    refused: u64,
+    /// The first datagram that was refused, and the reason.
+    first_refused: Option<(Address, Refusal)>,
 }
 
-impl<S: Service, T: crate::net::Stream> Desk<'_, S, T> {
+impl<S: Service, T: Stream> Responder<'_, S, T> {
+    /// Appends the answer to a datagram to `answer`. False if there is none.
     fn answer(&mut self, datagram: Datagram<'_>, answer: &mut Vec<u8>) -> bool {
         let from = datagram.from.canonical();
         if let Some(console) = &mut self.console {
-            console.hear_datagram(&from, datagram.bytes);
+            console.show_datagram(&from, datagram.bytes);
         }
         let local = datagram.to.filter(|_| self.bound.is_unspecified());
         let local = local.map_or_else(|| self.bound.clone(), |ip| self.bound.with_ip(ip));
@@ -100,323 +251,13 @@ impl<S: Service, T: crate::net::Stream> Desk<'_, S, T> {
             return false;
         };
         if let Err(refusal) = self.guard.admit(&from, self.now, self.is_local) {
-            self.stats.unanswered += 1;
-            self.refused.get_or_insert((from, refusal));
+            self.refused += 1;
+            self.first_refused.get_or_insert((from, refusal));
             return false;
         }
         for part in reply.parts() {
             answer.extend_from_slice(part);
         }
         true
-    }
-}
-
-impl<S: Service, N: Net> Tick<S, N> {
-    /// Answers the datagrams that have come.
-    pub(super) fn deliver(&mut self) {
-        for mailbox in 0..self.mail.latched.len() {
-            // It may have been the only one.
-            if self.mail.latched.get(mailbox) == Some(&true) {
-                self.deliver_from(mailbox);
-            }
-        }
-    }
-
-    fn deliver_from(&mut self, mailbox: usize) {
-        let now = self.net.now();
-        for _ in 0..BATCHES {
-            let served = |stats: &Stats| stats.datagrams - stats.unanswered;
-            let before = served(&self.stats);
-            let more = self.deliver_batch(mailbox, now);
-            if self.limits.once && served(&self.stats) > before {
-                return self.stop_by_itself();
-            }
-            if !more {
-                self.mail.latched[mailbox] = false;
-                return;
-            }
-        }
-    }
-
-    /// One batch; whether there may be more without another event.
-    fn deliver_batch(&mut self, mailbox: usize, now: Instant) -> bool {
-        let bound = self.net.datagram_address(mailbox).clone();
-        let mut desk = Desk {
-            service: &mut self.service,
-            console: self.console.as_mut(),
-            guard: &mut self.mail.guard,
-            stats: &mut self.stats,
-            bound,
-            now,
-            is_local: N::is_local,
-            refused: None,
-        };
-        let mut answerer =
-            |datagram: Datagram<'_>, answer: &mut Vec<u8>| desk.answer(datagram, answer);
-        let result = self.net.receive_and_reply(mailbox, &mut answerer);
-        let refused = desk.refused.take();
-        let bound = desk.bound;
-        if let Some((address, refusal)) = refused {
-            self.tell_of(&address, refusal, now);
-        }
-        match result {
-            Ok(done) => {
-                let stats = &mut self.stats;
-                stats.datagrams += done.received;
-                stats.answers += done.sent;
-                stats.bytes_in += done.bytes_in;
-                stats.bytes_out += done.bytes_out;
-                stats.unanswered += done.refused;
-                if done.received + done.sent > 0 {
-                    trace!(
-                        "{bound}: {}, {} sent",
-                        plural(done.received, "datagram"),
-                        plural(done.sent, "answer")
-                    );
-                }
-                done.more
-            }
-            Err(e) if e.kind() == ErrorKind::Interrupted => true,
-            Err(e) => {
-                // Of a datagram that was answered before; the next one may be all right.
-                debug!("{bound}: {}", cause(&e));
-                true
-            }
-        }
-    }
-
-    /// Tells of a datagram that wasn't answered, now and then.
-    fn tell_of(&mut self, address: &Address, refusal: Refusal, now: Instant) {
-        if !self.mail.warned.is_due(now) {
-            return;
-        }
-        let address = address.name();
-        let why = match refusal {
-            Refusal::Reserved => format!(
-                "datagrams from {address} are not answered: ports below 1024 are those of other services"
-            ),
-            Refusal::Relative => format!(
-                "datagrams from {address} are not answered: a name without its folder may mean another's socket here"
-            ),
-            Refusal::Own => {
-                format!("datagrams from {address} are not answered: that is this server itself")
-            }
-            Refusal::TooMany => {
-                format!("not every datagram from {address} is answered: it sends too many a second")
-            }
-        };
-        let count = plural(self.stats.unanswered, "datagram");
-        warn!("{why} ({count} so far)");
-    }
-}
-
-/// Why a datagram isn't answered.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Refusal {
-    /// Behind ports below 1024 are services, which might answer in their turn.
-    Reserved,
-    /// The answer would come back to this server.
-    Own,
-    /// It is a Unix socket whose name means another one where the server runs.
-    Relative,
-    /// It has been answered as often as is allowed.
-    TooMany,
-}
-
-/// Sources that are told apart; each has a place of 8 bytes, and those that happen to have the same
-/// place share what they are allowed.
-const PLACES: usize = 64 * 1024;
-
-/// Decides which datagrams are answered, in bounded memory.
-#[derive(Debug)]
-struct Guard {
-    /// The addresses of this server, in the form in which IPv4 is IPv4.
-    own: Vec<Address>,
-    /// What an answer costs of the time.
-    cost: Option<Duration>,
-    start: Instant,
-    /// For each place, when all that was answered would have been allowed at an even pace, in
-    /// nanoseconds from the start (the generic cell rate algorithm).
-    paid: Vec<u64>,
-    hasher: RandomState,
-}
-
-/// As much as is allowed in this time may come at once.
-const BURST: Duration = Duration::from_secs(1);
-
-impl Guard {
-    fn new(own: &[Address], rate: Option<u32>, start: Instant) -> Self {
-        let cost = rate.map(|rate| BURST / rate.max(1));
-        let udp = own.iter().any(|address| address.socket_addr().is_some());
-        let places = if udp && cost.is_some() { PLACES } else { 0 };
-        Self {
-            own: own.iter().map(Address::canonical).collect(),
-            cost,
-            start,
-            paid: vec![0; places],
-            hasher: RandomState::new(),
-        }
-    }
-
-    /// Whether a source may be answered, in the form in which IPv4 is IPv4.
-    fn admit(&mut self, source: &Address, now: Instant, is_local: IsLocal) -> Result<(), Refusal> {
-        let address = match source {
-            Address::Udp(address) => *address,
-            // Its name is resolved where the server runs, and may be anything.
-            Address::UnixDatagram(path) if path.is_relative() && !source.is_abstract() => {
-                return Err(Refusal::Relative);
-            }
-            other if self.own.contains(other) => return Err(Refusal::Own),
-            _ => return Ok(()),
-        };
-        if address.port() < 1024 {
-            return Err(Refusal::Reserved);
-        }
-        if self.is_own(address, is_local) {
-            return Err(Refusal::Own);
-        }
-        if self.pay(address.ip(), now) {
-            Ok(())
-        } else {
-            Err(Refusal::TooMany)
-        }
-    }
-
-    fn is_own(&self, source: SocketAddr, is_local: IsLocal) -> bool {
-        let own = self.own.iter().filter_map(Address::socket_addr);
-        let mut same_port = own.filter(|own| own.port() == source.port());
-        same_port
-            .any(|own| own.ip() == source.ip() || own.ip().is_unspecified() && is_local(source))
-    }
-
-    /// Takes the cost of an answer from what a source is allowed, if that is enough.
-    fn pay(&mut self, ip: IpAddr, now: Instant) -> bool {
-        let Some(cost) = self.cost else { return true };
-        let nanos = |time: Duration| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
-        let now = nanos(now.saturating_duration_since(self.start)) + nanos(BURST);
-        let hash = self.hasher.hash_one(network(ip));
-        let place = usize::try_from(hash % PLACES as u64).unwrap_or_default();
-        let paid = &mut self.paid[place];
-        let next = (*paid).max(now - nanos(BURST)) + nanos(cost);
-        if next > now {
-            return false;
-        }
-        *paid = next;
-        true
-    }
-}
-
-/// Whom an address belongs to: of IPv6 everybody has a whole network (RFC 6177).
-fn network(ip: IpAddr) -> IpAddr {
-    match ip {
-        IpAddr::V4(_) => ip,
-        IpAddr::V6(ip) => {
-            let [a, b, c, d, ..] = ip.segments();
-            Ipv6Addr::new(a, b, c, d, 0, 0, 0, 0).into()
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use std::path::Path;
-
-    fn udp(text: &str) -> Address {
-        Address::Udp(text.parse().unwrap()).canonical()
-    }
-
-    fn guard(own: &[&str], rate: Option<u32>) -> Guard {
-        let own: Vec<Address> = own.iter().map(|text| udp(text)).collect();
-        Guard::new(&own, rate, Instant::now())
-    }
-
-    const LOCAL: IsLocal = |address| address.ip().to_string().starts_with("127.");
-
-    #[test]
-    fn neither_services_nor_the_server_itself_are_answered() {
-        let mut guard = guard(&["127.0.0.1:7007", "0.0.0.0:8000", "[::]:9000"], None);
-        let now = Instant::now();
-        let mut admit = |text: &str| guard.admit(&udp(text), now, LOCAL);
-        for (source, expected) in [
-            ("127.0.0.1:7", Err(Refusal::Reserved)),
-            ("192.0.2.1:1023", Err(Refusal::Reserved)),
-            ("[2001:db8::1]:19", Err(Refusal::Reserved)),
-            ("127.0.0.1:0", Err(Refusal::Reserved)),
-            ("192.0.2.1:1024", Ok(())),
-            ("127.0.0.1:7007", Err(Refusal::Own)),
-            ("127.0.0.2:7007", Ok(())),
-            ("127.0.0.9:8000", Err(Refusal::Own)),
-            ("192.0.2.1:8000", Ok(())),
-            ("[::ffff:127.0.0.1]:9000", Err(Refusal::Own)),
-            ("[::ffff:127.0.0.1]:7007", Err(Refusal::Own)),
-            ("[::ffff:192.0.2.1]:9000", Ok(())),
-        ] {
-            assert_eq!(admit(source), expected, "{source}");
-        }
-    }
-
-    #[test]
-    fn each_source_has_its_share_and_a_burst_of_it() {
-        let mut guard = guard(&["127.0.0.1:7007"], Some(100));
-        let start = guard.start;
-        let mut count = |source: &str, at: Duration| {
-            let source = udp(source);
-            let admit = |_: &i32| guard.admit(&source, start + at, LOCAL).is_ok();
-            (0..1000).filter(admit).count()
-        };
-        let second = Duration::from_secs;
-        assert_eq!(count("192.0.2.1:5000", second(0)), 100);
-        assert_eq!(count("192.0.2.1:5001", second(0)), 0, "a port is no source");
-        assert_eq!(count("192.0.2.2:5000", second(0)), 100);
-        assert_eq!(count("192.0.2.1:5000", Duration::from_millis(500)), 50);
-        assert_eq!(count("192.0.2.1:5000", second(100)), 100);
-        assert_eq!(count("[2001:db8::1]:5000", second(100)), 100);
-        assert_eq!(
-            count("[2001:db8::2]:5000", second(100)),
-            0,
-            "the same network"
-        );
-        assert_eq!(count("[2001:db8:0:1::2]:5000", second(100)), 100);
-    }
-
-    #[test]
-    fn without_a_limit_everybody_is_answered() {
-        let mut guard = guard(&["127.0.0.1:7007"], None);
-        let now = guard.start;
-        let source = udp("192.0.2.1:5000");
-        assert!((0..100_000).all(|_| guard.admit(&source, now, LOCAL).is_ok()));
-    }
-
-    /// The names of Unix clients mean something else where the server runs.
-    #[test]
-    fn names_that_may_be_others_are_not_answered() {
-        let unix = |name: &str| Address::UnixDatagram(Path::new(name).into());
-        let own = [unix("/run/echo.sock"), unix("@echo")];
-        let mut guard = Guard::new(&own, Some(10), Instant::now());
-        let mut admit = |name: &str| guard.admit(&unix(name), Instant::now(), LOCAL);
-        for name in ["echo.sock", "dev/log", "./@x", ""] {
-            assert_eq!(admit(name), Err(Refusal::Relative), "{name}");
-        }
-        for name in ["/run/echo.sock", "@echo"] {
-            assert_eq!(admit(name), Err(Refusal::Own), "{name}");
-        }
-        for name in ["/run/client", "@client"] {
-            assert_eq!(admit(name), Ok(()), "{name}");
-        }
-    }
-
-    /// What the kernel says of addresses, by its own means.
-    #[test]
-    fn every_address_of_this_machine_is_local_and_no_other() {
-        use crate::net::{Net, Poller};
-        for text in ["127.0.0.1:7", "127.9.9.9:70"] {
-            assert!(Poller::is_local(text.parse().unwrap()), "{text}");
-        }
-        for text in ["192.0.2.1:7", "198.51.100.7:7"] {
-            assert!(!Poller::is_local(text.parse().unwrap()), "{text}");
-        }
-        // Without its link such an address can't be told from another's.
-        assert!(Poller::is_local("[fe80::1]:7".parse().unwrap()));
     }
 }

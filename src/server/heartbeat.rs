@@ -1,80 +1,67 @@
-//! The heartbeat: a message for those who were sent nothing for long.
+//! Heartbeat: the phase of the tick that sends a message to clients which were sent nothing for
+//! long.
 //!
-//! Nothing is noted when something is sent but that it was: each beat, eight to a period, counts
-//! for every client how often in a row nothing was.
+//! Sending sets a flag, and no more. Each check, eight to a period, counts for every client how
+//! often in a row nothing was sent.
 
 use std::time::{Duration, Instant};
 
-use super::tick::Tick;
-use crate::config::Heartbeat;
-use crate::net::Net;
-use crate::net::address::Role;
+use super::clients::Clients;
+use crate::config;
+use crate::net::{Net, Stream};
 use crate::service::Service;
 
-/// Beats in a period.
-const BEATS: u8 = 8;
+/// Checks in a period.
+const CHECKS: u8 = 8;
 
-/// When to look, and what to send.
+/// The phase: the time of the next check, and the message.
 #[derive(Debug)]
-pub(super) struct Heart {
+pub(super) struct Heartbeat {
     step: Duration,
     next: Instant,
     message: Vec<u8>,
 }
 
-impl Heart {
-    pub(super) fn new(heartbeat: &Heartbeat, now: Instant, service: &impl Service) -> Self {
-        let step = (heartbeat.every / u32::from(BEATS)).max(Duration::from_millis(1));
+impl Heartbeat {
+    pub(super) fn new(settings: &config::Heartbeat, now: Instant, service: &impl Service) -> Self {
+        let step = (settings.every / u32::from(CHECKS)).max(Duration::from_millis(1));
         Self {
             step,
             next: now + step,
-            message: service.frame_line(&heartbeat.text),
-        }
-    }
-}
-
-impl<S: Service, N: Net> Tick<S, N> {
-    /// When it beats next, if there is anybody to beat for.
-    pub(super) fn next_beat(&self) -> Option<Instant> {
-        let heart = self.heart.as_ref()?;
-        (!self.clients.is_empty() && !self.is_stopping()).then_some(heart.next)
-    }
-
-    /// Sends the message to those who were sent nothing in a period, and could have been.
-    pub(super) fn beat(&mut self) {
-        let Some(next) = self.next_beat() else {
-            return;
-        };
-        let now = self.net.now();
-        if now < next {
-            return;
-        }
-        for key in self.keys() {
-            self.beat_for(key);
-        }
-        if let Some(heart) = &mut self.heart {
-            heart.next = now + heart.step;
+            message: service.frame_line(&settings.text),
         }
     }
 
-    fn beat_for(&mut self, key: usize) {
-        let client = &mut self.clients[key];
-        // To who only publishes nothing is sent, and a file or a pipe is no connection to keep.
-        let deaf = client.role == Role::Publish || client.address.is_stdio();
-        if !client.connection.was_silent(&self.service) || deaf {
-            client.silence = 0;
+    /// The time of the next check; `None` without clients.
+    pub(super) fn deadline<S: Service, T: Stream>(
+        &self,
+        clients: &Clients<S, T>,
+    ) -> Option<Instant> {
+        (!clients.is_empty()).then_some(self.next)
+    }
+
+    /// Sends the message to the clients that were sent nothing in a period, and could have been.
+    pub(super) fn run<S: Service, T: Stream>(
+        &mut self,
+        net: &impl Net<Stream = T>,
+        clients: &mut Clients<S, T>,
+    ) {
+        if clients.is_empty() {
             return;
         }
-        client.silence += 1;
-        // The first may have come right after it was sent something.
-        if client.silence > BEATS
-            && let Some(heart) = &self.heart
-        {
-            client.connection.tell(&self.service, &heart.message);
-            // That was one, and it was sent right now.
-            client.connection.was_silent(&self.service);
-            client.silence = 1;
-            self.after(key);
+        let now = net.now();
+        if now < self.next {
+            return;
         }
+        for key in clients.keys() {
+            // The first check may have come right after it was sent something.
+            if clients.count_silence(key) > CHECKS {
+                clients.touch(key, |connection, service| {
+                    connection.tell(service, &self.message);
+                });
+                clients.restart_silence(key);
+            }
+        }
+        self.next = now + self.step;
     }
 }

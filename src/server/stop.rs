@@ -1,159 +1,164 @@
-//! Stopping: no more clients, a last turn for each, what is pending goes out.
+//! Stop: no more clients, a last turn for each, then all that is pending goes out.
+
+use std::time::{Duration, Instant};
 
 use log::{info, warn};
-use std::time::Instant;
 
-use super::console::Console;
-use super::tick::{Client, Tick};
-use crate::close::CloseReason;
-use crate::net::Net;
+use super::clients::Clients;
+use crate::net::{Net, Stream};
 use crate::service::Service;
 use crate::text::plural;
 
-/// How often datagrams are looked for when it stops: more than there is room for in a socket that
-/// nobody has made much larger than it is by default, but not for as long as a flood goes on.
-const LAST_DELIVERIES: usize = 16;
-
-/// Whether the server is stopping, and how far that has come.
-#[derive(Clone, Copy, Debug)]
-pub(super) enum Stop {
-    No,
-    /// This many turns are left until everybody has had the last one.
-    LastTurns(usize),
-    /// Nobody is served any more; what is pending goes out.
-    Draining,
+/// The stop of a server, and its settings.
+#[derive(Debug)]
+pub(super) struct Stop {
+    stage: Stage,
+    grace: Duration,
 }
 
-impl<S: Service, N: Net> Tick<S, N> {
-    /// Somebody asks for a stop: the first time it begins, the second time is the end.
-    pub(super) fn stop(&mut self) {
-        if self.asked {
-            return self.abort_all();
+/// Stage of a stop.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
+    /// The server serves.
+    Serving,
+    /// Every client has one more turn, and this many turns are left.
+    LastTurns(usize, Request),
+    /// No client is served any more; what is pending goes out.
+    Draining(Request),
+}
+
+/// Cause and limit of a stop.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Request {
+    /// True if the stop was asked for, and has not just come about by itself.
+    explicit: bool,
+    /// End of the grace; `None` if the stop takes as long as it takes.
+    deadline: Option<Instant>,
+}
+
+impl Stop {
+    /// No stop yet. Once one is asked for it may take `grace`.
+    pub(super) fn new(grace: Duration) -> Self {
+        Self {
+            stage: Stage::Serving,
+            grace,
         }
-        self.asked = true;
-        self.begin_stop();
-        // It may have begun without a limit, or long ago: who asks may expect the whole grace.
-        self.start_grace();
     }
 
-    /// The work is done: the stop begins without anybody asking for it. Where nothing may be lost
-    /// it takes as long as it takes.
-    pub(super) fn stop_by_itself(&mut self) {
-        if self.is_stopping() {
+    /// True if the server is stopping.
+    pub(super) fn has_begun(&self) -> bool {
+        self.stage != Stage::Serving
+    }
+
+    /// True if a stop was asked for: another one is the end.
+    pub(super) fn is_explicit(&self) -> bool {
+        self.request().is_some_and(|request| request.explicit)
+    }
+
+    /// Begins the stop: gives every client a last turn, so that the input that had arrived is
+    /// answered.
+    pub(super) fn begin<S: Service, T: Stream>(&mut self, clients: &mut Clients<S, T>) {
+        let turns = clients.queue_last_turns();
+        let request = Request {
+            explicit: false,
+            deadline: None,
+        };
+        self.stage = Stage::LastTurns(turns, request);
+        if turns == 0 {
+            self.drain(clients);
+        }
+    }
+
+    /// Notes that the stop was asked for. It may have begun without a limit, or long ago: the grace
+    /// starts now.
+    pub(super) fn make_explicit(&mut self, net: &impl Net) {
+        self.limit(net);
+        if let Some(request) = self.request_mut() {
+            request.explicit = true;
+        }
+    }
+
+    /// Limits the stop to the grace, from now on.
+    pub(super) fn limit(&mut self, net: &impl Net) {
+        let deadline = net.now().checked_add(self.grace);
+        if let Some(request) = self.request_mut() {
+            request.deadline = deadline;
+        }
+    }
+
+    /// The most turns of the next pass: the last turns that are left, if those are counted.
+    pub(super) fn most_turns(&self) -> usize {
+        match self.stage {
+            Stage::LastTurns(left, _) => left,
+            Stage::Serving | Stage::Draining(_) => usize::MAX,
+        }
+    }
+
+    /// Counts the turns of a pass. After the last one no client is served any more.
+    pub(super) fn count_turns<S: Service, T: Stream>(
+        &mut self,
+        turns: usize,
+        clients: &mut Clients<S, T>,
+    ) {
+        let Stage::LastTurns(left, _) = &mut self.stage else {
             return;
-        }
-        self.begin_stop();
-        if self.limits.patience.is_some() {
-            self.start_grace();
-        }
-    }
-
-    fn start_grace(&mut self) {
-        self.grace = self.net.now().checked_add(self.limits.grace);
-    }
-
-    /// No more clients, and a last turn for each, so that what had arrived is answered.
-    fn begin_stop(&mut self) {
-        if self.is_stopping() {
-            return;
-        }
-        info!("stopping");
-        // What has come by now is answered, unless one was enough.
-        if !self.limits.once {
-            self.set_time();
-            self.mail.latch_all();
-            for _ in 0..LAST_DELIVERIES {
-                if self.mail.is_latched() {
-                    self.deliver();
-                }
-            }
-        }
-        self.close_doors();
-        for (key, client) in &mut self.clients {
-            client.connection.expect_input();
-            if !client.queued {
-                client.queued = true;
-                self.turns.push_back(key);
-            }
-        }
-        self.stop = Stop::LastTurns(self.turns.len());
-        if self.turns.is_empty() {
-            self.drain_all();
+        };
+        *left = left.saturating_sub(turns);
+        // Without a turn to come the others have left before theirs, or can't be read.
+        if *left == 0 || !clients.has_turns() {
+            self.drain(clients);
         }
     }
 
-    /// One client has had its turn; after everybody's last one nobody is served any more.
-    pub(super) fn count_last_turn(&mut self) {
-        if let Stop::LastTurns(left) = self.stop {
-            self.stop = Stop::LastTurns(left - 1);
-            if left == 1 {
-                self.drain_all();
-            }
+    /// True while the next pass must not wait for an event.
+    pub(super) fn has_work(&self) -> bool {
+        matches!(self.stage, Stage::LastTurns(..))
+    }
+
+    /// End of the grace.
+    pub(super) fn deadline(&self) -> Option<Instant> {
+        self.request()?.deadline
+    }
+
+    /// True if the grace is over.
+    pub(super) fn is_overdue(&self, net: &impl Net) -> bool {
+        let deadline = self.deadline();
+        deadline.is_some_and(|deadline| net.now() >= deadline)
+    }
+
+    /// Takes no more input. No client holds up the room any more, and only the grace limits the
+    /// time that the slow ones take.
+    fn drain<S: Service, T: Stream>(&mut self, clients: &mut Clients<S, T>) {
+        if let Some(request) = self.request() {
+            self.stage = Stage::Draining(request);
+            clients.drain_all();
         }
     }
 
-    /// Takes no more input from anybody. There is nothing left to hold up, and only the grace
-    /// limits how long the slow ones take.
-    pub(super) fn drain_all(&mut self) {
-        self.stop = Stop::Draining;
-        for holding in self.holding.drain(..) {
-            self.clients[holding.key].holding = false;
-        }
-        for key in self.keys() {
-            let connection = &mut self.clients[key].connection;
-            connection.finish_message(&mut self.service);
-            connection.drain(&mut self.service, CloseReason::Shutdown);
-            self.after(key);
+    fn request(&self) -> Option<Request> {
+        match self.stage {
+            Stage::Serving => None,
+            Stage::LastTurns(_, request) | Stage::Draining(request) => Some(request),
         }
     }
 
-    /// Closes every client at once.
-    fn abort_all(&mut self) {
-        let pending = |client: &&Client<_, _>| self.backlog(client) > 0;
-        let clients = self.clients.iter().map(|(_, client)| client);
-        let pending = clients.filter(pending).count() as u64;
-        if pending > 0 {
-            let clients = plural(pending, "client");
-            warn!("closing {clients} with something pending");
-        }
-        if let Some(console) = &mut self.console {
-            console.give_up();
-        }
-        for (key, client) in &mut self.clients {
-            client
-                .connection
-                .abort(&self.service, CloseReason::Shutdown);
-            self.gone.push(key);
+    fn request_mut(&mut self) -> Option<&mut Request> {
+        match &mut self.stage {
+            Stage::Serving => None,
+            Stage::LastTurns(_, request) | Stage::Draining(request) => Some(request),
         }
     }
+}
 
-    /// Ends the drain when its time is over.
-    pub(super) fn expire_grace(&mut self, now: Instant) {
-        let over = self.grace.is_some_and(|grace| now >= grace);
-        if over && !self.clients.is_empty() {
-            info!("the grace is over");
-            self.abort_all();
-        }
+/// Closes every client at once.
+pub(super) fn abort_all<S: Service, T: Stream>(clients: &mut Clients<S, T>) {
+    let owed = clients.abort_all();
+    if owed > 0 {
+        warn!("closing {} with something pending", plural(owed, "client"));
     }
+}
 
-    /// Whether the server was stopped and has nobody left, and the operator has seen everything.
-    pub(super) fn is_done(&self) -> bool {
-        let seen = self.console.as_ref().is_none_or(Console::is_done);
-        self.is_stopping() && self.clients.is_empty() && seen
-    }
-
-    /// Whether nothing is remembered of any client.
-    #[cfg(test)]
-    pub(super) fn is_idle(&self) -> bool {
-        self.clients.is_empty()
-            && self.turns.is_empty()
-            && self.writable.is_empty()
-            && self.gone.is_empty()
-            && self.holding.is_empty()
-            && self.lingering.is_empty()
-    }
-
-    pub(super) fn is_stopping(&self) -> bool {
-        !matches!(self.stop, Stop::No)
-    }
+/// Logs the end of the grace.
+pub(super) fn log_overdue() {
+    info!("the grace is over");
 }

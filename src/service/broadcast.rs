@@ -61,6 +61,10 @@ const NOWHERE: u64 = u64::MAX;
 /// Invariants: `cursor` never lies in one of the client's own messages, and is [`NOWHERE`] if the
 /// client does not listen (any more); the log up to `until` ends with a whole message.
 #[derive(Debug)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "two facts of the client, and two of its stream, in any combination"
+)]
 pub struct Session {
     id: u64,
     /// Everything before this was sent to the client or is its own.

@@ -117,10 +117,6 @@ impl Net for SimNet {
         Ok(BatchCounts::default())
     }
 
-    fn datagram_address(&self, _: usize) -> &Address {
-        &LOCAL
-    }
-
     fn is_local(address: SocketAddr) -> bool {
         address.ip().is_loopback()
     }

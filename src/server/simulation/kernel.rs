@@ -515,10 +515,6 @@ impl Net for SimNet {
         Ok(done)
     }
 
-    fn datagram_address(&self, _: usize) -> &Address {
-        &MAILBOX
-    }
-
     fn is_local(address: SocketAddr) -> bool {
         address.ip().is_loopback()
     }

@@ -1,0 +1,208 @@
+//! Accepting: the phase of the tick in which new clients come in.
+
+use std::io;
+use std::time::{Duration, Instant};
+
+use super::clients::Clients;
+use super::throttle::LogThrottle;
+use crate::net::Net;
+use crate::net::accept_error::AcceptError;
+use crate::net::address::{Address, Role};
+use crate::net::error::cause;
+use crate::service::Service;
+use crate::text::plural;
+
+/// Clients accepted from one listener in a tick, so that a crowd of newcomers does not keep the
+/// present clients waiting.
+const BATCH: usize = 256;
+/// Rest of the phase when the system has run out of descriptors or memory.
+const REST: Duration = Duration::from_millis(100);
+
+/// The phase, and what it remembers between ticks.
+#[derive(Debug)]
+pub(super) struct Accepting {
+    listeners: Vec<ListenerInfo>,
+    /// By listener: true if its accept queue may hold a client.
+    latched: Vec<bool>,
+    resting_until: Option<Instant>,
+    throttle: LogThrottle,
+    /// True if the first client is the last.
+    once: bool,
+}
+
+/// A listener's address, and the role of its clients.
+#[derive(Clone, Debug)]
+pub(super) struct ListenerInfo {
+    pub(super) role: Role,
+    pub(super) address: Address,
+}
+
+/// Reason to go on with the next listener, or not.
+enum Next {
+    Listener,
+    /// The system, or the limit of clients, allows no more for now.
+    Rest,
+    /// The client for which the server was started has been accepted.
+    Close,
+}
+
+impl Accepting {
+    pub(super) fn new(listeners: Vec<ListenerInfo>, once: bool) -> Self {
+        Self {
+            latched: vec![false; listeners.len()],
+            listeners,
+            resting_until: None,
+            throttle: LogThrottle::default(),
+            once,
+        }
+    }
+
+    /// Remembers that a listener's accept queue is not empty.
+    pub(super) fn latch(&mut self, listener: usize) {
+        if let Some(latched) = self.latched.get_mut(listener) {
+            *latched = true;
+        }
+    }
+
+    /// Accepts clients from the queues that are not empty. True if that was the client after which
+    /// no other is accepted: the listeners are to be closed.
+    pub(super) fn run<S: Service, N: Net>(
+        &mut self,
+        net: &mut N,
+        clients: &mut Clients<S, N::Stream>,
+    ) -> bool {
+        // While the room is held up nothing is published, and no newcomer announced.
+        if !self.is_latched() || clients.is_held() || self.is_resting(net) {
+            return false;
+        }
+        for listener in 0..self.latched.len() {
+            if !self.latched[listener] {
+                continue;
+            }
+            if let Next::Close = self.accept_from(listener, net, clients) {
+                return true;
+            }
+        }
+        false
+    }
+
+    /// Ends a rest: a client has left, which may have made room.
+    pub(super) fn wake(&mut self) {
+        self.resting_until = None;
+    }
+
+    /// Forgets the listeners, which are closed.
+    pub(super) fn close(&mut self) {
+        self.latched.clear();
+        self.resting_until = None;
+    }
+
+    /// End of the present rest.
+    pub(super) fn deadline(&self) -> Option<Instant> {
+        self.resting_until
+    }
+
+    /// True if an accept queue may hold a client.
+    pub(super) fn is_latched(&self) -> bool {
+        self.latched.contains(&true)
+    }
+
+    /// True if the phase could accept a client without another event.
+    pub(super) fn has_work(&self) -> bool {
+        self.is_latched() && self.resting_until.is_none()
+    }
+
+    fn is_resting(&mut self, net: &impl Net) -> bool {
+        let resting = self.resting_until.is_some_and(|until| net.now() < until);
+        if !resting {
+            self.resting_until = None;
+        }
+        resting
+    }
+
+    fn accept_from<S: Service, N: Net>(
+        &mut self,
+        listener: usize,
+        net: &mut N,
+        clients: &mut Clients<S, N::Stream>,
+    ) -> Next {
+        for _ in 0..BATCH {
+            if clients.is_full() {
+                self.warn_of_limit(net, clients.limits().max_clients);
+                return Next::Rest;
+            }
+            match net.accept(listener) {
+                Ok((stream, address)) => {
+                    let admitted = self.admit(listener, stream, address, net, clients);
+                    if self.once && admitted {
+                        return Next::Close;
+                    }
+                }
+                Err(e) => match AcceptError::of(&e) {
+                    AcceptError::Retry => {}
+                    AcceptError::Drained => {
+                        self.latched[listener] = false;
+                        return Next::Listener;
+                    }
+                    AcceptError::Exhausted => {
+                        self.rest(&e, net, clients.len());
+                        return Next::Rest;
+                    }
+                },
+            }
+        }
+        Next::Listener
+    }
+
+    /// Admits a client. False if the kernel does not take it.
+    fn admit<S: Service, N: Net>(
+        &mut self,
+        listener: usize,
+        stream: N::Stream,
+        address: Address,
+        net: &mut N,
+        clients: &mut Clients<S, N::Stream>,
+    ) -> bool {
+        let ListenerInfo {
+            role,
+            address: local,
+        } = self.listeners[listener].clone();
+        let local = if clients.wants_local_address() {
+            net.local_address(listener, &stream)
+        } else {
+            local
+        };
+        match clients.open(net, stream, address, role, &local) {
+            Ok(key) => {
+                if self.once {
+                    clients.stop_after(key);
+                }
+                true
+            }
+            Err((address, e)) => {
+                let now = net.now();
+                let text = || format!("cannot serve {address}: {}", cause(&e));
+                self.throttle.warn(now, text);
+                false
+            }
+        }
+    }
+
+    fn warn_of_limit(&mut self, net: &impl Net, limit: usize) {
+        self.throttle.warn(net.now(), || {
+            let limit = plural(limit as u64, "client");
+            format!("the limit of {limit} is reached: newcomers wait until one leaves")
+        });
+    }
+
+    /// Begins a rest after an error, until a client leaves or [`REST`] is over. The accept queue
+    /// stays latched.
+    fn rest(&mut self, error: &io::Error, net: &impl Net, clients: usize) {
+        let now = net.now();
+        self.resting_until = Some(now + REST);
+        self.throttle.warn(now, || {
+            let (clients, cause) = (plural(clients as u64, "client"), cause(error));
+            format!("cannot accept more than {clients}: {cause}; newcomers wait until one leaves")
+        });
+    }
+}

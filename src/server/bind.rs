@@ -1,0 +1,112 @@
+//! Binding: from a configuration to sockets.
+
+use std::io;
+use std::net::Ipv4Addr;
+
+use super::accepting::ListenerInfo;
+use crate::config::Config;
+use crate::net::address::{Address, Role};
+use crate::net::datagram::DatagramSocket;
+use crate::net::error::BindError;
+use crate::net::listener::Listener;
+
+/// An address that a server is bound to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BoundAddress {
+    /// The address; port 0 and host names are resolved.
+    pub address: Address,
+    /// The role of its clients.
+    pub role: Role,
+    /// The socket options in force, as the kernel tells them (getsockopt(2)), and the value that
+    /// was asked for where it differs: `SO_RCVBUF 131072 (asked for 65536), TCP_NODELAY on`.
+    pub options: String,
+}
+
+/// Everything that a configuration asks to be bound, in its order.
+#[derive(Default)]
+pub(super) struct Bound {
+    pub(super) listeners: Vec<Listener>,
+    pub(super) listener_infos: Vec<ListenerInfo>,
+    pub(super) datagram_sockets: Vec<DatagramSocket>,
+    pub(super) addresses: Vec<BoundAddress>,
+}
+
+impl Bound {
+    /// Binds every address. `datagrams`: the service answers datagrams.
+    ///
+    /// # Errors
+    /// If one of the addresses can't be resolved or bound.
+    pub(super) fn all(config: &Config, datagrams: bool) -> Result<Self, BindError> {
+        let mut bound = Self::default();
+        for listen in &config.listen {
+            let failed = |e| BindError::new(&listen.address, e);
+            if listen.address.is_datagram() && !datagrams {
+                let text = "this service is not to be had over datagrams";
+                return Err(failed(io::Error::new(io::ErrorKind::Unsupported, text)));
+            }
+            for address in listen.address.resolve().map_err(failed)? {
+                let dual = listen.address.is_dual_stack();
+                bound.bind(&address, dual, listen.role, config)?;
+            }
+        }
+        Ok(bound)
+    }
+
+    fn bind(
+        &mut self,
+        address: &Address,
+        dual: bool,
+        role: Role,
+        config: &Config,
+    ) -> Result<(), BindError> {
+        match self.try_bind(address, dual, role, config) {
+            // Without IPv6 there is only one family.
+            Err(e) if dual && lacks_ipv6(&e) => {
+                let address = address.with_ip(Ipv4Addr::UNSPECIFIED.into());
+                let again = self.try_bind(&address, false, role, config);
+                again.map_err(|e| BindError::new(&address, e))
+            }
+            result => result.map_err(|e| BindError::new(address, e)),
+        }
+    }
+
+    fn try_bind(
+        &mut self,
+        address: &Address,
+        dual: bool,
+        role: Role,
+        config: &Config,
+    ) -> io::Result<()> {
+        let sockets = &config.sockets;
+        let (address, options) = if address.is_datagram() {
+            let most = if config.once { 1 } else { usize::MAX };
+            let socket = DatagramSocket::bind(address, dual, sockets, most)?;
+            let address = socket.address().clone();
+            let options = sockets.in_force(&socket.as_socket());
+            self.datagram_sockets.push(socket);
+            (address, options)
+        } else {
+            let listener = Listener::bind(address, dual, sockets)?;
+            let address = listener.address().clone();
+            let options = sockets.in_force(&listener.as_socket());
+            self.listener_infos.push(ListenerInfo {
+                role,
+                address: address.clone(),
+            });
+            self.listeners.push(listener);
+            (address, options)
+        };
+        self.addresses.push(BoundAddress {
+            address,
+            role,
+            options,
+        });
+        Ok(())
+    }
+}
+
+fn lacks_ipv6(error: &io::Error) -> bool {
+    use rustix::io::Errno;
+    let errno = Errno::from_io_error(error);
+    matches!(errno, Some(Errno::AFNOSUPPORT | Errno::ADDRNOTAVAIL))
+}

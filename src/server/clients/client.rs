@@ -1,0 +1,156 @@
+//! An entry of the table of clients.
+
+use std::time::Instant;
+
+use log::{debug, info, warn};
+
+use crate::close::CloseReason;
+use crate::connection::Connection;
+use crate::net::Stream;
+use crate::net::address::{Address, Role};
+use crate::peer::Peer;
+use crate::service::Service;
+
+/// A connection, and what the server keeps beside it.
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "membership in lists, in any combination"
+)]
+pub(in crate::server) struct Client<T, S: Service> {
+    pub(super) connection: Connection<T, S>,
+    id: u64,
+    address: Address,
+    role: Role,
+    opened: Instant,
+    /// True if it is in the turn queue.
+    pub(super) queued: bool,
+    /// True if it is in the list of clients to be written to.
+    pub(super) flushing: bool,
+    /// True if it holds up the room.
+    pub(super) holding: bool,
+    /// True if its linger time is being counted.
+    pub(super) lingering: bool,
+    /// True if it skipped messages and has not caught up since: it does not hold up the room again.
+    pub(super) skipped: bool,
+    /// True if the server stops when it is closed.
+    pub(super) stops_server: bool,
+    /// Heartbeat checks in a row that found nothing sent to it.
+    pub(super) silence: u8,
+}
+
+impl<T: Stream, S: Service> Client<T, S> {
+    pub(super) fn new(connection: Connection<T, S>, peer: &Peer<'_>, opened: Instant) -> Self {
+        Self {
+            connection,
+            id: peer.id,
+            address: peer.address.clone(),
+            role: peer.role,
+            opened,
+            queued: false,
+            flushing: false,
+            holding: false,
+            lingering: false,
+            skipped: false,
+            stops_server: false,
+            silence: 0,
+        }
+    }
+
+    /// The client as a peer. The address at which it was accepted is not kept; its own stands for
+    /// that.
+    pub(in crate::server) fn peer(&self) -> Peer<'_> {
+        Peer {
+            id: self.id,
+            address: &self.address,
+            local: &self.address,
+            role: self.role,
+        }
+    }
+
+    /// Its connection, to look at.
+    pub(in crate::server) fn connection(&self) -> &Connection<T, S> {
+        &self.connection
+    }
+
+    /// Its connection, and the peer at the other end.
+    pub(super) fn split(&mut self) -> (&mut Connection<T, S>, Peer<'_>) {
+        let peer = Peer {
+            id: self.id,
+            address: &self.address,
+            local: &self.address,
+            role: self.role,
+        };
+        (&mut self.connection, peer)
+    }
+
+    #[cfg(test)]
+    pub(in crate::server) fn is_queued(&self) -> bool {
+        self.queued
+    }
+
+    pub(in crate::server) fn opened(&self) -> Instant {
+        self.opened
+    }
+
+    /// Bytes that wait for it: private ones, and those of the shared output.
+    pub(in crate::server) fn backlog(&self, service: &S) -> u64 {
+        self.connection.waiting() as u64 + self.connection.lag(service)
+    }
+
+    /// Logs the beginning of a close that a user should know of, even without asking for the end
+    /// of every client.
+    pub(super) fn log_closing(&self, reason: CloseReason) {
+        let Self { id, address, .. } = self;
+        let remote = self.peer().is_remote();
+        match reason {
+            CloseReason::SlowConsumer => {
+                warn!("client {id} ({address}) is a slow consumer: closing it");
+            }
+            CloseReason::Kicked => info!("client {id} ({address}) is kicked"),
+            CloseReason::Error(kind) if !remote => {
+                warn!("{address} has failed ({kind}): it is used no more");
+            }
+            CloseReason::Reset if !remote => info!("{address} is read no more"),
+            CloseReason::MessageTooLong => {
+                warn!(
+                    "client {id} ({address}) sent a message longer than max-message allows: closing it"
+                );
+            }
+            CloseReason::Stalled => {
+                warn!("client {id} ({address}) doesn't take what it is sent: closing it");
+            }
+            _ => {}
+        }
+    }
+
+    /// Logs the end of the client; `now` is asked for the time only if it is logged.
+    pub(super) fn log_closed(&self, reason: CloseReason, now: impl Fn() -> Instant) {
+        if !log::log_enabled!(log::Level::Debug) {
+            return;
+        }
+        let Self { id, address, .. } = self;
+        let (received, sent) = self.connection.traffic();
+        let age = now().duration_since(self.opened).as_secs_f64();
+        debug!(
+            "client {id} ({address}) left after {age:.3}s: {received} bytes in, {sent} bytes out, {reason}"
+        );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::net::Socket;
+    use crate::service::{Broadcast, Echo};
+
+    /// Bytes of a client's entry in the slab, which is as large as an `Option`.
+    fn entry<S: Service>() -> usize {
+        size_of::<Option<Client<Socket, S>>>()
+    }
+
+    #[test]
+    fn idle_client_is_small() {
+        assert!(entry::<Echo>() <= 160, "{}", entry::<Echo>());
+        assert!(entry::<Broadcast>() <= 240, "{}", entry::<Broadcast>());
+    }
+}

@@ -1,0 +1,162 @@
+//! Ends of clients: deadlines that the timers judge, and the stop of the server.
+
+use std::time::Instant;
+
+use super::waiting::Progress;
+use super::{Clients, Lingering};
+use crate::close::CloseReason;
+use crate::connection::Connection;
+use crate::net::Stream;
+use crate::service::Service;
+
+impl<S: Service, T: Stream> Clients<S, T> {
+    /// True if a client may have a deadline: without one the timers need not ask for the time.
+    pub(in crate::server) fn has_deadlines(&self) -> bool {
+        self.timeouts.are_on() || !self.holding.is_empty() || !self.lingering.is_empty()
+    }
+
+    /// Starts the time of clients that began to hold up the room, or to linger, since the last
+    /// call.
+    pub(in crate::server) fn start_deadlines(&mut self, now: Instant) {
+        let linger = self.limits.linger;
+        self.holding.iter_mut().for_each(|h| h.start(now));
+        self.lingering.iter_mut().for_each(|l| l.start(now, linger));
+    }
+
+    /// The earliest deadline of a client.
+    pub(in crate::server) fn next_deadline(&self) -> Option<Instant> {
+        // The list is in the order of its times: the first is the earliest.
+        let holding = self.holding.first();
+        let holding = holding.and_then(|h| h.deadline(self.limits.patience));
+        let lingering = self.lingering.iter().filter_map(Lingering::deadline).min();
+        let deadlines = [holding, lingering, self.timeouts.next()];
+        deadlines.into_iter().flatten().min()
+    }
+
+    /// Sets the time that timeouts are judged by.
+    pub(in crate::server) fn set_timeouts(&mut self, now: Instant) {
+        self.timeouts.set_time(now);
+    }
+
+    /// A client that takes nothing, and has to be tried again.
+    pub(in crate::server) fn next_try(&self) -> Option<usize> {
+        self.timeouts.next_try()
+    }
+
+    /// Tries to write to a client that took nothing. True if its write timeout is over.
+    pub(in crate::server) fn try_write(&mut self, key: usize) -> bool {
+        let connection = &mut self.table[key].connection;
+        let stuck = connection.is_stuck(&self.service);
+        if stuck {
+            connection.expect_room();
+        }
+        connection.flush(&mut self.service);
+        let written = connection.take_activity().written;
+        let over = self.timeouts.note_try(key, stuck, written);
+        self.settle(key);
+        over
+    }
+
+    /// A client whose idle timeout is over.
+    pub(in crate::server) fn next_idle(&mut self) -> Option<usize> {
+        while let Some(key) = self.timeouts.next_idle() {
+            if !self.table[key].queued {
+                return Some(key);
+            }
+            // It has sent something, and only waits for its turn.
+            self.timeouts.postpone_idle(key);
+        }
+        None
+    }
+
+    /// Ends the holds of clients that have caught up. Returns the clients that have not, although
+    /// the patience is over; they hold up the room no more.
+    pub(in crate::server) fn end_holds(&mut self, now: Instant) -> Vec<usize> {
+        let mut lost = Vec::new();
+        let (table, service, patience) = (&mut self.table, &self.service, self.limits.patience);
+        self.holding.retain(|holding| {
+            let client = &mut table[holding.key];
+            let behind = client.connection.lag(service) > 0 && !client.connection.is_closed();
+            let over = holding.deadline(patience).is_some_and(|at| now >= at);
+            if behind && over {
+                lost.push(holding.key);
+            }
+            client.holding = behind && !over;
+            client.holding
+        });
+        lost
+    }
+
+    /// Makes a slow consumer go on with the newest message.
+    pub(in crate::server) fn skip(&mut self, key: usize) {
+        self.table[key].skipped = true;
+        self.touch(key, Connection::skip);
+    }
+
+    /// Closes the clients on their way out whose time is over.
+    pub(in crate::server) fn end_lingering(&mut self, now: Instant) {
+        let linger = self.limits.linger;
+        let mut lingering = std::mem::take(&mut self.lingering);
+        lingering.retain_mut(|l| {
+            let connection = &self.table[l.key].connection;
+            let reason = connection.closing();
+            let progress = Progress {
+                traffic: connection.traffic(),
+                waiting: connection.waiting() > 0,
+                slow: reason == Some(CloseReason::SlowConsumer),
+            };
+            let over = l.is_over(progress, now, linger);
+            if over && let Some(reason) = reason {
+                self.touch(l.key, |connection, service| {
+                    connection.abort(service, reason);
+                });
+            }
+            !over
+        });
+        // The touches above only close: no client was added meanwhile.
+        self.lingering.append(&mut lingering);
+    }
+
+    /// Puts every client into the queue, for its last turn. Returns the number of turns.
+    pub(in crate::server) fn queue_last_turns(&mut self) -> usize {
+        for (key, client) in &mut self.table {
+            client.connection.expect_input();
+            if !client.queued {
+                client.queued = true;
+                self.turns.push_back(key);
+            }
+        }
+        self.turns.len()
+    }
+
+    /// True if a turn is possible: a client is in the queue, and the room is not held up.
+    pub(in crate::server) fn has_turns(&self) -> bool {
+        !self.turns.is_empty() && !self.is_held()
+    }
+
+    /// Takes no more input from any client. From here on none holds up the room.
+    pub(in crate::server) fn drain_all(&mut self) {
+        self.draining = true;
+        for holding in self.holding.drain(..) {
+            self.table[holding.key].holding = false;
+        }
+        for key in self.keys() {
+            self.touch(key, |connection, service| {
+                connection.finish_message(service);
+                connection.drain(service, CloseReason::Shutdown);
+            });
+        }
+    }
+
+    /// Closes every client at once. Returns the number of those that something was owed to.
+    pub(in crate::server) fn abort_all(&mut self) -> u64 {
+        let owed = self.iter().filter(|c| c.backlog(&self.service) > 0);
+        let owed = owed.count() as u64;
+        for key in self.keys() {
+            self.touch(key, |connection, service| {
+                connection.abort(service, CloseReason::Shutdown);
+            });
+        }
+        owed
+    }
+}

@@ -1,0 +1,170 @@
+//! Clients that the server waits for, and how long: those that hold up the room, and those on
+//! their way out. Few at a time, except while the server stops, so plain lists are scanned.
+//!
+//! A client is put into a list when something happens to it, where no clock is read. Its time
+//! starts with the next judgement, in the same pass of the loop, or the next wait.
+
+use std::time::{Duration, Instant};
+
+/// Linger time of a client that the server closes, by default.
+pub(in crate::server) const LINGER: Duration = Duration::from_secs(1);
+/// Silence after which no input is left that closing could collide with.
+pub(in crate::server) const SILENCE: Duration = Duration::from_millis(100);
+
+/// A client that holds up the room.
+#[derive(Debug)]
+pub(super) struct Holding {
+    pub(super) key: usize,
+    since: Option<Instant>,
+}
+
+impl Holding {
+    pub(super) fn new(key: usize) -> Self {
+        Self { key, since: None }
+    }
+
+    pub(super) fn start(&mut self, now: Instant) {
+        self.since.get_or_insert(now);
+    }
+
+    /// The moment at which the patience is over; `None` if it never is.
+    pub(super) fn deadline(&self, patience: Option<Duration>) -> Option<Instant> {
+        self.since?.checked_add(patience?)
+    }
+}
+
+/// A client on its way out.
+#[derive(Debug)]
+pub(super) struct Lingering {
+    pub(super) key: usize,
+    /// Bytes received and sent when the silence began.
+    traffic: (u64, u64),
+    /// True once everything was sent.
+    delivered: bool,
+    deadlines: Option<Deadlines>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Deadlines {
+    /// End of the linger time: it starts when the close begins, and again when everything was
+    /// sent. A client that is no slow consumer may take its time as long as it takes bytes.
+    last: Instant,
+    /// End of the silence, if nothing moves until then and nothing waits to be sent.
+    silent: Instant,
+}
+
+/// The present state of a client on its way out.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Progress {
+    /// Bytes received and sent.
+    pub(super) traffic: (u64, u64),
+    /// True if bytes wait to be sent.
+    pub(super) waiting: bool,
+    /// True for a slow consumer, which had its patience already.
+    pub(super) slow: bool,
+}
+
+impl Lingering {
+    pub(super) fn new(key: usize, traffic: (u64, u64)) -> Self {
+        Self {
+            key,
+            traffic,
+            delivered: false,
+            deadlines: None,
+        }
+    }
+
+    pub(super) fn start(&mut self, now: Instant, linger: Duration) {
+        self.deadlines.get_or_insert(Deadlines {
+            last: now + linger,
+            silent: now + SILENCE,
+        });
+    }
+
+    pub(super) fn deadline(&self) -> Option<Instant> {
+        self.deadlines
+            .map(|deadlines| deadlines.last.min(deadlines.silent))
+    }
+
+    /// Takes note of a client's progress. True if its time is over.
+    pub(super) fn is_over(&mut self, progress: Progress, now: Instant, linger: Duration) -> bool {
+        self.start(now, linger);
+        let Some(deadlines) = &mut self.deadlines else {
+            return false;
+        };
+        let Progress {
+            traffic,
+            waiting,
+            slow,
+        } = progress;
+        if !self.delivered && (!waiting || (!slow && traffic.1 != self.traffic.1)) {
+            self.delivered = !waiting;
+            deadlines.last = now + linger;
+        }
+        if waiting || traffic != self.traffic {
+            self.traffic = traffic;
+            deadlines.silent = now + SILENCE;
+        }
+        now >= deadlines.last.min(deadlines.silent)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const START: Progress = Progress {
+        traffic: (0, 0),
+        waiting: true,
+        slow: false,
+    };
+
+    /// The moment, in milliseconds from the start, at which a client's time is over that shows
+    /// this progress every 10 ms.
+    fn over_after(progress: impl Fn(u64) -> Progress) -> u64 {
+        let start = Instant::now();
+        let mut lingering = Lingering::new(0, (0, 0));
+        let times = (0..10_000).step_by(10);
+        let mut over = times.skip_while(|&ms| {
+            let now = start + Duration::from_millis(ms);
+            !lingering.is_over(progress(ms), now, LINGER)
+        });
+        over.next().unwrap()
+    }
+
+    #[test]
+    fn silent_client_that_has_everything_is_dropped_after_100_ms() {
+        let silent = Progress {
+            waiting: false,
+            ..START
+        };
+        assert_eq!(over_after(|_| silent), 100);
+    }
+
+    #[test]
+    fn client_that_takes_nothing_is_dropped_after_the_linger_time() {
+        assert_eq!(over_after(|_| START), 1000);
+    }
+
+    #[test]
+    fn client_that_takes_bytes_may_take_its_time_unless_it_is_a_slow_consumer() {
+        let taking = |ms: u64, slow| Progress {
+            traffic: (0, ms.min(3000)),
+            slow,
+            ..START
+        };
+        assert_eq!(over_after(|ms| taking(ms, false)), 4000);
+        assert_eq!(over_after(|ms| taking(ms, true)), 1000);
+    }
+
+    #[test]
+    fn hold_is_over_with_the_patience_and_never_without_one() {
+        let now = Instant::now();
+        let mut holding = Holding::new(7);
+        assert_eq!(holding.deadline(Some(LINGER)), None, "not started");
+        holding.start(now);
+        holding.start(now + LINGER);
+        assert_eq!(holding.deadline(Some(LINGER)), Some(now + LINGER));
+        assert_eq!(holding.deadline(None), None);
+    }
+}

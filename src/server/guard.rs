@@ -1,0 +1,252 @@
+//! Guard of the datagram sockets: which datagrams are answered.
+//!
+//! The source address of a datagram may be forged. No answer may begin a loop between two services
+//! (CVE-1999-0103, CVE-2024-2169), or flood a source with more than its share.
+
+use std::collections::hash_map::RandomState;
+use std::hash::BuildHasher;
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::time::{Duration, Instant};
+
+use crate::net::address::Address;
+
+/// A check for addresses of this machine; true if it may be one.
+pub(super) type IsLocal = fn(SocketAddr) -> bool;
+
+/// Reason not to answer a datagram.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Refusal {
+    /// The source port is below 1024: a service, which might answer in its turn.
+    Reserved,
+    /// The source is this server itself.
+    Own,
+    /// The source is a Unix socket with a relative name, which may mean another socket where the
+    /// server runs.
+    Relative,
+    /// The source has had as many answers as it is allowed.
+    TooMany,
+}
+
+impl Refusal {
+    /// The refusal in words, for the log.
+    pub(super) fn describe(self, source: &Address) -> String {
+        let source = source.name();
+        match self {
+            Self::Reserved => format!(
+                "datagrams from {source} are not answered: ports below 1024 are those of other services"
+            ),
+            Self::Relative => format!(
+                "datagrams from {source} are not answered: a name without its folder may mean another's socket here"
+            ),
+            Self::Own => {
+                format!("datagrams from {source} are not answered: that is this server itself")
+            }
+            Self::TooMany => {
+                format!("not every datagram from {source} is answered: it sends too many a second")
+            }
+        }
+    }
+}
+
+/// Number of buckets, 8 bytes each. Sources whose hashes share a bucket share its rate.
+const BUCKETS: usize = 64 * 1024;
+
+/// A filter of datagrams, in bounded memory.
+#[derive(Debug)]
+pub(super) struct Guard {
+    /// The addresses of this server in canonical form: mapped IPv4 is IPv4.
+    own: Vec<Address>,
+    /// Time between two answers at an even pace; `None` is no limit.
+    cost: Option<Duration>,
+    start: Instant,
+    /// By bucket: the time at which its answers so far would be due at an even pace, in nanoseconds
+    /// from the start (the generic cell rate algorithm).
+    due: Vec<u64>,
+    hasher: RandomState,
+}
+
+/// The answers of this time may be sent in one burst.
+const BURST: Duration = Duration::from_secs(1);
+
+impl Guard {
+    /// A guard for the sockets bound to `own`, with `rate` answers a second for each source.
+    pub(super) fn new(own: &[Address], rate: Option<u32>, start: Instant) -> Self {
+        let cost = rate.map(|rate| BURST / rate.max(1));
+        let udp = own.iter().any(|address| address.socket_addr().is_some());
+        let buckets = if udp && cost.is_some() { BUCKETS } else { 0 };
+        Self {
+            own: own.iter().map(Address::canonical).collect(),
+            cost,
+            start,
+            due: vec![0; buckets],
+            hasher: RandomState::new(),
+        }
+    }
+
+    /// Admits a source, given in its canonical form, to an answer.
+    pub(super) fn admit(
+        &mut self,
+        source: &Address,
+        now: Instant,
+        is_local: IsLocal,
+    ) -> Result<(), Refusal> {
+        let address = match source {
+            Address::Udp(address) => *address,
+            // Its name is resolved where the server runs, and may mean any socket.
+            Address::UnixDatagram(path) if path.is_relative() && !source.is_abstract() => {
+                return Err(Refusal::Relative);
+            }
+            other if self.own.contains(other) => return Err(Refusal::Own),
+            _ => return Ok(()),
+        };
+        if address.port() < 1024 {
+            return Err(Refusal::Reserved);
+        }
+        if self.is_own(address, is_local) {
+            return Err(Refusal::Own);
+        }
+        if self.is_within_rate(address.ip(), now) {
+            Ok(())
+        } else {
+            Err(Refusal::TooMany)
+        }
+    }
+
+    fn is_own(&self, source: SocketAddr, is_local: IsLocal) -> bool {
+        let own = self.own.iter().filter_map(Address::socket_addr);
+        let mut same_port = own.filter(|own| own.port() == source.port());
+        same_port
+            .any(|own| own.ip() == source.ip() || own.ip().is_unspecified() && is_local(source))
+    }
+
+    /// Takes an answer off the share of a source. False if that is used up.
+    fn is_within_rate(&mut self, ip: IpAddr, now: Instant) -> bool {
+        let Some(cost) = self.cost else { return true };
+        let nanos = |time: Duration| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
+        let now = nanos(now.saturating_duration_since(self.start)) + nanos(BURST);
+        let hash = self.hasher.hash_one(network(ip));
+        let bucket = usize::try_from(hash % BUCKETS as u64).unwrap_or_default();
+        let due = &mut self.due[bucket];
+        let next = (*due).max(now - nanos(BURST)) + nanos(cost);
+        if next > now {
+            return false;
+        }
+        *due = next;
+        true
+    }
+}
+
+/// The source that an address belongs to: of IPv6 a whole /64 network (RFC 6177).
+fn network(ip: IpAddr) -> IpAddr {
+    match ip {
+        IpAddr::V4(_) => ip,
+        IpAddr::V6(ip) => {
+            let [a, b, c, d, ..] = ip.segments();
+            Ipv6Addr::new(a, b, c, d, 0, 0, 0, 0).into()
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::path::Path;
+
+    fn udp(text: &str) -> Address {
+        Address::Udp(text.parse().unwrap()).canonical()
+    }
+
+    fn guard(own: &[&str], rate: Option<u32>) -> Guard {
+        let own: Vec<Address> = own.iter().map(|text| udp(text)).collect();
+        Guard::new(&own, rate, Instant::now())
+    }
+
+    const LOCAL: IsLocal = |address| address.ip().to_string().starts_with("127.");
+
+    #[test]
+    fn neither_services_nor_the_server_itself_are_answered() {
+        let mut guard = guard(&["127.0.0.1:7007", "0.0.0.0:8000", "[::]:9000"], None);
+        let now = Instant::now();
+        let mut admit = |text: &str| guard.admit(&udp(text), now, LOCAL);
+        for (source, expected) in [
+            ("127.0.0.1:7", Err(Refusal::Reserved)),
+            ("192.0.2.1:1023", Err(Refusal::Reserved)),
+            ("[2001:db8::1]:19", Err(Refusal::Reserved)),
+            ("127.0.0.1:0", Err(Refusal::Reserved)),
+            ("192.0.2.1:1024", Ok(())),
+            ("127.0.0.1:7007", Err(Refusal::Own)),
+            ("127.0.0.2:7007", Ok(())),
+            ("127.0.0.9:8000", Err(Refusal::Own)),
+            ("192.0.2.1:8000", Ok(())),
+            ("[::ffff:127.0.0.1]:9000", Err(Refusal::Own)),
+            ("[::ffff:127.0.0.1]:7007", Err(Refusal::Own)),
+            ("[::ffff:192.0.2.1]:9000", Ok(())),
+        ] {
+            assert_eq!(admit(source), expected, "{source}");
+        }
+    }
+
+    #[test]
+    fn each_source_has_its_share_and_a_burst_of_it() {
+        let mut guard = guard(&["127.0.0.1:7007"], Some(100));
+        let start = guard.start;
+        let mut count = |source: &str, at: Duration| {
+            let source = udp(source);
+            let admit = |_: &i32| guard.admit(&source, start + at, LOCAL).is_ok();
+            (0..1000).filter(admit).count()
+        };
+        let second = Duration::from_secs;
+        assert_eq!(count("192.0.2.1:5000", second(0)), 100);
+        assert_eq!(count("192.0.2.1:5001", second(0)), 0, "a port is no source");
+        assert_eq!(count("192.0.2.2:5000", second(0)), 100);
+        assert_eq!(count("192.0.2.1:5000", Duration::from_millis(500)), 50);
+        assert_eq!(count("192.0.2.1:5000", second(100)), 100);
+        assert_eq!(count("[2001:db8::1]:5000", second(100)), 100);
+        assert_eq!(
+            count("[2001:db8::2]:5000", second(100)),
+            0,
+            "the same network"
+        );
+        assert_eq!(count("[2001:db8:0:1::2]:5000", second(100)), 100);
+    }
+
+    #[test]
+    fn without_a_limit_every_source_is_answered() {
+        let mut guard = guard(&["127.0.0.1:7007"], None);
+        let now = guard.start;
+        let source = udp("192.0.2.1:5000");
+        assert!((0..100_000).all(|_| guard.admit(&source, now, LOCAL).is_ok()));
+    }
+
+    /// The names of Unix clients mean something else where the server runs.
+    #[test]
+    fn names_that_may_be_others_are_not_answered() {
+        let unix = |name: &str| Address::UnixDatagram(Path::new(name).into());
+        let own = [unix("/run/echo.sock"), unix("@echo")];
+        let mut guard = Guard::new(&own, Some(10), Instant::now());
+        let mut admit = |name: &str| guard.admit(&unix(name), Instant::now(), LOCAL);
+        for name in ["echo.sock", "dev/log", "./@x", ""] {
+            assert_eq!(admit(name), Err(Refusal::Relative), "{name}");
+        }
+        for name in ["/run/echo.sock", "@echo"] {
+            assert_eq!(admit(name), Err(Refusal::Own), "{name}");
+        }
+        for name in ["/run/client", "@client"] {
+            assert_eq!(admit(name), Ok(()), "{name}");
+        }
+    }
+
+    /// What the kernel says of addresses, by its own means.
+    #[test]
+    fn every_address_of_this_machine_is_local_and_no_other() {
+        use crate::net::{Net, Poller};
+        for text in ["127.0.0.1:7", "127.9.9.9:70"] {
+            assert!(Poller::is_local(text.parse().unwrap()), "{text}");
+        }
+        for text in ["192.0.2.1:7", "198.51.100.7:7"] {
+            assert!(!Poller::is_local(text.parse().unwrap()), "{text}");
+        }
+        // Without its link such an address can't be told from another's.
+        assert!(Poller::is_local("[fe80::1]:7".parse().unwrap()));
+    }
+}

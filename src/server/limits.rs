@@ -1,0 +1,49 @@
+//! Bounds of a tick and of a client.
+
+use std::time::Duration;
+
+use super::clients::LINGER;
+use crate::config::{Config, SlowConsumer};
+use crate::net::FOREVER;
+use crate::service::{MOST_INPUT, Needs};
+
+/// Bounds of a tick and of a client. Sizes are in bytes.
+#[derive(Clone, Debug)]
+pub(super) struct Limits {
+    /// Input read from a client in one turn, or published by it.
+    pub(super) turn: usize,
+    /// Bytes published in one tick, after which the remaining turns come in the next one.
+    pub(super) publish: u64,
+    /// A client further behind the shared output than this holds up the room.
+    pub(super) backlog: u64,
+    pub(super) max_clients: usize,
+    pub(super) high_water: u64,
+    /// Time that a client may hold up the room; `None` is for ever.
+    pub(super) patience: Option<Duration>,
+    pub(super) slow_consumer: SlowConsumer,
+    /// Time that a stop may take.
+    pub(super) grace: Duration,
+    /// Time that a client which is being closed may take.
+    pub(super) linger: Duration,
+    /// True if the server stops by itself after one client.
+    pub(super) once: bool,
+}
+
+impl Limits {
+    /// The bounds that a configuration sets for a service.
+    pub(super) fn new(config: &Config, needs: Needs) -> Self {
+        let linger = config.sockets.linger;
+        Self {
+            turn: MOST_INPUT,
+            publish: needs.capacity / 4,
+            backlog: needs.capacity / 2,
+            max_clients: config.max_clients.unwrap_or(usize::MAX),
+            high_water: config.high_water,
+            patience: config.patience,
+            slow_consumer: config.slow_consumer,
+            grace: config.grace,
+            linger: linger.map_or(LINGER, |linger| linger.min(FOREVER)),
+            once: config.once,
+        }
+    }
+}
