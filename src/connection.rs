@@ -432,6 +432,11 @@ impl<T: Stream, S: Service> Connection<T, S> {
         &self.link.stream
     }
 
+    #[cfg(any(test, feature = "testing"))]
+    pub(crate) fn stream_mut(&mut self) -> &mut T {
+        &mut self.link.stream
+    }
+
     /// Bytes read, and bytes that the kernel took, so far.
     pub(crate) fn traffic(&self) -> (u64, u64) {
         (self.link.received, self.link.sent)
@@ -452,89 +457,15 @@ mod tests {
     use super::*;
     use crate::net::address::{Address, Role};
     use crate::service::{Chargen, Echo};
-    use std::collections::VecDeque;
-    use std::io::{self, ErrorKind, IoSlice, Read, Write};
+    use crate::testing::{Answer, Script};
+    use std::io::ErrorKind;
 
-    /// What a scripted stream answers to one call.
-    #[derive(Clone, Copy, Debug)]
-    enum Answer {
-        /// To a read: these bytes.
-        Give(&'static [u8]),
-        /// To a write: so many are taken.
-        Take(usize),
-        Fail(ErrorKind),
-        /// The end of input.
-        End,
-    }
-    use Answer::{End, Fail, Give, Take};
+    use Answer::{End, Fail, Take};
     use ErrorKind::{BrokenPipe, ConnectionReset, Interrupted, WouldBlock};
 
-    /// A stream that answers reads and writes from two lists; then reads would block, and writes
-    /// take everything.
-    #[derive(Debug, Default)]
-    struct Script {
-        reads: VecDeque<Answer>,
-        writes: VecDeque<Answer>,
-        sent: Vec<u8>,
-        shut: bool,
-        calls: usize,
-        cuts_reads: bool,
-        reset: bool,
-    }
-
-    impl Read for Script {
-        fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-            self.calls += 1;
-            match self.reads.pop_front().unwrap_or(Fail(WouldBlock)) {
-                Give(bytes) => {
-                    buffer[..bytes.len()].copy_from_slice(bytes);
-                    Ok(bytes.len())
-                }
-                End => Ok(0),
-                Fail(kind) => Err(kind.into()),
-                Take(_) => panic!("not an answer to a read"),
-            }
-        }
-    }
-
-    impl Write for Script {
-        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-            assert!(!self.shut, "a write after the output was shut");
-            self.calls += 1;
-            match self.writes.pop_front().unwrap_or(Take(usize::MAX)) {
-                Take(n) => {
-                    let n = n.min(bytes.len());
-                    self.sent.extend(&bytes[..n]);
-                    Ok(n)
-                }
-                Fail(kind) => Err(kind.into()),
-                Give(_) | End => panic!("not an answer to a write"),
-            }
-        }
-
-        fn write_vectored(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
-            let all: Vec<u8> = slices.iter().flat_map(|s| s.iter().copied()).collect();
-            self.write(&all)
-        }
-
-        fn flush(&mut self) -> io::Result<()> {
-            Ok(())
-        }
-    }
-
-    impl Stream for Script {
-        fn short_read_drains(&self) -> bool {
-            !self.cuts_reads
-        }
-
-        fn shutdown_write(&mut self) -> io::Result<()> {
-            self.shut = true;
-            Ok(())
-        }
-
-        fn reset_on_close(&mut self) {
-            self.reset = true;
-        }
+    /// An answer to a read: these bytes.
+    fn give(bytes: &[u8]) -> Answer {
+        Answer::Give(bytes.to_vec())
     }
 
     const READABLE: Readiness = Readiness {
@@ -563,11 +494,7 @@ mod tests {
 
     impl<S: Service> Bench<S> {
         fn new(mut service: S, reads: &[Answer], writes: &[Answer]) -> Self {
-            let stream = Script {
-                reads: reads.iter().copied().collect(),
-                writes: writes.iter().copied().collect(),
-                ..Script::default()
-            };
+            let stream = Script::new(reads, writes);
             let address = Address::Tcp(([127, 0, 0, 1], 1).into());
             let local = Address::Stdin;
             let peer = Peer {
@@ -615,7 +542,7 @@ mod tests {
 
     #[test]
     fn an_echo_is_one_read_and_one_write() {
-        let mut bench = echo(&[Give(b"hello")], &[]);
+        let mut bench = echo(&[give(b"hello")], &[]);
         bench.turn(READABLE);
         assert_eq!(bench.sent(), "hello");
         assert_eq!(bench.connection.link.stream.calls, 2);
@@ -625,7 +552,7 @@ mod tests {
 
     #[test]
     fn a_full_read_leaves_the_latch_and_a_turn_reads_one_buffer() {
-        let mut bench = echo(&[Give(b"12345678"), Give(b"9")], &[]);
+        let mut bench = echo(&[give(b"12345678"), give(b"9")], &[]);
         bench.turn(READABLE);
         assert_eq!(bench.sent(), "12345678");
         assert!(bench.wants_turn());
@@ -636,7 +563,7 @@ mod tests {
 
     #[test]
     fn after_a_hint_of_the_end_a_short_read_is_not_the_last() {
-        let mut bench = echo(&[Give(b"a"), Give(b"b"), End], &[]);
+        let mut bench = echo(&[give(b"a"), give(b"b"), End], &[]);
         bench.turn(ENDING);
         assert_eq!(bench.sent(), "ab");
         assert_eq!(
@@ -647,7 +574,7 @@ mod tests {
 
     #[test]
     fn a_hint_is_forgotten_when_a_read_would_block() {
-        let mut bench = echo(&[Give(b"a"), Fail(WouldBlock), Give(b"b"), Give(b"c")], &[]);
+        let mut bench = echo(&[give(b"a"), Fail(WouldBlock), give(b"b"), give(b"c")], &[]);
         bench.turn(ENDING).turn(READABLE);
         assert_eq!(bench.sent(), "ab");
         assert!(!bench.wants_turn());
@@ -657,7 +584,7 @@ mod tests {
     fn a_write_that_stops_at_any_byte_is_taken_up_there() {
         for n in 0..5 {
             let first = if n == 0 { Fail(WouldBlock) } else { Take(n) };
-            let mut bench = echo(&[Give(b"hello")], &[first, Take(1), Fail(WouldBlock)]);
+            let mut bench = echo(&[give(b"hello")], &[first, Take(1), Fail(WouldBlock)]);
             bench.turn(READABLE);
             assert_eq!(bench.connection.waiting(), 5 - n);
             bench.flush().flush();
@@ -671,7 +598,7 @@ mod tests {
 
     #[test]
     fn later_output_waits_behind_earlier_output() {
-        let reads = [Give(b"one"), Give(b"two")];
+        let reads = [give(b"one"), give(b"two")];
         let mut bench = echo(&reads, &[Take(1), Take(1)]);
         bench.turn(READABLE).turn(READABLE);
         assert_eq!((bench.sent(), bench.connection.waiting()), ("o", 5));
@@ -681,14 +608,14 @@ mod tests {
 
     #[test]
     fn interrupted_calls_are_made_again() {
-        let mut bench = echo(&[Fail(Interrupted), Give(b"x")], &[Fail(Interrupted)]);
+        let mut bench = echo(&[Fail(Interrupted), give(b"x")], &[Fail(Interrupted)]);
         bench.turn(READABLE);
         assert_eq!(bench.sent(), "x");
     }
 
     #[test]
     fn nothing_is_read_above_the_high_water_mark() {
-        let mut bench = echo(&[Give(b"abcd"), Give(b"e")], &[Fail(WouldBlock)]);
+        let mut bench = echo(&[give(b"abcd"), give(b"e")], &[Fail(WouldBlock)]);
         bench.high_water = 3;
         bench.turn(READABLE).connection.latch(READABLE);
         assert!(!bench.wants_turn());
@@ -701,7 +628,7 @@ mod tests {
 
     #[test]
     fn a_half_close_is_answered_in_full_before_the_end() {
-        let mut bench = echo(&[Give(b"abc"), End], &[Take(1), Take(1)]);
+        let mut bench = echo(&[give(b"abc"), End], &[Take(1), Take(1)]);
         bench.turn(ENDING);
         let draining = State::Draining(CloseReason::PeerClosed);
         assert_eq!((bench.connection.state, bench.sent()), (draining, "a"));
@@ -717,9 +644,9 @@ mod tests {
         let reset = State::Closed(CloseReason::Reset);
         let scripts: [(&[Answer], &[Answer]); 4] = [
             (&[Fail(ConnectionReset)], &[]),
-            (&[Give(b"a"), Fail(ConnectionReset)], &[]),
-            (&[Give(b"a")], &[Fail(BrokenPipe)]),
-            (&[Give(b"ab")], &[Take(1), Fail(ConnectionReset)]),
+            (&[give(b"a"), Fail(ConnectionReset)], &[]),
+            (&[give(b"a")], &[Fail(BrokenPipe)]),
+            (&[give(b"ab")], &[Take(1), Fail(ConnectionReset)]),
         ];
         for (reads, writes) in scripts {
             let mut bench = echo(reads, writes);
@@ -732,14 +659,14 @@ mod tests {
                 "called when closed"
             );
         }
-        let mut bench = echo(&[Give(b"ab"), End], &[Take(1), Fail(BrokenPipe)]);
+        let mut bench = echo(&[give(b"ab"), End], &[Take(1), Fail(BrokenPipe)]);
         bench.turn(ENDING).flush();
         assert_eq!(bench.connection.state, reset);
     }
 
     #[test]
     fn input_before_a_reset_is_still_given_to_the_service() {
-        let reads = [Give(b"a"), Give(b"b"), Give(b"go")];
+        let reads = [give(b"a"), give(b"b"), give(b"go")];
         let mut bench = polite(b"<one>", &reads, &[Take(3), Fail(BrokenPipe)]);
         bench.connection.latch(READABLE);
         bench.flush();
@@ -753,7 +680,7 @@ mod tests {
             bench.connection.finish(&mut bench.service),
             Some(CloseReason::Done)
         );
-        let mut bench = echo(&[Give(b"a"), Give(b"b"), End], &[Fail(BrokenPipe)]);
+        let mut bench = echo(&[give(b"a"), give(b"b"), End], &[Fail(BrokenPipe)]);
         bench.turn(READABLE);
         assert_eq!(bench.connection.traffic(), (2, 0));
         assert_eq!(bench.connection.state, State::Closed(CloseReason::Reset));
@@ -761,7 +688,7 @@ mod tests {
 
     #[test]
     fn a_stream_that_cuts_reads_is_read_until_it_would_block() {
-        let mut bench = echo(&[Give(b"a"), Give(b"b"), Fail(WouldBlock), Give(b"c")], &[]);
+        let mut bench = echo(&[give(b"a"), give(b"b"), Fail(WouldBlock), give(b"c")], &[]);
         bench.connection.link.stream.cuts_reads = true;
         bench.turn(READABLE);
         assert_eq!(bench.sent(), "ab");
@@ -771,7 +698,7 @@ mod tests {
     #[test]
     fn client_that_is_cut_off_is_reset_and_one_that_has_everything_is_not() {
         for (writes, cut) in [(&[Take(2)][..], true), (&[], false)] {
-            let mut bench = echo(&[Give(b"hello")], writes);
+            let mut bench = echo(&[give(b"hello")], writes);
             bench.turn(READABLE);
             let reason = CloseReason::Shutdown;
             bench.connection.abort(&bench.service, reason);
@@ -868,7 +795,7 @@ mod tests {
 
     #[test]
     fn closing_delivers_the_reply_and_waits_for_the_peers_end() {
-        let reads = [Give(b"go"), Give(b"more"), End];
+        let reads = [give(b"go"), give(b"more"), End];
         let mut bench = polite(b"", &reads, &[Take(3), Take(1)]);
         bench.turn(READABLE);
         let closing = State::Closing(CloseReason::Done);
@@ -886,7 +813,7 @@ mod tests {
 
     #[test]
     fn private_output_goes_between_whole_messages() {
-        let mut bench = polite(b"<one><two>", &[Give(b"x")], &[Take(3), Take(2)]);
+        let mut bench = polite(b"<one><two>", &[give(b"x")], &[Take(3), Take(2)]);
         bench.flush();
         assert_eq!(bench.sent(), "hi <o");
         bench.turn(READABLE).flush();
@@ -895,7 +822,7 @@ mod tests {
 
     #[test]
     fn closing_client_gets_the_rest_of_a_message_and_then_its_private_output() {
-        let mut bench = polite(b"<one><two>", &[Give(b"x")], &[Take(3), Take(2)]);
+        let mut bench = polite(b"<one><two>", &[give(b"x")], &[Take(3), Take(2)]);
         bench.flush().turn(READABLE);
         let reason = CloseReason::SlowConsumer;
         bench.connection.close(&mut bench.service, reason);
@@ -906,7 +833,7 @@ mod tests {
 
     #[test]
     fn draining_delivers_what_is_shared_and_discards_input() {
-        let mut bench = polite(b"<one>", &[Give(b"x"), End], &[Take(3), Fail(WouldBlock)]);
+        let mut bench = polite(b"<one>", &[give(b"x"), End], &[Take(3), Fail(WouldBlock)]);
         bench.flush();
         let reason = CloseReason::Shutdown;
         bench.connection.drain(&mut bench.service, reason);

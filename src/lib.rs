@@ -134,6 +134,8 @@ mod net;
 mod peer;
 mod server;
 mod service;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
 mod text;
 
 pub use bytes::Slices;
