@@ -206,3 +206,114 @@ impl Accepting {
         });
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Config;
+    use crate::server::fixture::{self, TestNet};
+    use crate::service::{Broadcast, Echo, Room};
+    use crate::testing::Script;
+    use rustix::io::Errno;
+
+    fn accepting(once: bool) -> Accepting {
+        let info = ListenerInfo {
+            role: Role::Both,
+            address: Address::Stdin,
+        };
+        let mut accepting = Accepting::new(vec![info], once);
+        accepting.latch(0);
+        accepting
+    }
+
+    /// A kernel with this many connections in its accept queue.
+    fn queue(length: usize) -> TestNet {
+        let mut net = TestNet::new();
+        net.accepts = (0..length).map(|_| Ok(Script::default())).collect();
+        net
+    }
+
+    #[test]
+    fn queue_is_accepted_until_it_is_empty() {
+        let (mut net, mut accepting) = (queue(3), accepting(false));
+        let mut clients = fixture::clients(Echo::new(), &Config::default(), &net);
+        assert!(!accepting.run(&mut net, &mut clients));
+        assert_eq!((clients.len(), accepting.has_work()), (3, false));
+        accepting.latch(7); // no such listener
+        assert!(!accepting.has_work());
+    }
+
+    #[test]
+    fn long_queue_is_accepted_in_batches() {
+        let (mut net, mut accepting) = (queue(BATCH + 1), accepting(false));
+        let mut clients = fixture::clients(Echo::new(), &Config::default(), &net);
+        accepting.run(&mut net, &mut clients);
+        assert_eq!((clients.len(), accepting.has_work()), (BATCH, true));
+        accepting.run(&mut net, &mut clients);
+        assert_eq!((clients.len(), accepting.has_work()), (BATCH + 1, false));
+    }
+
+    #[test]
+    fn connection_that_has_failed_already_is_passed_over() {
+        let (mut net, mut accepting) = (queue(1), accepting(false));
+        net.accepts.push_front(Err(Errno::CONNABORTED.into()));
+        let mut clients = fixture::clients(Echo::new(), &Config::default(), &net);
+        accepting.run(&mut net, &mut clients);
+        assert_eq!(clients.len(), 1);
+    }
+
+    #[test]
+    fn without_descriptors_accepting_rests_until_a_client_leaves_or_100_ms_pass() {
+        let (mut net, mut accepting) = (queue(0), accepting(false));
+        let mut clients = fixture::clients(Echo::new(), &Config::default(), &net);
+        for wakes in [true, false] {
+            net.accepts.push_back(Err(Errno::MFILE.into()));
+            net.accepts.push_back(Ok(Script::default()));
+            accepting.latch(0);
+            accepting.run(&mut net, &mut clients);
+            assert_eq!(accepting.deadline(), Some(net.now.get() + REST));
+            accepting.run(&mut net, &mut clients);
+            assert_eq!(net.accepts.len(), 1, "it rests");
+            if wakes {
+                accepting.wake();
+            } else {
+                net.pass(REST);
+            }
+            accepting.run(&mut net, &mut clients);
+            assert_eq!((net.accepts.len(), accepting.deadline()), (0, None));
+        }
+    }
+
+    #[test]
+    fn limit_of_clients_leaves_the_others_in_the_queue() {
+        let (mut net, mut accepting) = (queue(3), accepting(false));
+        let mut config = Config::default();
+        config.max_clients = Some(2);
+        let mut clients = fixture::clients(Echo::new(), &config, &net);
+        accepting.run(&mut net, &mut clients);
+        assert_eq!((clients.len(), net.accepts.len()), (2, 1));
+        assert!(accepting.is_latched(), "a client that leaves makes room");
+    }
+
+    #[test]
+    fn newcomers_wait_while_a_client_holds_up_the_room() {
+        let (mut net, mut accepting) = (queue(1), accepting(false));
+        let service = Broadcast::with_segments(Room::default(), 1 << 10);
+        let mut clients = fixture::clients(service, &Config::default(), &net);
+        let sender = fixture::admit(&mut clients, &mut net, Role::Both, false);
+        fixture::admit(&mut clients, &mut net, Role::Both, true);
+        while !clients.is_held() {
+            fixture::send(&mut clients, sender, &[b'\n'; 10_000]);
+        }
+        accepting.run(&mut net, &mut clients);
+        assert_eq!((clients.len(), net.accepts.len()), (2, 1));
+    }
+
+    #[test]
+    fn server_for_one_client_accepts_no_other() {
+        let (mut net, mut accepting) = (queue(2), accepting(true));
+        let mut clients = fixture::clients(Echo::new(), &Config::default(), &net);
+        assert!(accepting.run(&mut net, &mut clients));
+        assert_eq!((clients.len(), net.accepts.len()), (1, 1));
+    }
+}

@@ -399,3 +399,105 @@ impl<T: Stream> Console<T> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Config;
+    use crate::net::address::Role;
+    use crate::server::fixture::{self, TestNet};
+    use crate::service::{Broadcast, Echo, Room};
+    use crate::testing::{Answer, Script};
+
+    fn console(net: &mut TestNet, typed: &str) -> Console<Script> {
+        let mut input = Script::default();
+        input.on_read(Answer::Give(typed.into()));
+        let (input, output) = (Some(input), Script::default());
+        Console::open(input, output, TextEncoding::default(), net).unwrap()
+    }
+
+    /// One pass; returns the lines shown, and the number of stops asked for.
+    fn run<S: Service>(
+        console: &mut Console<Script>,
+        net: &TestNet,
+        clients: &mut Clients<S, Script>,
+    ) -> (String, usize) {
+        let stops = console.run(net, clients, &|_| "statistics".to_owned());
+        let shown = console.output.stream.take_sent();
+        (String::from_utf8(shown).unwrap(), stops)
+    }
+
+    #[test]
+    fn commands_are_executed_and_answered() {
+        let mut net = TestNet::new();
+        let typed = "hi\n@1 you\n/stats\n/kick 2\n/kick 9\n/quit\nquit\n";
+        let mut console = console(&mut net, typed);
+        let mut clients = fixture::clients(Echo::new(), &Config::default(), &net);
+        let keys = [(); 2].map(|()| fixture::admit(&mut clients, &mut net, Role::Both, false));
+        let (shown, stops) = run(&mut console, &net, &mut clients);
+        assert_eq!(shown, "statistics\nthere is no client 9\n");
+        assert_eq!(stops, 2);
+        assert_eq!(fixture::sent(&mut clients, keys[0]), "hi\nyou\n");
+        let closing = clients.get(keys[1]).connection().closing();
+        assert_eq!(closing, Some(CloseReason::Kicked));
+    }
+
+    #[test]
+    fn input_is_shown_line_by_line_and_an_incomplete_line_after_a_pause() {
+        let mut net = TestNet::new();
+        let mut console = console(&mut net, "");
+        let mut clients = fixture::clients(Echo::new(), &Config::default(), &net);
+        let key = fixture::admit(&mut clients, &mut net, Role::Both, false);
+        let peer = clients.get(key).peer();
+        console.show_input(key, &peer, b"one\r\ntw\x1b", net.now.get());
+        let (shown, _) = run(&mut console, &net, &mut clients);
+        assert_eq!(shown, "1 127.0.0.1:5000: one\n");
+        net.pass(PAUSE);
+        assert_eq!(console.deadline(), Some(net.now.get()));
+        let (shown, _) = run(&mut console, &net, &mut clients);
+        assert_eq!(shown, "1 127.0.0.1:5000: tw\\u{1b}\n");
+    }
+
+    #[test]
+    fn text_for_all_waits_while_a_client_holds_up_the_room() {
+        let mut net = TestNet::new();
+        let mut console = console(&mut net, "hello\n");
+        let service = Broadcast::with_segments(Room::default(), 1 << 10);
+        let mut clients = fixture::clients(service, &Config::default(), &net);
+        let sender = fixture::admit(&mut clients, &mut net, Role::Both, false);
+        let reader = fixture::admit(&mut clients, &mut net, Role::Both, true);
+        while !clients.is_held() {
+            fixture::send(&mut clients, sender, &[b'\n'; 10_000]);
+        }
+        let (shown, _) = run(&mut console, &net, &mut clients);
+        assert_eq!(shown, "client 2 holds up the room: said when it lets go\n");
+        clients.touch(reader, |connection, service| {
+            connection.abort(service, CloseReason::Reset);
+        });
+        clients.reap(|| net.now.get(), |_| {});
+        run(&mut console, &net, &mut clients);
+        clients.publish();
+        assert_eq!(fixture::sent(&mut clients, sender), "hello\n");
+    }
+
+    #[test]
+    fn lines_that_a_slow_reader_of_output_does_not_take_are_counted() {
+        let mut net = TestNet::new();
+        let mut console = console(&mut net, "");
+        let mut clients = fixture::clients(Echo::new(), &Config::default(), &net);
+        let key = fixture::admit(&mut clients, &mut net, Role::Both, false);
+        console.output.stream.stall(true);
+        let line = [&[b'x'; 999][..], b"\n"].concat();
+        for _ in 0..2000 {
+            let peer = clients.get(key).peer();
+            console.show_input(key, &peer, &line, net.now.get());
+        }
+        console.output.stream.stall(false);
+        let (shown, _) = run(&mut console, &net, &mut clients);
+        let lines = shown.lines().count() - 1;
+        assert!((1000..1100).contains(&lines), "a megabyte waits: {lines}");
+        let lost = format!("\n({} lines could not be shown)\n", 2000 - lines);
+        assert!(shown.ends_with(&lost), "{}", &shown[shown.len() - 60..]);
+        assert!(console.is_done());
+    }
+}

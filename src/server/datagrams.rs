@@ -261,3 +261,94 @@ impl<S: Service, T: Stream> Responder<'_, S, T> {
         true
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Config;
+    use crate::server::fixture::{self, TestNet};
+    use crate::service::{Discard, Echo};
+
+    /// A kernel that has received datagrams from these sources.
+    fn received(sources: &[&str]) -> TestNet {
+        let mut net = TestNet::new();
+        let datagram = |source: &&str| (b"abc".to_vec(), source.parse().unwrap());
+        net.datagrams = sources.iter().map(datagram).collect();
+        net
+    }
+
+    fn datagrams(once: bool, net: &TestNet) -> Datagrams {
+        let address = Address::Udp(([127, 0, 0, 1], 7007).into());
+        let mut datagrams = Datagrams::new(vec![address], Some(2), once, net.now.get());
+        datagrams.latch(0);
+        datagrams
+    }
+
+    /// Runs the phase until it has no work; returns the counters.
+    fn run<S: Service>(datagrams: &mut Datagrams, net: &mut TestNet, service: S) -> Stats {
+        let mut clients = fixture::clients(service, &Config::default(), net);
+        while datagrams.has_work() && !datagrams.run(net, &mut clients, &mut None) {}
+        let mut stats = Stats::default();
+        datagrams.add_to(&mut stats);
+        stats
+    }
+
+    #[test]
+    fn datagrams_are_answered_but_those_of_services_of_the_server_and_of_a_flood() {
+        let sources = [
+            "192.0.2.1:5000",
+            "192.0.2.1:19",
+            "127.0.0.1:7007",
+            "192.0.2.1:5001",
+            "192.0.2.1:5002",
+        ];
+        let mut net = received(&sources);
+        let mut datagrams = datagrams(false, &net);
+        let stats = run(&mut datagrams, &mut net, Echo::new());
+        assert_eq!(
+            (stats.datagrams, stats.answers, stats.unanswered),
+            (5, 2, 3)
+        );
+        assert_eq!(net.replies, [b"abc", b"abc"]);
+    }
+
+    #[test]
+    fn datagram_without_an_answer_is_not_refused() {
+        let mut net = received(&["192.0.2.1:19"]);
+        let mut datagrams = datagrams(false, &net);
+        let stats = run(&mut datagrams, &mut net, Discard::new());
+        assert_eq!(
+            (stats.datagrams, stats.answers, stats.unanswered),
+            (1, 0, 0)
+        );
+    }
+
+    #[test]
+    fn flood_leaves_the_clients_their_time() {
+        let mut net = received(&["192.0.2.1:5000"; 10]);
+        let mut datagrams = datagrams(false, &net);
+        let mut clients = fixture::clients(Echo::new(), &Config::default(), &net);
+        datagrams.run(&mut net, &mut clients, &mut None);
+        assert_eq!((net.datagrams.len(), datagrams.has_work()), (6, true));
+    }
+
+    #[test]
+    fn server_for_one_datagram_is_done_after_the_first_that_it_does_not_refuse() {
+        let mut net = received(&["192.0.2.1:19", "192.0.2.1:5000", "192.0.2.1:5000"]);
+        let mut datagrams = datagrams(true, &net);
+        let stats = run(&mut datagrams, &mut net, Echo::new());
+        assert_eq!((stats.datagrams, stats.answers), (2, 1));
+        assert_eq!(net.datagrams.len(), 1);
+    }
+
+    #[test]
+    fn stop_answers_what_was_received_within_bounds() {
+        let mut net = received(&["192.0.2.1:19"; 100]);
+        let mut datagrams = datagrams(false, &net);
+        let mut clients = fixture::clients(Echo::new(), &Config::default(), &net);
+        datagrams.run_last(&mut net, &mut clients, &mut None);
+        assert_eq!(net.datagrams.len(), 100 - LAST_PASSES * BATCHES);
+        datagrams.close();
+        assert!(!datagrams.has_work());
+    }
+}

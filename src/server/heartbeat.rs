@@ -65,3 +65,44 @@ impl Heartbeat {
         self.next = now + self.step;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Config;
+    use crate::net::address::Role;
+    use crate::server::fixture::{self, TestNet};
+    use crate::service::{Broadcast, Room};
+
+    #[test]
+    fn message_reaches_listeners_that_were_sent_nothing_for_a_period() {
+        let mut net = TestNet::new();
+        let room = Broadcast::with_segments(Room::default(), 1 << 10);
+        let settings = config::Heartbeat {
+            every: Duration::from_secs(8),
+            text: b"beat".to_vec(),
+        };
+        let mut heartbeat = Heartbeat::new(&settings, net.now.get(), &room);
+        let mut clients = fixture::clients(room, &Config::default(), &net);
+        assert_eq!(heartbeat.deadline(&clients), None, "no client");
+        let silent = fixture::admit(&mut clients, &mut net, Role::Subscribe, false);
+        let busy = fixture::admit(&mut clients, &mut net, Role::Both, false);
+        let sender = fixture::admit(&mut clients, &mut net, Role::Publish, false);
+        let stalled = fixture::admit(&mut clients, &mut net, Role::Both, true);
+        let mut beats = Vec::new();
+        for second in 1..=18 {
+            net.now.set(heartbeat.deadline(&clients).unwrap());
+            clients.touch(busy, |connection, service| connection.tell(service, b"x"));
+            heartbeat.run(&net, &mut clients);
+            beats.extend((fixture::sent(&mut clients, silent) == "beat\n").then_some(second));
+        }
+        assert_eq!(
+            beats,
+            [9, 17],
+            "8 s after the last byte, an eighth later at first"
+        );
+        assert_eq!(fixture::sent(&mut clients, busy), "x".repeat(18));
+        assert_eq!(fixture::sent(&mut clients, sender), "", "it only publishes");
+        assert_eq!(fixture::sent(&mut clients, stalled), "", "it takes nothing");
+    }
+}

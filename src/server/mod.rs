@@ -30,6 +30,8 @@ mod tick;
 mod timers;
 
 #[cfg(test)]
+mod fixture;
+#[cfg(test)]
 mod simulation;
 
 use std::fmt;

@@ -162,3 +162,61 @@ pub(super) fn abort_all<S: Service, T: Stream>(clients: &mut Clients<S, T>) {
 pub(super) fn log_overdue() {
     info!("the grace is over");
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Config;
+    use crate::net::address::Role;
+    use crate::server::fixture::{self, TestNet};
+    use crate::service::Echo;
+
+    const GRACE: Duration = Duration::from_secs(5);
+
+    #[test]
+    fn every_client_has_one_turn_and_then_none_is_served() {
+        let mut net = TestNet::new();
+        let mut clients = fixture::clients(Echo::new(), &Config::default(), &net);
+        let keys = [(); 3].map(|()| fixture::admit(&mut clients, &mut net, Role::Both, false));
+        let mut stop = Stop::new(GRACE);
+        assert_eq!((stop.has_begun(), stop.most_turns()), (false, usize::MAX));
+        stop.begin(&mut clients);
+        assert_eq!((stop.most_turns(), stop.has_work()), (3, true));
+        stop.count_turns(2, &mut clients);
+        let serving = |clients: &Clients<_, _>| {
+            let mut connections = keys.iter().map(|key| clients.get(*key).connection());
+            connections.all(crate::connection::Connection::is_serving)
+        };
+        assert!(serving(&clients));
+        stop.count_turns(1, &mut clients);
+        assert!(!serving(&clients) && !stop.has_work());
+        assert_eq!(stop.most_turns(), usize::MAX);
+    }
+
+    #[test]
+    fn stop_by_itself_has_no_limit_until_one_is_asked_for() {
+        let net = TestNet::new();
+        let mut clients = fixture::clients(Echo::new(), &Config::default(), &net);
+        let mut stop = Stop::new(GRACE);
+        stop.begin(&mut clients);
+        assert_eq!((stop.has_begun(), stop.is_explicit()), (true, false));
+        assert_eq!((stop.deadline(), stop.is_overdue(&net)), (None, false));
+        net.pass(GRACE);
+        stop.make_explicit(&net);
+        assert_eq!((stop.is_explicit(), stop.is_overdue(&net)), (true, false));
+        net.pass(GRACE);
+        assert!(stop.is_overdue(&net));
+    }
+
+    #[test]
+    fn abort_closes_every_client() {
+        let mut net = TestNet::new();
+        let mut clients = fixture::clients(Echo::new(), &Config::default(), &net);
+        let keys = [true, false].map(|s| fixture::admit(&mut clients, &mut net, Role::Both, s));
+        fixture::send(&mut clients, keys[0], b"x");
+        assert_eq!(clients.abort_all(), 1, "one is owed something");
+        for key in keys {
+            assert!(clients.get(key).connection().is_closed());
+        }
+    }
+}

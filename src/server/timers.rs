@@ -79,3 +79,161 @@ pub(super) fn remaining(deadline: Instant, now: Instant) -> Duration {
     let millis = left.as_nanos().div_ceil(1_000_000);
     Duration::from_millis(u64::try_from(millis).unwrap_or(u64::MAX))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Config;
+    use crate::net::address::Role;
+    use crate::server::fixture::{self, TestNet};
+    use crate::service::{Broadcast, Echo, Room};
+    use crate::testing::Script;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    /// The reason for which a client is closing.
+    fn closing<S: Service>(clients: &Clients<S, Script>, key: usize) -> Option<CloseReason> {
+        clients.get(key).connection().closing()
+    }
+
+    fn run<S: Service>(timers: &Timers, net: &TestNet, clients: &mut Clients<S, Script>) {
+        clients.set_time(net);
+        timers.run(net, clients);
+    }
+
+    #[test]
+    fn without_a_deadline_no_clock_is_read() {
+        let mut net = TestNet::new();
+        let mut clients = fixture::clients(Echo::new(), &Config::default(), &net);
+        fixture::admit(&mut clients, &mut net, Role::Both, false);
+        net.clock_reads.set(0);
+        run(&Timers::new(SlowConsumer::Close), &net, &mut clients);
+        assert_eq!(net.clock_reads.get(), 0);
+    }
+
+    #[test]
+    fn idle_client_is_closed_and_an_active_one_is_not() {
+        let mut net = TestNet::new();
+        let mut config = Config::default();
+        config.idle_timeout = Some(10 * SECOND);
+        let mut clients = fixture::clients(Echo::new(), &config, &net);
+        let idle = fixture::admit(&mut clients, &mut net, Role::Both, false);
+        let active = fixture::admit(&mut clients, &mut net, Role::Both, false);
+        net.pass(5 * SECOND);
+        clients.set_time(&net);
+        fixture::send(&mut clients, active, b"x");
+        net.pass(5 * SECOND);
+        assert_eq!(clients.next_deadline(), Some(net.now.get()));
+        run(&Timers::new(SlowConsumer::Close), &net, &mut clients);
+        assert_eq!(closing(&clients, idle), Some(CloseReason::Idle));
+        assert_eq!(closing(&clients, active), None);
+    }
+
+    #[test]
+    fn client_that_takes_nothing_is_reset_after_the_write_timeout() {
+        let mut net = TestNet::new();
+        let mut config = Config::default();
+        config.write_timeout = Some(4 * SECOND);
+        let mut clients = fixture::clients(Echo::new(), &config, &net);
+        let key = fixture::admit(&mut clients, &mut net, Role::Both, true);
+        let timers = Timers::new(SlowConsumer::Close);
+        let start = net.now.get();
+        fixture::send(&mut clients, key, b"x");
+        while !clients.get(key).connection().is_closed() {
+            let next = clients.next_deadline().unwrap();
+            net.now.set(next);
+            run(&timers, &net, &mut clients);
+        }
+        let after = net.now.get() - start;
+        assert!((4 * SECOND..5 * SECOND).contains(&after), "{after:?}");
+    }
+
+    /// A room with a sender and a reader that is stalled, and holds it up.
+    fn held_room(net: &mut TestNet) -> (Clients<Broadcast, Script>, usize, usize) {
+        let mut config = Config::default();
+        config.patience = Some(SECOND);
+        let service = Broadcast::with_segments(Room::default(), 1 << 10);
+        let mut clients = fixture::clients(service, &config, net);
+        let sender = fixture::admit(&mut clients, net, Role::Both, false);
+        let reader = fixture::admit(&mut clients, net, Role::Both, true);
+        while !clients.is_held() {
+            fixture::send(&mut clients, sender, &[b'\n'; 10_000]);
+        }
+        (clients, sender, reader)
+    }
+
+    #[test]
+    fn slow_consumer_is_closed_when_the_patience_is_over() {
+        let mut net = TestNet::new();
+        let (mut clients, _, reader) = held_room(&mut net);
+        let timers = Timers::new(SlowConsumer::Close);
+        run(&timers, &net, &mut clients);
+        assert_eq!(clients.next_deadline(), Some(net.now.get() + SECOND));
+        assert!(clients.is_held());
+        net.pass(SECOND);
+        run(&timers, &net, &mut clients);
+        assert_eq!(closing(&clients, reader), Some(CloseReason::SlowConsumer));
+        assert!(!clients.is_held());
+    }
+
+    #[test]
+    fn slow_consumer_that_skips_holds_up_the_room_once() {
+        let mut net = TestNet::new();
+        let (mut clients, sender, reader) = held_room(&mut net);
+        let timers = Timers::new(SlowConsumer::Skip);
+        run(&timers, &net, &mut clients);
+        net.pass(SECOND);
+        run(&timers, &net, &mut clients);
+        assert_eq!(
+            (closing(&clients, reader), clients.is_held()),
+            (None, false)
+        );
+        for _ in 0..1000 {
+            fixture::send(&mut clients, sender, &[b'\n'; 10_000]);
+            assert!(!clients.is_held());
+        }
+    }
+
+    #[test]
+    fn caught_up_client_holds_up_the_room_no_more() {
+        let mut net = TestNet::new();
+        let (mut clients, _, reader) = held_room(&mut net);
+        clients.touch(reader, |connection, service| {
+            connection.stream_mut().stall(false);
+            connection.expect_room();
+            connection.flush(service);
+        });
+        // It takes a megabyte in a pass.
+        while clients.get(reader).backlog(clients.service()) > 0 {
+            clients.flush();
+        }
+        run(&Timers::new(SlowConsumer::Close), &net, &mut clients);
+        assert!(!clients.is_held());
+        assert_eq!(closing(&clients, reader), None);
+    }
+
+    #[test]
+    fn closing_client_is_dropped_after_a_silence() {
+        let mut net = TestNet::new();
+        let mut clients = fixture::clients(Echo::new(), &Config::default(), &net);
+        let key = fixture::admit(&mut clients, &mut net, Role::Both, false);
+        clients.touch(key, |connection, service| {
+            connection.close(service, CloseReason::Kicked);
+        });
+        let timers = Timers::new(SlowConsumer::Close);
+        run(&timers, &net, &mut clients);
+        let deadline = net.now.get() + super::super::clients::SILENCE;
+        assert_eq!(clients.next_deadline(), Some(deadline));
+        net.now.set(deadline);
+        run(&timers, &net, &mut clients);
+        assert!(clients.get(key).connection().is_closed());
+    }
+
+    #[test]
+    fn sleep_is_rounded_up_to_milliseconds() {
+        let now = Instant::now();
+        let left = |micros| remaining(now + Duration::from_micros(micros), now).as_millis();
+        assert_eq!([0, 1, 1000, 1001].map(left), [0, 1, 1, 2]);
+        assert_eq!(remaining(now, now + SECOND), Duration::ZERO);
+    }
+}
