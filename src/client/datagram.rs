@@ -2,18 +2,16 @@
 
 use std::collections::VecDeque;
 use std::io;
-use std::net::SocketAddr;
 
-use mio::net::{UdpSocket, UnixDatagram};
 use rustix::io::Errno;
 
+use super::dial::BROADCAST_HINT;
 use super::encode::InputEncoder;
 use super::relay::{Received, Transport};
 use super::{ConnectError, connection_lost};
 use crate::net::address::Address;
 use crate::net::error::cause;
-use crate::net::unix::SocketFile;
-use crate::net::{Poller, Readiness};
+use crate::net::{Datagrams, Readiness};
 
 /// Bytes of the longest datagram of UDP over IPv4 (RFC 768); the limit for the other kinds, too.
 const MAX_DATAGRAM: usize = 65_507;
@@ -26,41 +24,9 @@ const MAX_LINE: usize = 4 * MAX_DATAGRAM;
 /// would overflow the receive buffer.
 const SENDS_PER_TURN: usize = 4;
 
-/// Hint for an error that sending to a broadcast address causes.
-pub(super) const BROADCAST_HINT: &str = "a broadcast address needs --broadcast";
-
-/// A bound socket for datagrams.
-pub(super) enum Socket {
-    /// With the destination of its datagrams, unless it is connected.
-    Udp(UdpSocket, Option<SocketAddr>),
-    Unix(
-        UnixDatagram,
-        /// The file of its name, removed when this is dropped.
-        Option<SocketFile>,
-    ),
-}
-
-impl Socket {
-    fn send(&self, datagram: &[u8]) -> io::Result<usize> {
-        match self {
-            Self::Udp(socket, Some(to)) => socket.send_to(datagram, *to),
-            Self::Udp(socket, None) => socket.send(datagram),
-            Self::Unix(socket, _) => socket.send(datagram),
-        }
-    }
-
-    fn receive(&self, buffer: &mut [u8]) -> io::Result<usize> {
-        match self {
-            Self::Udp(socket, Some(_)) => socket.recv_from(buffer).map(|(n, _)| n),
-            Self::Udp(socket, None) => socket.recv(buffer),
-            Self::Unix(socket, _) => socket.recv(buffer),
-        }
-    }
-}
-
 /// A server that is reached in datagrams.
-pub(super) struct DatagramTransport {
-    socket: Socket,
+pub(super) struct DatagramTransport<D> {
+    socket: D,
     address: Address,
     encoder: InputEncoder,
     ready: Readiness,
@@ -72,8 +38,8 @@ pub(super) struct DatagramTransport {
     incomplete: Vec<u8>,
 }
 
-impl DatagramTransport {
-    pub(super) fn new(socket: Socket, address: &Address, encoder: InputEncoder) -> Self {
+impl<D: Datagrams> DatagramTransport<D> {
+    pub(super) fn new(socket: D, address: &Address, encoder: InputEncoder) -> Self {
         Self {
             socket,
             address: address.clone(),
@@ -138,19 +104,8 @@ impl DatagramTransport {
     }
 }
 
-impl Transport for DatagramTransport {
+impl<D: Datagrams> Transport for DatagramTransport<D> {
     const IS_STREAM: bool = false;
-
-    fn register(&mut self, net: &mut Poller, key: usize) -> io::Result<()> {
-        if let Socket::Unix(_, Some(_)) = self.socket {
-            // So that the file is removed, too, after a signal.
-            net.catch_signals()?;
-        }
-        match &mut self.socket {
-            Socket::Udp(socket, _) => net.register_source(socket, key),
-            Socket::Unix(socket, _) => net.register_source(socket, key),
-        }
-    }
 
     fn latch(&mut self, ready: Readiness) {
         self.ready.readable |= ready.readable;
@@ -228,13 +183,24 @@ mod tests {
     use super::*;
     use crate::client::Connect;
 
-    fn transport(args: fn(&mut Connect)) -> DatagramTransport {
+    /// A socket that takes nothing and receives nothing.
+    struct Blocked;
+
+    impl Datagrams for Blocked {
+        fn send(&mut self, _: &[u8]) -> io::Result<usize> {
+            Err(io::ErrorKind::WouldBlock.into())
+        }
+
+        fn receive(&mut self, _: &mut [u8]) -> io::Result<usize> {
+            Err(io::ErrorKind::WouldBlock.into())
+        }
+    }
+
+    fn transport(change: fn(&mut Connect)) -> DatagramTransport<Blocked> {
         let mut connect = Connect::new("udp://127.0.0.1:7".parse().unwrap());
-        args(&mut connect);
-        let (ours, _) = UnixDatagram::pair().unwrap();
+        change(&mut connect);
         let address = Address::Udp(([127, 0, 0, 1], 7).into());
-        let encoder = InputEncoder::new(&connect);
-        DatagramTransport::new(Socket::Unix(ours, None), &address, encoder)
+        DatagramTransport::new(Blocked, &address, InputEncoder::new(&connect))
     }
 
     #[test]

@@ -1,82 +1,258 @@
-//! Connecting: addresses, sockets and their options, retries.
+//! Connecting: the addresses of a server in turn, each within a limit, and retries after pauses.
+//!
+//! Nothing else happens meanwhile. Connecting is therefore no state of the relay's loop, but plain
+//! code that waits for the same kernel: for a stream that is opening, or until a pause is over.
 
 use std::io::{self, ErrorKind};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::thread;
+use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use log::info;
-use socket2::{Domain, Protocol, Type};
 
-use super::datagram::{self, BROADCAST_HINT};
-use super::{Connect, ConnectError, Source};
-use crate::net::Socket;
+use super::kernel::Kernel;
+use super::source::Source;
+use super::{Connect, ConnectError, SERVER};
 use crate::net::address::Address;
 use crate::net::error::cause;
-use crate::net::unix::{self, socket_name};
+use crate::net::{ConnectOptions, Dial, Event};
 
-/// The first pause between two attempts; each is twice as long as the one before.
+/// The first pause between two rounds of attempts; each is twice as long as the one before.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
-/// The longest pause between two attempts.
+
+/// The longest pause between two rounds.
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 
-/// The shortest limit of an attempt.
+/// The shortest limit of an attempt: that of the last round, at the end of `--retry`.
 const SHORTEST_ATTEMPT: Duration = Duration::from_millis(10);
 
-/// A limit that no attempt reaches: the kernel gives up before.
-const LONGEST_ATTEMPT: Duration = Duration::from_secs(1 << 20);
+/// Pause while the accept queue of a Unix socket is full: the kernel reports no room in it.
+const QUEUE_PAUSE: Duration = Duration::from_millis(20);
 
-/// A server that was reached.
-pub(super) struct Dialed {
-    pub(super) socket: DialedSocket,
+/// Hint for an error that sending to a broadcast address causes.
+pub(super) const BROADCAST_HINT: &str = "a broadcast address needs --broadcast";
+
+/// A server that was reached; its socket is registered under the key [`SERVER`].
+pub(super) struct Dialed<N: Dial> {
+    pub(super) socket: DialedSocket<N>,
     pub(super) peer: Address,
     pub(super) local: Address,
 }
 
 /// The socket of a server that was reached.
-pub(super) enum DialedSocket {
-    Stream(Socket),
-    Datagrams(datagram::Socket),
+pub(super) enum DialedSocket<N: Dial> {
+    Stream(N::Stream),
+    Datagrams(N::Datagrams),
 }
 
 /// Connects; retries while no server listens, for as long as the settings say.
-pub(super) fn dial(connect: &Connect) -> Result<Dialed, ConnectError> {
-    let start = Instant::now();
-    let left = || {
-        let most = connect.retry.unwrap_or(Duration::ZERO);
-        most.saturating_sub(start.elapsed())
-    };
-    let mut pause = FIRST_PAUSE;
-    let mut told = false;
-    loop {
-        let limits = [connect.timeout, connect.retry.map(|_| left())];
-        let limit = limits
-            .into_iter()
-            .flatten()
-            .min()
-            .unwrap_or(LONGEST_ATTEMPT);
-        let error = match attempt(connect, limit.clamp(SHORTEST_ATTEMPT, LONGEST_ATTEMPT)) {
-            Ok(dialed) => return Ok(dialed),
-            Err(error) => error,
+pub(super) fn dial<N: Kernel>(connect: &Connect, net: &mut N) -> Result<Dialed<N>, ConnectError> {
+    let start = net.now();
+    Dialer {
+        connect,
+        net,
+        start,
+    }
+    .run()
+}
+
+/// The settings of connecting, the kernel, and the time of the beginning.
+struct Dialer<'a, N> {
+    connect: &'a Connect,
+    net: &'a mut N,
+    start: Instant,
+}
+
+impl<N: Kernel> Dialer<'_, N> {
+    fn run(&mut self) -> Result<Dialed<N>, ConnectError> {
+        let mut pause = FIRST_PAUSE;
+        let mut announced = false;
+        loop {
+            let error = match self.try_addresses() {
+                Ok(dialed) => return Ok(dialed),
+                Err(error) => error,
+            };
+            let left = self.retry_left().unwrap_or_default();
+            let retries = !left.is_zero() && is_transient(error.kind());
+            let error = self.failure(&error);
+            if !retries {
+                return Err(error);
+            }
+            if !std::mem::replace(&mut announced, true) {
+                info!("{error}; retrying");
+            }
+            self.sleep(pause.min(left)).map_err(|e| self.failure(&e))?;
+            pause = (pause * 2).min(LONGEST_PAUSE);
+        }
+    }
+
+    fn failure(&self, error: &io::Error) -> ConnectError {
+        ConnectError::new(
+            format!("cannot connect to {}", self.connect.to),
+            cause(error),
+        )
+    }
+
+    /// Time left for retries, if there are any.
+    fn retry_left(&self) -> Option<Duration> {
+        let elapsed = self.net.now().duration_since(self.start);
+        let retry = self.connect.retry?;
+        Some(retry.saturating_sub(elapsed))
+    }
+
+    /// Limit of one attempt in this round.
+    fn limit(&self) -> Option<Duration> {
+        let limits = [self.connect.timeout, self.retry_left()];
+        let limit = limits.into_iter().flatten().min()?;
+        Some(limit.max(SHORTEST_ATTEMPT))
+    }
+
+    /// Tries each address of the server once; returns the last error if all fail.
+    fn try_addresses(&mut self) -> io::Result<Dialed<N>> {
+        let limit = self.limit();
+        let resolved = self.connect.source.as_ref().map(Source::resolve);
+        let source = resolved.transpose().map_err(|e| permanent(&e))?.flatten();
+        let mut error = None;
+        let addresses = self.net.resolve(&self.connect.to);
+        for peer in addresses.map_err(|e| permanent(&e))? {
+            if !self.source_fits(source, &peer) {
+                continue;
+            }
+            match self.try_address(&peer, source, limit) {
+                Ok((socket, local)) => {
+                    return Ok(Dialed {
+                        socket,
+                        peer,
+                        local,
+                    });
+                }
+                Err(e) => error = Some(e),
+            }
+        }
+        Err(error.unwrap_or_else(|| match &self.connect.source {
+            Some(source) => {
+                let text = format!("the source {source} is of another address family");
+                io::Error::other(text)
+            }
+            None => ErrorKind::NotFound.into(),
+        }))
+    }
+
+    /// True if a socket for this address can be bound to the source, if there is one.
+    fn source_fits(&self, source: Option<SocketAddr>, peer: &Address) -> bool {
+        let Connect {
+            to, source: given, ..
+        } = self.connect;
+        let same_family = match (source, peer.socket_addr()) {
+            (Some(source), Some(peer)) => source.is_ipv4() == peer.is_ipv4(),
+            _ => true,
         };
-        let left = left();
-        let again = is_absent(error.kind()) && !left.is_zero();
-        let error = ConnectError::new(format!("cannot connect to {}", connect.to), cause(&error));
-        if !again {
-            return Err(error);
+        same_family && given.as_ref().is_none_or(|given| given.fits(to))
+    }
+
+    fn try_address(
+        &mut self,
+        peer: &Address,
+        source: Option<SocketAddr>,
+        limit: Option<Duration>,
+    ) -> io::Result<(DialedSocket<N>, Address)> {
+        let options = ConnectOptions {
+            source,
+            source_path: self.connect.source.as_ref().and_then(Source::path),
+            broadcast: self.connect.broadcast,
+            urgent_inline: true,
+        };
+        if peer.is_datagram() {
+            return self.open_datagrams(peer, options);
         }
-        if !std::mem::replace(&mut told, true) {
-            info!("{error}; retrying");
+        let deadline = limit.and_then(|limit| self.net.now().checked_add(limit));
+        let mut stream = self.begin(peer, options, deadline)?;
+        self.net.register(&mut stream, SERVER)?;
+        self.wait_for_writable(deadline)?;
+        let local = self.net.finish_connect(&stream, peer)?;
+        Ok((DialedSocket::Stream(stream), local))
+    }
+
+    fn open_datagrams(
+        &mut self,
+        peer: &Address,
+        options: ConnectOptions<'_>,
+    ) -> io::Result<(DialedSocket<N>, Address)> {
+        let opened = self.net.open_datagrams(peer, options);
+        let (mut socket, local) = opened.map_err(|e| match (e.kind(), peer) {
+            (ErrorKind::PermissionDenied, Address::Udp(_)) => {
+                io::Error::other(format!("{}; {BROADCAST_HINT}", cause(&e)))
+            }
+            _ => e,
+        })?;
+        self.net.register_datagrams(&mut socket, SERVER)?;
+        if matches!(&local, Address::UnixDatagram(_)) && !local.is_abstract() {
+            // So that the file of its name is removed after a signal, too.
+            self.net.catch_signals()?;
         }
-        thread::sleep(pause.min(left));
-        pause = (pause * 2).min(LONGEST_PAUSE);
+        Ok((DialedSocket::Datagrams(socket), local))
+    }
+
+    /// Begins to connect a stream, once there is room in the accept queue.
+    fn begin(
+        &mut self,
+        peer: &Address,
+        options: ConnectOptions<'_>,
+        deadline: Option<Instant>,
+    ) -> io::Result<N::Stream> {
+        let is_unix = matches!(peer, Address::Unix(_));
+        loop {
+            match self.net.connect(peer, options) {
+                Err(e) if e.kind() == ErrorKind::WouldBlock && is_unix => {
+                    let left = self.left(deadline).unwrap_or(QUEUE_PAUSE);
+                    if left.is_zero() {
+                        return Err(ErrorKind::TimedOut.into());
+                    }
+                    self.sleep(left.min(QUEUE_PAUSE))?;
+                }
+                result => return result,
+            }
+        }
+    }
+
+    /// Waits until the stream under the key [`SERVER`] is writable: then it is connected, or has
+    /// failed.
+    fn wait_for_writable(&mut self, deadline: Option<Instant>) -> io::Result<()> {
+        let mut events = Vec::new();
+        loop {
+            let left = self.left(deadline);
+            self.net.wait(left, &mut events)?;
+            let is_writable =
+                |event| matches!(event, Event::Client(SERVER, ready) if ready.writable);
+            if events.drain(..).any(is_writable) {
+                return Ok(());
+            }
+            // Only after a poll that began at the deadline: the process may have been stopped.
+            if left.is_some_and(|left| left.is_zero()) {
+                return Err(ErrorKind::TimedOut.into());
+            }
+        }
+    }
+
+    /// Time left until a deadline, if there is one.
+    fn left(&self, deadline: Option<Instant>) -> Option<Duration> {
+        Some(deadline?.saturating_duration_since(self.net.now()))
+    }
+
+    /// Waits for this time, whatever events occur.
+    fn sleep(&mut self, time: Duration) -> io::Result<()> {
+        let end = self.net.now() + time;
+        loop {
+            let left = end.saturating_duration_since(self.net.now());
+            if left.is_zero() {
+                return Ok(());
+            }
+            self.net.wait(Some(left), &mut Vec::new())?;
+        }
     }
 }
 
 /// True for an error that passes once a server listens.
-fn is_absent(kind: ErrorKind) -> bool {
+fn is_transient(kind: ErrorKind) -> bool {
     matches!(
         kind,
         ErrorKind::ConnectionRefused
@@ -91,166 +267,4 @@ fn is_absent(kind: ErrorKind) -> bool {
 /// An error that is not retried, whatever its kind.
 fn permanent(error: &io::Error) -> io::Error {
     io::Error::other(cause(error))
-}
-
-/// Tries each address of the server once.
-fn attempt(connect: &Connect, limit: Duration) -> io::Result<Dialed> {
-    let resolved = connect.source.as_ref().map(Source::resolve).transpose();
-    let from = resolved.map_err(|e| permanent(&e))?.flatten();
-    let mut error = None;
-    for peer in connect.to.resolve().map_err(|e| permanent(&e))? {
-        let other = |to: SocketAddr| from.is_some_and(|from| from.is_ipv4() != to.is_ipv4());
-        let fits = connect.source.as_ref().is_none_or(|s| s.fits(&connect.to));
-        if !fits || peer.socket_addr().is_some_and(other) {
-            continue;
-        }
-        match dial_one(connect, &peer, from, limit) {
-            Ok((socket, local)) => {
-                return Ok(Dialed {
-                    socket,
-                    peer,
-                    local,
-                });
-            }
-            Err(e) => error = Some(e),
-        }
-    }
-    Err(error.unwrap_or_else(|| match &connect.source {
-        Some(source) => {
-            io::Error::other(format!("the source {source} is of another address family"))
-        }
-        None => ErrorKind::NotFound.into(),
-    }))
-}
-
-fn dial_one(
-    connect: &Connect,
-    peer: &Address,
-    from: Option<SocketAddr>,
-    limit: Duration,
-) -> io::Result<(DialedSocket, Address)> {
-    let bound = |socket: &socket2::Socket| match from {
-        Some(from) => socket.bind(&from.into()).map_err(|e| {
-            let text = format!("the source {}: {}", from.ip(), cause(&e));
-            io::Error::other(text)
-        }),
-        None => Ok(()),
-    };
-    match peer {
-        Address::Tcp(to) => dial_tcp(*to, bound, limit),
-        Address::Udp(to) => dial_udp(*to, bound, connect.broadcast),
-        Address::Unix(path) => dial_unix(path, limit),
-        Address::UnixDatagram(path) => {
-            dial_unix_datagram(path, connect.source.as_ref().and_then(Source::path))
-        }
-        Address::Stdin | Address::Stdout => Err(ErrorKind::Unsupported.into()),
-    }
-}
-
-fn dial_tcp(
-    to: SocketAddr,
-    bind: impl Fn(&socket2::Socket) -> io::Result<()>,
-    limit: Duration,
-) -> io::Result<(DialedSocket, Address)> {
-    let protocol = Some(Protocol::TCP);
-    let socket = socket2::Socket::new(Domain::for_address(to), Type::STREAM, protocol)?;
-    bind(&socket)?;
-    socket.connect_timeout(&to.into(), limit)?;
-    let local = local_addr(&socket, to)?;
-    if local == to {
-        // Without a listener, a port that the system has chosen may be that very one.
-        return Err(ErrorKind::ConnectionRefused.into());
-    }
-    socket.set_nonblocking(true)?;
-    socket.set_tcp_nodelay(true)?;
-    socket.set_out_of_band_inline(true)?;
-    let stream = mio::net::TcpStream::from_std(socket.into());
-    Ok((
-        DialedSocket::Stream(Socket::Tcp(stream)),
-        Address::Tcp(local),
-    ))
-}
-
-fn local_addr(socket: &socket2::Socket, unknown: SocketAddr) -> io::Result<SocketAddr> {
-    Ok(socket.local_addr()?.as_socket().unwrap_or(unknown))
-}
-
-/// A connected socket is told that no server listens, and receives from its server alone; where
-/// datagrams go to several servers it has to receive from all of them.
-fn dial_udp(
-    to: SocketAddr,
-    bind: impl Fn(&socket2::Socket) -> io::Result<()>,
-    broadcast: bool,
-) -> io::Result<(DialedSocket, Address)> {
-    let protocol = Some(Protocol::UDP);
-    let socket = socket2::Socket::new(Domain::for_address(to), Type::DGRAM, protocol)?;
-    socket.set_nonblocking(true)?;
-    socket.set_broadcast(broadcast)?;
-    bind(&socket)?;
-    let many = broadcast || to.ip().is_multicast();
-    if !many {
-        socket.connect(&to.into()).map_err(|e| match e.kind() {
-            ErrorKind::PermissionDenied => {
-                io::Error::other(format!("{}; {BROADCAST_HINT}", cause(&e)))
-            }
-            _ => e,
-        })?;
-    } else if local_addr(&socket, to)?.port() == 0 {
-        let any: IpAddr = match to {
-            SocketAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
-            SocketAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
-        };
-        socket.bind(&SocketAddr::new(any, 0).into())?;
-    }
-    let local = Address::Udp(local_addr(&socket, to)?);
-    let socket = mio::net::UdpSocket::from_std(socket.into());
-    let socket = datagram::Socket::Udp(socket, many.then_some(to));
-    Ok((DialedSocket::Datagrams(socket), local))
-}
-
-fn dial_unix(path: &Arc<Path>, limit: Duration) -> io::Result<(DialedSocket, Address)> {
-    let socket = socket2::Socket::new(Domain::UNIX, Type::STREAM, None)?;
-    // Limits the wait for room in the accept queue (socket(7), SO_SNDTIMEO).
-    socket.set_write_timeout(Some(limit))?;
-    let full = |e: io::Error| match e.kind() {
-        ErrorKind::WouldBlock => ErrorKind::TimedOut.into(),
-        _ => e,
-    };
-    socket.connect(&socket_name(path)?).map_err(full)?;
-    socket.set_nonblocking(true)?;
-    let stream = mio::net::UnixStream::from_std(socket.into());
-    let local = Address::Unix(Arc::clone(path));
-    Ok((DialedSocket::Stream(Socket::Unix(stream)), local))
-}
-
-/// A socket without a name could not be answered.
-fn dial_unix_datagram(to: &Path, from: Option<&Path>) -> io::Result<(DialedSocket, Address)> {
-    let socket = socket2::Socket::new(Domain::UNIX, Type::DGRAM, None)?;
-    socket.set_nonblocking(true)?;
-    let to = socket_name(to)?;
-    socket.connect(&to)?;
-    let path = from.map_or_else(unused_name, Path::to_path_buf);
-    let bound = unix::bind(&socket, &path, None);
-    let file = bound.map_err(|e| {
-        io::Error::other(format!(
-            "the source unixgram:{}: {}",
-            path.display(),
-            cause(&e)
-        ))
-    })?;
-    let name = socket.local_addr()?;
-    let local = unix::path_of(name.as_pathname(), name.as_abstract_namespace());
-    let local = Address::UnixDatagram(local.into());
-    let socket = mio::net::UnixDatagram::from_std(socket.into());
-    let socket = datagram::Socket::Unix(socket, file);
-    Ok((DialedSocket::Datagrams(socket), local))
-}
-
-/// A name of its own: on Linux the system chooses (unix(7), autobind).
-fn unused_name() -> PathBuf {
-    if cfg!(target_os = "linux") {
-        return PathBuf::new();
-    }
-    let (process, number) = (std::process::id(), fastrand::u32(..));
-    std::env::temp_dir().join(format!("resound-{process}-{number:08x}"))
 }

@@ -7,12 +7,14 @@
 //! | `relay.rs` | the loop of a connection, over any `Transport` |
 //! | `stream.rs`, `datagram.rs` | the two transports: a byte stream, and datagrams |
 //! | `stdio.rs` | the standard streams |
+//! | `kernel.rs` | the kernel as the client sees it |
 //! | `encode.rs`, `decode.rs` | conversion of input to what is sent, and of received bytes to what is shown |
 
 mod datagram;
 mod decode;
 mod dial;
 mod encode;
+mod kernel;
 mod relay;
 mod source;
 mod stdio;
@@ -23,16 +25,22 @@ use std::time::Duration;
 
 use log::debug;
 
+use crate::net::Poller;
 use crate::net::address::{Address, ListenAddress};
+use crate::net::error::cause;
 use crate::text::encoding::TextEncoding;
 use crate::text::template::{Template, Who};
 
 use datagram::DatagramTransport;
 use dial::{Dialed, DialedSocket};
 use encode::InputEncoder;
+use kernel::Kernel;
 use relay::Relay;
 pub use source::{Source, SourceError};
 use stream::StreamTransport;
+
+/// The key of the server's socket in events.
+const SERVER: usize = 0;
 
 /// Unsent bytes in one direction beyond which no more is read for it.
 const HIGH_WATER: usize = 256 * 1024;
@@ -124,22 +132,29 @@ impl Connect {
     /// If connecting fails; if the connection or standard output fails; if the timeout passes and
     /// nothing was received.
     pub fn run(&self) -> Result<(), ConnectError> {
+        let net = Poller::new(Vec::new(), Vec::new());
+        let net = net.map_err(|e| ConnectError::new("cannot start", cause(&e)))?;
+        self.run_over(net, HIGH_WATER)
+    }
+
+    /// The same over any kernel.
+    fn run_over<N: Kernel>(&self, mut net: N, high_water: usize) -> Result<(), ConnectError> {
         let Dialed {
             socket,
             peer,
             local,
-        } = dial::dial(self)?;
+        } = dial::dial(self, &mut net)?;
         debug!("connected to {peer} from {local}");
         let who = Who { id: 0, peer, local };
         let encoder = InputEncoder::new(self);
         match socket {
-            DialedSocket::Stream(socket) => {
-                let transport = StreamTransport::new(socket, &who.peer, encoder);
-                Relay::new(self, transport, &who)?.run()
+            DialedSocket::Stream(stream) => {
+                let transport = StreamTransport::new(stream, &who.peer, encoder);
+                Relay::new(net, self, transport, &who, high_water)?.run()
             }
             DialedSocket::Datagrams(socket) => {
                 let transport = DatagramTransport::new(socket, &who.peer, encoder);
-                Relay::new(self, transport, &who)?.run()
+                Relay::new(net, self, transport, &who, high_water)?.run()
             }
         }
     }

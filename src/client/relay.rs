@@ -5,14 +5,14 @@ use std::time::{Duration, Instant};
 
 use log::info;
 
+use super::kernel::Kernel;
 use super::stdio::{Input, Output};
-use super::{Connect, ConnectError, HIGH_WATER};
+use super::{Connect, ConnectError, SERVER};
 use crate::net::error::cause;
-use crate::net::{Event, Net, Poller, Readiness};
+use crate::net::{Event, Readiness};
 use crate::text::duration;
 use crate::text::template::{TemplateRenderer, Who};
 
-const SERVER: usize = 0;
 const INPUT: usize = 1;
 const OUTPUT: usize = 2;
 
@@ -22,13 +22,12 @@ const RECEIVES_PER_TURN: usize = 64;
 /// Default of the timeout after the last datagram was sent: datagrams have no end of their own.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// A server that bytes are exchanged with: over a stream or in datagrams.
+/// A server that bytes are exchanged with: over a stream or in datagrams. Its socket is registered
+/// under the key [`SERVER`].
 pub(super) trait Transport {
     /// True for a stream, which has an end and may be cut anywhere; false for datagrams, which
     /// arrive whole and never end.
     const IS_STREAM: bool;
-
-    fn register(&mut self, net: &mut Poller, key: usize) -> io::Result<()>;
 
     fn latch(&mut self, ready: Readiness);
 
@@ -64,28 +63,40 @@ pub(super) enum Received {
 }
 
 /// Both directions of a connection.
-pub(super) struct Relay<T> {
-    net: Poller,
+pub(super) struct Relay<N: Kernel, T> {
+    net: N,
     /// The server's address in messages to the user.
     name: String,
     transport: T,
-    input: Input,
-    output: Output,
+    input: Input<N::Stream>,
+    output: Output<N::Stream>,
     timeout: Option<Duration>,
     /// Time at which bytes were last sent, received or written to standard output.
     last_progress: Instant,
     received_any: bool,
+    /// Time at which the last poll began.
+    polled: Instant,
     /// Set once nothing more is sent and received.
     result: Option<Result<(), ConnectError>>,
     /// True after a signal that asks for a stop.
     interrupted: bool,
+    /// Unsent bytes in one direction beyond which no more is read for it.
+    high_water: usize,
     buffer: Vec<u8>,
 }
 
-impl<T: Transport> Relay<T> {
-    pub(super) fn new(connect: &Connect, transport: T, who: &Who) -> Result<Self, ConnectError> {
+impl<N: Kernel, T: Transport> Relay<N, T> {
+    pub(super) fn new(
+        net: N,
+        connect: &Connect,
+        transport: T,
+        who: &Who,
+        high_water: usize,
+    ) -> Result<Self, ConnectError> {
         let cannot_start = |e: io::Error| ConnectError::new("cannot start", cause(&e));
-        let mut relay = Self::open(connect, transport, who).map_err(cannot_start)?;
+        let opened = Self::open(net, connect, transport, high_water);
+        let mut relay = opened.map_err(cannot_start)?;
+        relay.name = who.peer.to_string();
         for text in &connect.send {
             let mut renderer = TemplateRenderer::new(text.clone());
             renderer.set_time(relay.net.time_of_day());
@@ -101,13 +112,17 @@ impl<T: Transport> Relay<T> {
         Ok(relay)
     }
 
-    fn open(connect: &Connect, mut transport: T, who: &Who) -> io::Result<Self> {
-        let mut net = Poller::new(Vec::new(), Vec::new())?;
-        transport.register(&mut net, SERVER)?;
-        // Bytes may have arrived before the registration.
+    fn open(
+        mut net: N,
+        connect: &Connect,
+        mut transport: T,
+        high_water: usize,
+    ) -> io::Result<Self> {
+        // Events of the time in which it connected are not kept.
         transport.latch(Readiness {
             readable: true,
-            ..Readiness::default()
+            writable: true,
+            ending: true,
         });
         let input = if connect.send.is_empty() {
             Input::open(&mut net, INPUT)?
@@ -115,16 +130,18 @@ impl<T: Transport> Relay<T> {
             Input::closed()
         };
         Ok(Self {
-            name: who.peer.to_string(),
+            name: String::new(),
             transport,
             input,
             output: Output::open(connect, &mut net, OUTPUT)?,
             timeout: connect.timeout,
             last_progress: net.now(),
+            polled: net.now(),
             received_any: false,
             result: None,
             interrupted: false,
-            buffer: vec![0; HIGH_WATER],
+            high_water,
+            buffer: vec![0; high_water],
             net,
         })
     }
@@ -147,26 +164,28 @@ impl<T: Transport> Relay<T> {
     fn is_done(&self) -> bool {
         let quit = self.input.quit_requested && self.transport.unsent() == 0;
         let ended = quit || self.result.is_some();
-        self.interrupted || self.output.is_closed() || (ended && self.output.is_empty())
+        self.interrupted || self.output.is_closed() || (ended && self.output.unwritten() == 0)
     }
 
     fn can_read(&self) -> bool {
-        let room = self.transport.unsent() <= HIGH_WATER;
+        let room = self.transport.unsent() <= self.high_water;
         self.input.is_readable() && room && self.result.is_none()
     }
 
     fn can_receive(&self) -> bool {
-        self.transport.is_readable() && self.output.has_room() && self.result.is_none()
+        let room = self.output.unwritten() <= self.high_water;
+        self.transport.is_readable() && room && self.result.is_none()
     }
 
     /// Waits until something can be moved, or for the deadline.
     fn wait(&mut self) -> Result<(), ConnectError> {
         let can_send = self.transport.can_send() && self.result.is_none();
+        self.polled = self.net.now();
         let timeout = if self.can_read() || self.can_receive() || can_send {
             Some(Duration::ZERO)
         } else {
             self.deadline()
-                .map(|at| at.saturating_duration_since(self.net.now()))
+                .map(|at| at.saturating_duration_since(self.polled))
         };
         let mut events = Vec::new();
         let waited = self.net.wait(timeout, &mut events);
@@ -238,7 +257,7 @@ impl<T: Transport> Relay<T> {
 
     /// Time at which the timeout passes, if one is running: unwritten output stops it.
     fn deadline(&self) -> Option<Instant> {
-        if self.result.is_some() || !self.output.is_empty() {
+        if self.result.is_some() || self.output.unwritten() > 0 {
             return None;
         }
         let all_sent = self.input.is_ended() && self.transport.unsent() == 0;
@@ -249,15 +268,16 @@ impl<T: Transport> Relay<T> {
     /// Writes what was received. The time that a slow reader of our output takes is not counted
     /// as silence of the server.
     fn write_output(&mut self) -> Result<(), ConnectError> {
-        if !self.output.is_empty() {
+        if self.output.unwritten() > 0 {
             self.last_progress = self.net.now();
         }
         self.output.write()
     }
 
-    /// Ends the connection once the deadline has passed.
+    /// Ends the connection if the last poll began after the deadline and brought nothing. If the
+    /// poll began before it, the process may have been stopped since, with events waiting.
     fn check_deadline(&mut self) {
-        if self.deadline().is_some_and(|at| at <= self.net.now()) {
+        if self.deadline().is_some_and(|at| at <= self.polled) {
             let result = self.timeout_result();
             self.end(result);
         }

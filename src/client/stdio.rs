@@ -2,20 +2,18 @@
 
 use std::io;
 
-use rustix::stdio;
-use rustix::termios::isatty;
-
 use super::decode::OutputDecoder;
-use super::{Connect, ConnectError, HIGH_WATER};
+use super::kernel::Kernel;
+use super::{Connect, ConnectError};
 use crate::close::CloseReason;
 use crate::net::link::Link;
-use crate::net::pipe::{Direction, Pipe};
-use crate::net::{Net, Poller, Readiness, Socket};
+use crate::net::pipe::Direction;
+use crate::net::{Readiness, Stream};
 use crate::text::escape::without_end;
 
 /// Opens one of the standard streams.
-fn open(direction: Direction, net: &mut Poller, key: usize) -> io::Result<Link<Socket>> {
-    let mut stream = Socket::Pipe(Pipe::open(direction)?);
+fn open<N: Kernel>(direction: Direction, net: &mut N, key: usize) -> io::Result<Link<N::Stream>> {
+    let mut stream = net.open_standard(direction)?;
     net.register(&mut stream, key)?;
     let mut link = Link::new(stream);
     // For regular files the kernel reports no readiness.
@@ -24,18 +22,18 @@ fn open(direction: Direction, net: &mut Poller, key: usize) -> io::Result<Link<S
 }
 
 /// Standard input.
-pub(super) struct Input {
+pub(super) struct Input<S> {
     /// Absent after the end of input, and if `--send` replaces it.
-    link: Option<Link<Socket>>,
+    link: Option<Link<S>>,
     /// True if the input is typed at a terminal: then the line `quit` or `exit` ends it.
     terminal: bool,
     /// True after such a line.
     pub(super) quit_requested: bool,
 }
 
-impl Input {
-    pub(super) fn open(net: &mut Poller, key: usize) -> io::Result<Self> {
-        let terminal = isatty(stdio::stdin());
+impl<S: Stream> Input<S> {
+    pub(super) fn open<N: Kernel<Stream = S>>(net: &mut N, key: usize) -> io::Result<Self> {
+        let terminal = net.is_terminal(Direction::Input);
         Ok(Self {
             link: Some(open(Direction::Input, net, key)?),
             terminal,
@@ -110,16 +108,20 @@ fn find_quit(typed: &[u8]) -> Option<usize> {
 }
 
 /// Standard output.
-pub(super) struct Output {
-    link: Link<Socket>,
+pub(super) struct Output<S> {
+    link: Link<S>,
     decoder: OutputDecoder,
     /// True if the output goes to a terminal.
     terminal: bool,
 }
 
-impl Output {
-    pub(super) fn open(connect: &Connect, net: &mut Poller, key: usize) -> io::Result<Self> {
-        let terminal = isatty(stdio::stdout());
+impl<S: Stream> Output<S> {
+    pub(super) fn open<N: Kernel<Stream = S>>(
+        connect: &Connect,
+        net: &mut N,
+        key: usize,
+    ) -> io::Result<Self> {
+        let terminal = net.is_terminal(Direction::Output);
         Ok(Self {
             link: open(Direction::Output, net, key)?,
             decoder: OutputDecoder::new(connect.encoding, terminal && !connect.raw),
@@ -140,12 +142,9 @@ impl Output {
         self.link.broken.is_some()
     }
 
-    pub(super) fn is_empty(&self) -> bool {
-        self.link.outbox.is_empty()
-    }
-
-    pub(super) fn has_room(&self) -> bool {
-        self.link.outbox.len() <= HIGH_WATER
+    /// Bytes that standard output has not taken yet.
+    pub(super) fn unwritten(&self) -> usize {
+        self.link.outbox.len()
     }
 
     /// Queues received bytes, converted; with `last` no later bytes belong to them.

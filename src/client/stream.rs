@@ -1,14 +1,12 @@
 //! A server at the other end of a byte stream.
 
-use std::io;
-
 use super::encode::InputEncoder;
 use super::relay::{Received, Transport};
 use super::{ConnectError, connection_lost};
 use crate::close::CloseReason;
 use crate::net::address::Address;
 use crate::net::link::Link;
-use crate::net::{Net, Poller, Readiness, Socket, Stream};
+use crate::net::{Readiness, Stream};
 
 /// The state of the direction to the server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,17 +20,17 @@ enum SendState {
 }
 
 /// A server at the other end of a byte stream.
-pub(super) struct StreamTransport {
-    link: Link<Socket>,
+pub(super) struct StreamTransport<S> {
+    link: Link<S>,
     address: Address,
     encoder: InputEncoder,
     state: SendState,
 }
 
-impl StreamTransport {
-    pub(super) fn new(socket: Socket, address: &Address, encoder: InputEncoder) -> Self {
+impl<S: Stream> StreamTransport<S> {
+    pub(super) fn new(stream: S, address: &Address, encoder: InputEncoder) -> Self {
         Self {
-            link: Link::new(socket),
+            link: Link::new(stream),
             address: address.clone(),
             encoder,
             state: SendState::Open,
@@ -52,12 +50,8 @@ impl StreamTransport {
     }
 }
 
-impl Transport for StreamTransport {
+impl<S: Stream> Transport for StreamTransport<S> {
     const IS_STREAM: bool = true;
-
-    fn register(&mut self, net: &mut Poller, key: usize) -> io::Result<()> {
-        net.register(&mut self.link.stream, key)
-    }
 
     fn latch(&mut self, ready: Readiness) {
         self.link.latch(ready);
