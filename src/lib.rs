@@ -1,14 +1,14 @@
-//! resound is a plain **echo** and **broadcast** service, and a small library to build others
-//! like them: one thread, one `mio::Poll`, memory bounded whatever clients do.
+//! resound is a plain **echo** and **broadcast** service, and a small library to build similar
+//! servers with: one thread, one `mio::Poll`, and memory that stays bounded whatever clients do.
 //!
 //! # Writing a service
 //!
-//! A service is told what clients send and says what they get. It sees no socket and no clock:
+//! A service receives what clients send, and returns what they get. It sees no socket and no clock:
 //!
 //! ```
 //! use resound::{Config, Outcome, Peer, Server, Service};
 //!
-//! /// Every letter comes back moved by 13 places.
+//! /// Sends every letter back moved by 13 places.
 //! struct Rot13(Vec<u8>);
 //!
 //! impl Service for Rot13 {
@@ -50,78 +50,191 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
+//! A server that SIGTERM and Ctrl-C are meant to stop calls
+//! [`catch_signals`](Server::catch_signals) before it runs:
+//!
+//! ```no_run
+//! use resound::{Config, Echo, Server};
+//!
+//! let mut server = Server::bind(&Config::default(), Echo::new())?;
+//! server.catch_signals()?;
+//! let stats = server.run()?; // returns when everything pending was delivered
+//! println!("{stats}");
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! # A service that publishes
+//!
+//! Bytes that many clients get are kept once, with a cursor a client. Each connection pulls what its
+//! cursor has not passed, at its own pace:
+//!
+//! ```
+//! use resound::{Outcome, Owed, Peer, Release, Service};
+//!
+//! /// Counts lines, and tells every client each new number. Its log only grows; the log of
+//! /// [`Broadcast`](resound::Broadcast) is freed behind the last cursor.
+//! #[derive(Default)]
+//! struct LineCounter {
+//!     lines: u64,
+//!     log: Vec<u8>,
+//! }
+//!
+//! impl Service for LineCounter {
+//!     type Session = usize; // the client's cursor: bytes of the log that it was sent
+//!
+//!     fn open(&mut self, _: &Peer<'_>) -> (usize, Outcome<'_>) {
+//!         (self.log.len(), Outcome::NOTHING)
+//!     }
+//!
+//!     fn receive<'a>(&'a mut self, _: &'a mut usize, input: &'a [u8]) -> Outcome<'a> {
+//!         for _ in input.iter().filter(|byte| **byte == b'\n') {
+//!             self.lines += 1;
+//!             self.log.extend_from_slice(format!("{}\n", self.lines).as_bytes());
+//!         }
+//!         Outcome::NOTHING
+//!     }
+//!
+//!     fn published(&self) -> u64 {
+//!         self.log.len() as u64
+//!     }
+//!
+//!     fn owed<'a>(&'a self, cursor: &'a usize) -> Owed<'a> {
+//!         let next = &self.log[*cursor..];
+//!         let torn = *cursor > 0 && self.log[*cursor - 1] != b'\n';
+//!         let rest = next.iter().position(|byte| *byte == b'\n').map_or(0, |at| at + 1);
+//!         Owed { next: next.into(), lag: next.len() as u64, unfinished: if torn { rest } else { 0 } }
+//!     }
+//!
+//!     fn advance(&mut self, cursor: &mut usize, written: usize) {
+//!         *cursor += written;
+//!     }
+//!
+//!     fn release(&mut self, cursor: &mut usize, release: Release) {
+//!         if release != Release::Endless {
+//!             *cursor = self.log.len();
+//!         }
+//!     }
+//! }
+//!
+//! # use resound::{Config, Server};
+//! # use std::io::{Read, Write};
+//! # use std::net::TcpStream;
+//! # let mut config = Config::default();
+//! # config.listen = vec!["127.0.0.1:0".parse()?];
+//! let server = Server::bind(&config, LineCounter::default())?;
+//! # let address = server.local_addrs()[0].socket_addr().expect("it is a TCP address");
+//! # let handle = server.handle();
+//! # let thread = std::thread::spawn(move || server.run());
+//! let (mut sender, mut reader) = (TcpStream::connect(address)?, TcpStream::connect(address)?);
+//! # // Its own first number shows that the reader has been accepted.
+//! # reader.write_all(b"a\n")?;
+//! # reader.read_exact(&mut [0; 2])?;
+//! sender.write_all(b"one\ntwo\n")?;
+//! let mut numbers = [0; 4];
+//! reader.read_exact(&mut numbers)?;
+//! # assert_eq!(&numbers, b"2\n3\n");
+//! # handle.stop()?;
+//! # thread.join().expect("the server doesn't panic")?;
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! With the feature `testing` the module `resound::testing` drives a service from a test, in memory.
+//! Without the default features (`cli`, `load`) the library depends on no crate that a server does
+//! not need.
+//!
 //! # The map
 //!
-//! | file | what it is |
+//! | where | what |
 //! |---|---|
-//! | `main.rs`, `cli/` | the binary: arguments to a checked [`Config`], [`Connect`] or [`Load`], the logger, the exit code |
-//! | `show/mod.rs`, `show/verdict.rs` | the binary's load tester: runs a [`Load`], judges what it has come to |
-//! | `show/{table,bars,units}.rs`, `show/progress.rs` | that for people: at the end, and while it runs |
-//! | `show/{json,hdr}.rs` | the same for machines |
-//! | `config.rs`, `address.rs`, `close.rs` | plain values: settings, addresses, reasons and counters |
-//! | `options.rs` | socket options: set, and read back |
-//! | `template.rs`, `places.rs`, `encoding.rs` | texts of the server's own, with places in braces; encodings |
-//! | `server/mod.rs` | [`Server`] and [`Handle`]: bind, run, stop |
-//! | `server/tick.rs` | the loop: wait, accept, deliver, flush, read, publish, expire, beat, reap, converse |
-//! | `server/accept.rs`, `server/datagrams.rs`, `server/deadline.rs`, `server/timeouts.rs`, `server/heartbeat.rs`, `server/console.rs` | phases of it, with what they remember |
-//! | `server/operator.rs`, `server/stop.rs`, `server/report.rs` | the operator's commands; how it stops; what it says of itself |
-//! | `connection.rs` | one client: link, session; its endings |
-//! | `link.rs`, `slices.rs` | a stream, its latched readiness, the outbox; two slices as one text |
-//! | `net.rs`, `spin.rs` | the kernel as the tick sees it; its production form over `mio::Poll`; waiting awake |
-//! | `listener.rs`, `mailbox.rs`, `pipe.rs` | listening sockets and the errors of accepting; sockets for datagrams; standard input and output |
-//! | `service/mod.rs` | the [`Service`] trait |
-//! | `service/{echo,prefix,discard,reply,daytime,time,chargen,broadcast}.rs` | a service each |
-//! | `service/plain.rs` | the small ones of these as one |
-//! | `service/log.rs` | the shared byte log of broadcast, which knows where messages end |
-//! | `service/room.rs`, `service/framing.rs`, `service/tag.rs` | its settings; how messages are found; what goes in front of them |
-//! | `client/mod.rs`, `client/dial.rs`, `client/source.rs` | the client: [`Connect`]; the way to a server |
-//! | `client/talk.rs`, `client/stream.rs`, `client/datagram.rs` | its loop, over a stream or datagrams |
-//! | `client/stdio.rs`, `client/incoming.rs`, `client/outgoing.rs` | its standard streams, and what becomes of the text |
-//! | `load/mod.rs`, `load/engine.rs`, `load/player.rs` | the load tester: [`Load`]; its loop; what the loop knows of its clients |
-//! | `load/{echo,datagrams,churn,fanout,one_way,slow}.rs` | clients that do the same, a file each |
-//! | `load/message.rs`, `load/sequence.rs`, `load/publisher.rs` | what they send, and how it is known again |
-//! | `load/turns.rs` | whose turn it is |
-//! | `load/dialer.rs`, `load/wire.rs`, `load/line.rs` | their connections |
-//! | `load/tally.rs`, `load/faults.rs`, `load/outcome.rs` | what is counted, and what it comes to |
-//! | `text.rs` | text from outside on its way to a terminal |
-//! | `aligned.rs` | the memory that bulk is read into and written from |
-//! | `server/simulation/` | tests: a kernel made up from a seed, and clients that misbehave |
+//! | `main.rs`, `commands/`, `cli/`, `report/`, `units.rs` | the binary: a page; the commands that it calls; arguments to checked settings; results of the load tester; numbers for people |
+//! | `server/` | [`Server`] and [`Handle`]; the tick and its phases; the table of clients |
+//! | `connection.rs`, `peer.rs` | one client: stream, session, stage of its life; the facts of its other end |
+//! | `service/` | the [`Service`] trait, a service a file, the shared log |
+//! | `client/` | `resound connect`: the way to a server, and the relay between it and the standard streams |
+//! | `load/` | `resound load`: clients that load a server and check its answers |
+//! | `net/` | the kernel as the loops see it; streams, sockets and their options, addresses, the poller |
+//! | `text/`, `bytes/` | templates, encodings, escapes for a terminal; two slices as one text, aligned memory |
+//! | `config.rs`, `close.rs` | plain values: settings of a server; reasons of closes, counters |
+//! | `testing/` | a service driven from a test, in memory |
 //!
-//! Who knows whom: `main → show → cli`; `server → connection → service → log`; `connection → link`;
-//! `server → net → listener, mailbox, pipe, spin`; `client → link, net`; `load → link, net`.
+//! Arrows point down only: `main → commands → cli, report → library`; `server → connection → service
+//! → log`; `server, client, load → net`; `text`, `bytes` and the plain values know none of these.
 //!
-//! # What always holds
+//! To read: `service/echo.rs` (40 lines), `net/link.rs` (160), `connection.rs` (430),
+//! `server/clients/` (`mod.rs` 380, `passes.rs` 190), `server/tick.rs` (300). Where to look for a
+//! change: a client is accepted in `server/accepting.rs`; a deadline is judged in `server/timers.rs`;
+//! a line becomes a message in `service/framing.rs`; a datagram is refused in `server/guard.rs`.
 //!
-//! - Events only latch readiness. Work is done in phases, and clients are removed in the last one
+//! A byte of echo is read into the loop's one buffer, and written from there:
+//!
+//! ```text
+//!            tick.rs read() → clients/passes.rs read() → connection.rs turn()
+//! kernel ─▶  net/link.rs read()      one buffer for all clients
+//!            service/echo.rs receive(): Outcome::reply(input)
+//! kernel ◀─  net/link.rs send()      what the kernel does not take → the connection's outbox
+//! ```
+//!
+//! A message of broadcast is copied once, into the log, and written from there to every reader:
+//!
+//! ```text
+//! sender ─▶ turn() ─▶ broadcast.rs receive() ─▶ framing.rs find() ─▶ log.rs append()
+//!
+//!     segment │ segment │ tail ▏             clients/passes.rs publish(), after all turns:
+//!         ▲         ▲          ▲             for each client owed() → one writev → advance()
+//!      cursor    cursor    cursors that are caught up
+//!    (holds up the room: timers.rs)
+//! ```
+//!
+//! # Invariants
+//!
+//! - Events only latch readiness. Work is done in phases, and clients are removed in one of the last
 //!   alone: within a tick a slab key means one client.
-//! - A client that could progress without a further event is in the turn queue, and while the
-//!   queue is not empty the poll doesn't sleep, unless the room is held up. Nobody else is in it.
-//! - A short read or write means that the kernel's buffer is empty or full, and that it will
-//!   tell when that changes; except for reads where it has told of an end already, and on Unix
-//!   sockets.
-//! - An idle connection owns no buffer. One that isn't idle owns at most `high_water` and a
-//!   turn's answers, and what its service keeps for it; on the way out also the rest of a message.
-//! - An error of writing ends the output; what had arrived before is still read.
-//! - A published byte is stored once. It is freed when the last cursor has passed it and no
-//!   replay wants it, and no cursor is further behind than the backlog, a tick's publications
-//!   and a message for longer than the patience.
-//! - While somebody holds up the room nobody is read or let in: nothing is published but that
-//!   somebody has left.
-//! - Shared output is only interrupted, left or taken up between messages.
-//! - Standard input and output are clients: nothing is true of them alone but how they are read
-//!   and written.
-//! - A datagram is answered before the next batch is received, or not at all; who might be a service
-//!   isn't answered.
-//! - For a client to whom nothing happens nothing is done: timeouts are lists in the order of the
-//!   last event, and the first of a list is the next to be late.
-//! - Every connection ends with exactly one [`CloseReason`], and every session is given back
-//!   to its service.
+//! - A phase reaches a connection through `Clients::touch` alone, which settles the lists that the
+//!   client is in. No phase knows the fields of another.
+//! - A client that could progress without a further event is in the turn queue, and no other. While
+//!   the queue is not empty the poll doesn't sleep, unless a client holds up the room.
+//! - A short read or write means that the kernel's buffer is empty or full, and that the kernel will
+//!   tell when that changes. Exceptions are reads after it has told of an end, and Unix sockets.
+//! - An idle connection owns no buffer. A busy one owns at most `high_water` and a turn's answers, and
+//!   what its service keeps for it; on the way out also the rest of a message.
+//! - An error of writing ends the output. Input that had arrived before is still read.
+//! - A published byte is stored once. It is freed when the last cursor has passed it and no replay
+//!   wants it. No cursor is further behind than the backlog, a tick's publications and a message for
+//!   longer than the patience.
+//! - While a client holds up the room no client is read or admitted: nothing is published but
+//!   notices of clients that left.
+//! - Shared output is interrupted, left or taken up only between messages.
+//! - Standard input and output are clients. They differ in how they are read and written, and in the
+//!   facts of their [`Peer`].
+//! - A datagram is answered before the next batch is received, or not at all. A source that might be
+//!   a service isn't answered.
+//! - An idle client costs no work: timeouts are lists in the order of the last activity, and the
+//!   first of a list is the next to be late.
+//! - Every connection ends with exactly one [`CloseReason`], and every session is given back to its
+//!   service.
 //!
 //! # What is absent
 //!
-//! No threads, no locks, no `Rc<RefCell>`, no callbacks, no queue of messages per client, no
-//! change of interest after registration (but of a socket for datagrams whose buffer is full), no clock outside `net.rs` but those of
-//! the client's tries to connect and of the load tester, no `unsafe`.
+//! Threads, locks, `Rc<RefCell>`, callbacks, queues of messages per client, `unsafe`. No interest
+//! changes after registration, but that of a datagram socket whose buffer is full. No clock is read
+//! outside `net/`.
+//!
+//! # Glossary
+//!
+//! | word | meaning |
+//! |---|---|
+//! | peer, client, connection, session | the other end; the peer as the server serves it; its stream and stage of life; the service's memory of it |
+//! | tick, turn, budget | one pass of the loop; one client's part of it; the bytes that a turn may read |
+//! | interest, readiness, latched | what the poller is asked for; what it has told; remembered until used up |
+//! | outbox | private output that the kernel did not take yet |
+//! | log, segment, cursor | the shared output; a piece of its memory; the place of one client in it |
+//! | owed, lag | shared output that a client is still to be sent; bytes that are kept for it |
+//! | message, framing | the unit that broadcast relays; the way in which it is found in a stream |
+//! | backpressure, high-water mark | not reading a client that does not take its output; the unsent bytes from which on |
+//! | backlog, hold up the room | the lag that is too much; to keep the senders waiting because of it |
+//! | patience, slow consumer | the time for which a client may hold up the room; a client that took longer |
+//! | half-close, drain, linger, grace | the end of one direction; delivering all that is owed; waiting for the peer's end; the limit of a stop |
+//! | close reason | the one cause of a connection's end, in logs and counters |
 
 mod bytes;
 pub mod client;

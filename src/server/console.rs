@@ -9,7 +9,8 @@ use std::time::{Duration, Instant};
 
 use log::{info, warn};
 
-use super::clients::{Clients, LINGER};
+use super::clients::Clients;
+use super::limits::LINGER;
 use super::operator::{self, Command};
 use crate::close::CloseReason;
 use crate::net::address::Address;

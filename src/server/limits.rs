@@ -2,10 +2,12 @@
 
 use std::time::Duration;
 
-use super::clients::LINGER;
 use crate::config::{Config, SlowConsumer};
 use crate::net::FOREVER;
 use crate::service::{MOST_INPUT, Needs};
+
+/// Linger time of a client that the server closes, by default.
+pub(super) const LINGER: Duration = Duration::from_secs(1);
 
 /// Bounds of a tick and of a client. Sizes are in bytes.
 #[derive(Clone, Debug)]

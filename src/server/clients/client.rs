@@ -59,12 +59,7 @@ impl<T: Stream, S: Service> Client<T, S> {
     /// The client as a peer. The address at which it was accepted is not kept; its own stands for
     /// that.
     pub(in crate::server) fn peer(&self) -> Peer<'_> {
-        Peer {
-            id: self.id,
-            address: &self.address,
-            local: &self.address,
-            role: self.role,
-        }
+        peer(self.id, &self.address, self.role)
     }
 
     /// Its connection, to look at.
@@ -74,12 +69,7 @@ impl<T: Stream, S: Service> Client<T, S> {
 
     /// Its connection, and the peer at the other end.
     pub(super) fn split(&mut self) -> (&mut Connection<T, S>, Peer<'_>) {
-        let peer = Peer {
-            id: self.id,
-            address: &self.address,
-            local: &self.address,
-            role: self.role,
-        };
+        let peer = peer(self.id, &self.address, self.role);
         (&mut self.connection, peer)
     }
 
@@ -134,6 +124,15 @@ impl<T: Stream, S: Service> Client<T, S> {
         debug!(
             "client {id} ({address}) left after {age:.3}s: {received} bytes in, {sent} bytes out, {reason}"
         );
+    }
+}
+
+fn peer(id: u64, address: &Address, role: Role) -> Peer<'_> {
+    Peer {
+        id,
+        address,
+        local: address,
+        role,
     }
 }
 

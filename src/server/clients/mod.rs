@@ -37,7 +37,6 @@ use crate::text::template::TemplateRenderer;
 pub(super) use client::Client;
 pub(super) use passes::Reaped;
 use timeouts::{Output, Timeouts};
-pub(super) use waiting::LINGER;
 #[cfg(test)]
 pub(super) use waiting::SILENCE;
 use waiting::{Holding, Lingering};

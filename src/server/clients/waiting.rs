@@ -6,8 +6,6 @@
 
 use std::time::{Duration, Instant};
 
-/// Linger time of a client that the server closes, by default.
-pub(in crate::server) const LINGER: Duration = Duration::from_secs(1);
 /// Silence after which no input is left that closing could collide with.
 pub(in crate::server) const SILENCE: Duration = Duration::from_millis(100);
 
@@ -112,6 +110,7 @@ impl Lingering {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::server::limits::LINGER;
 
     const START: Progress = Progress {
         traffic: (0, 0),

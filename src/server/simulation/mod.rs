@@ -18,8 +18,8 @@ use std::time::{Duration, Instant};
 use fastrand::Rng;
 
 use super::accepting::ListenerInfo;
-use super::clients::{LINGER, SILENCE};
-use super::limits::Limits;
+use super::clients::SILENCE;
+use super::limits::{LINGER, Limits};
 use super::tick::Tick;
 use crate::close::CloseReason;
 use crate::config::{Config, Heartbeat, SlowConsumer};
