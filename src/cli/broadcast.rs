@@ -1,4 +1,6 @@
-//! The arguments of broadcast.
+//! The options of broadcast.
+
+use std::time::Duration;
 
 use clap::Args;
 use resound::{
@@ -6,27 +8,25 @@ use resound::{
     TagFormat,
 };
 
-use super::server::{ServerArgs, misplaced};
-use super::values::{
-    Limit, Time, at_end, heartbeat, max_message, patience, replay, size, slow_consumer,
-};
+use super::server::{ServerArgs, check_listeners};
+use super::values::{Limit, heartbeat, max_message, on_eof, patience, replay, size, slow_consumer};
 use crate::units;
 
 #[derive(Args, Debug)]
 #[expect(clippy::struct_excessive_bools, reason = "flags of a command line")]
 pub(crate) struct BroadcastArgs {
-    /// Listen here for clients that publish and are sent nothing; the same as
-    /// -l 'ADDR?role=publish'. May be given more than once
+    /// Listen for clients that publish and receive nothing; the same as -l 'ADDR?role=publish'. May
+    /// be repeated
     #[arg(long, value_name = "ADDR")]
     publish_only: Vec<Listen>,
 
-    /// Listen here for clients that hear and whose input is discarded; the same as
-    /// -l 'ADDR?role=subscribe'. May be given more than once
+    /// Listen for clients that receive, and whose input is discarded; the same as
+    /// -l 'ADDR?role=subscribe'. May be repeated
     #[arg(long, value_name = "ADDR")]
     subscribe_only: Vec<Listen>,
 
-    /// What a message is: 'lines' (with their newlines), 'raw' (what one read returned) or 'u32' (with its
-    /// length in front, 32 bits, big-endian)
+    /// Form of a message: 'lines' (a line with its newline), 'raw' (the bytes of one read) or 'u32'
+    /// (after its length: 32 bits, big-endian)
     #[arg(
         long,
         value_name = "FRAMING",
@@ -35,56 +35,56 @@ pub(crate) struct BroadcastArgs {
     )]
     framing: Framing,
 
-    /// The longest message that is accepted, without its newline or length, up to 1GiB; who sends
-    /// a longer one is closed
+    /// Longest message, without its newline or length, up to 1GiB; the sender of a longer one is
+    /// closed
     #[arg(long, value_name = "SIZE", default_value = "64KiB", value_parser = max_message)]
     max_message: u64,
 
-    /// Send messages to their senders, too
+    /// Send messages to their senders as well
     #[arg(long)]
     include_sender: bool,
 
-    /// How long a client that doesn't read may hold up the others before it is a slow
+    /// Time for which a client that does not read may hold up the others until it is a slow
     /// consumer: a duration, 0 or 'unlimited'
     #[arg(long, value_name = "DURATION", default_value = "1s", value_parser = patience)]
-    patience: Limit<Time>,
+    patience: Limit<Duration>,
 
-    /// What becomes of a slow consumer: 'close' it, or make it 'skip' to the newest message
-    #[arg(long, value_name = "WHAT", default_value = "close", value_parser = slow_consumer)]
+    /// Treatment of a slow consumer: 'close' it, or make it 'skip' to the newest message
+    #[arg(long, value_name = "ACTION", default_value = "close", value_parser = slow_consumer)]
     slow_consumer: SlowConsumer,
 
-    /// Room for messages that some clients have not taken yet; who is half of it behind holds
-    /// up the others
+    /// Room for messages that some clients have not read yet; a client that is half of it behind
+    /// holds up the others
     #[arg(long, value_name = "SIZE", default_value = "4MiB", value_parser = size)]
     log_size: u64,
 
-    /// What those who come get of the past: a number of messages such as 100, or a size such as
-    /// 64KiB [default: nothing]
+    /// Past messages that a new client is sent: a number such as 100, or a size such as 64KiB
+    /// [default: none]
     #[arg(long, value_name = "N|SIZE", value_parser = replay)]
     replay: Option<Replay>,
 
-    /// Put the local date, the time and the sender in front of each message:
+    /// Put the local date and time and the sender in front of each message:
     /// 'MMDD HH:MM:SS From IP:PORT. msg='
     #[arg(long, conflicts_with = "tag_format")]
     tag: bool,
 
-    /// The same in another form: a text with {date} (MMDD), {time} (HH:MM:SS), {iso} (RFC 3339),
-    /// {peer} and {id} in it; {{ and }} stand for braces
+    /// The same in another form: a text with the placeholders {date} (MMDD), {time} (HH:MM:SS),
+    /// {iso} (RFC 3339), {peer} and {id}; {{ and }} stand for braces
     #[arg(long, value_name = "FORMAT")]
     tag_format: Option<TagFormat>,
 
-    /// Tell the room who comes and goes, and newcomers who is there
+    /// Announce to the room each client that joins or leaves, and to a new client those present
     #[arg(long)]
     announce: bool,
 
-    /// Send a line, empty or LINE as it stands, to clients that were sent nothing for so long
+    /// Send a line, empty or LINE as given, to each client that was sent nothing for DURATION
     #[arg(long, value_name = "DURATION[=LINE]", value_parser = heartbeat)]
     heartbeat: Option<Heartbeat>,
 
-    /// Publish the lines of standard input; at its end stay, or with --stdin=exit deliver
-    /// what is pending and exit
-    #[arg(long, value_name = "AT-END", num_args = 0..=1, require_equals = true)]
-    #[arg(default_missing_value = "stay", value_parser = at_end, conflicts_with = "console")]
+    /// Publish the lines of standard input; at its end stay, or with --stdin=exit deliver pending
+    /// output and exit
+    #[arg(long, value_name = "ACTION", num_args = 0..=1, require_equals = true)]
+    #[arg(default_missing_value = "stay", value_parser = on_eof, conflicts_with = "console")]
     stdin: Option<OnEof>,
 
     /// Write each published message to standard output
@@ -96,55 +96,58 @@ pub(crate) struct BroadcastArgs {
 }
 
 impl BroadcastArgs {
-    /// The settings of the server; without `--max-clients` there may be `max_clients`.
+    /// The settings of the server. `max_clients` is the default of `--max-clients`.
     pub(crate) fn config(&self, max_clients: usize) -> Result<Config, String> {
         let mut config = self.server.config(max_clients)?;
-        let of_role = |listen: &Listen, role| {
+        let with_role = |listen: &Listen, role| {
             let mut listen = listen.clone();
             listen.role = role;
             listen
         };
         let publishers = self.publish_only.iter();
         let subscribers = self.subscribe_only.iter();
-        let others: Vec<Listen> = publishers
-            .map(|listen| of_role(listen, Role::Publish))
-            .chain(subscribers.map(|listen| of_role(listen, Role::Subscribe)))
+        let restricted: Vec<Listen> = publishers
+            .map(|listen| with_role(listen, Role::Publish))
+            .chain(subscribers.map(|listen| with_role(listen, Role::Subscribe)))
             .collect();
-        if !others.is_empty() && self.server.listen.is_empty() {
+        // Without --listen they replace the default address.
+        if !restricted.is_empty() && self.server.listen.is_empty() {
             config.listen.clear();
         }
-        config.listen.extend(others);
-        config.patience = match self.patience {
-            Limit::Unlimited => None,
-            Limit::Of(Time(patience)) => Some(patience),
-        };
+        config.listen.extend(restricted);
+        config.patience = self.patience.value();
         config.slow_consumer = self.slow_consumer;
-        config.heartbeat.clone_from(&self.heartbeat);
-        if let Some(heartbeat) = &mut config.heartbeat {
-            let text = String::from_utf8_lossy(&heartbeat.text);
-            let encoded = self.server.encoding.encode(&text);
-            let encoded = encoded
-                .map_err(|e| format!("--heartbeat: {e}"))?
-                .into_owned();
-            heartbeat.text = encoded;
-        }
+        config.heartbeat = self.encoded_heartbeat()?;
         Ok(config)
     }
 
-    /// What the types of the arguments don't say.
-    pub(super) fn check(&self) -> Result<(), String> {
-        let other = |listens: &[Listen], role| {
-            let other = listens.iter().find(|listen| listen.role == role);
-            other.map(|listen| format!("'{listen}' has another role already"))
+    /// The heartbeat in the encoding of the clients.
+    fn encoded_heartbeat(&self) -> Result<Option<Heartbeat>, String> {
+        let Some(mut heartbeat) = self.heartbeat.clone() else {
+            return Ok(None);
         };
-        let publish = other(&self.publish_only, Role::Subscribe);
-        if let Some(text) = publish.or_else(|| other(&self.subscribe_only, Role::Publish)) {
-            return Err(text);
+        let text = String::from_utf8_lossy(&heartbeat.text);
+        let encoded = self.server.encoding.encode(&text);
+        let encoded = encoded.map_err(|e| format!("--heartbeat: {e}"))?;
+        heartbeat.text = encoded.into_owned();
+        Ok(Some(heartbeat))
+    }
+
+    /// Checks what the types of the options cannot.
+    pub(super) fn check(&self) -> Result<(), String> {
+        let other_role = |listeners: &[Listen], role| {
+            let listen = listeners.iter().find(|listen| listen.role == role);
+            listen.map(|listen| format!("'{listen}' has another role already"))
+        };
+        let error = other_role(&self.publish_only, Role::Subscribe)
+            .or_else(|| other_role(&self.subscribe_only, Role::Publish));
+        if let Some(error) = error {
+            return Err(error);
         }
         let listen = self.config(1)?.listen;
-        misplaced(&listen, true, false)?;
+        check_listeners(&listen, true, false)?;
         self.server.check(&listen)?;
-        self.room().check().map_err(|e| self.why_not(e))
+        self.room().check().map_err(|e| self.explain(e))
     }
 
     /// The settings of the room.
@@ -161,8 +164,8 @@ impl BroadcastArgs {
         room
     }
 
-    /// What is wrong with the settings of the room, in the terms of the command line.
-    fn why_not(&self, error: RoomError) -> String {
+    /// An error of the room's settings in the terms of the command line.
+    fn explain(&self, error: RoomError) -> String {
         let (log, message) = (units::size(self.log_size), units::size(self.max_message));
         let tags = if self.tag || self.tag_format.is_some() {
             " and tags"
@@ -171,24 +174,24 @@ impl BroadcastArgs {
         };
         match error {
             RoomError::LogSize(least) => format!(
-                "--log-size {log} is too small: a quarter of it has to hold what a client may \
-                 bring at once, which with --max-message {message}{tags} takes at least {}",
+                "--log-size {log} is too small: a quarter of it must hold what a client may send \
+                 at once, which with --max-message {message}{tags} needs at least {}",
                 units::size(least)
             ),
             RoomError::Replay(most) => format!(
-                "--replay is too much: with --log-size {log} it may be a quarter of that, {}",
+                "--replay is too large: with --log-size {log} it may be a quarter of that, {}",
                 units::size(most)
             ),
             other => other.to_string(),
         }
     }
 
-    /// Whether standard input is published, and what then.
+    /// The action at the end of standard input, if it is published.
     pub(crate) fn stdin(&self) -> Option<OnEof> {
         self.stdin
     }
 
-    /// Whether what is published goes to standard output.
+    /// True if published messages go to standard output.
     pub(crate) fn stdout(&self) -> bool {
         self.stdout
     }
@@ -200,7 +203,6 @@ mod tests {
     use crate::cli::{Cli, Command, with};
     use clap::Parser;
     use resound::SocketOptions;
-    use std::time::Duration;
 
     fn broadcast(args: &[&str]) -> Result<(BroadcastArgs, &'static str), String> {
         let all = ["resound", "broadcast"].iter().chain(args);
@@ -295,7 +297,7 @@ mod tests {
     }
 
     #[test]
-    fn settings_that_do_not_go_together_are_refused_with_a_reason() {
+    fn contradicting_options_are_refused_with_a_reason() {
         for (args, cause) in [
             (&["broadcast", "--log-size=1MiB"][..], "at least 1280KiB"),
             (&["broadcast", "--max-message=1MiB"], "at least 5MiB"),
@@ -325,7 +327,7 @@ mod tests {
             ("--high-water=-1", "expected a size"),
             ("--grace=5", "expected a duration"),
             ("--grace=101years", "hundred years"),
-            ("--max-message=0", "at least a byte"),
+            ("--max-message=0", "at least one byte"),
             ("--max-message=2GiB", "larger than 1GiB"),
             ("--patience=forever", "expected a duration"),
             ("--framing=frames", "expected lines, raw or u32"),

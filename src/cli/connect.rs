@@ -1,4 +1,4 @@
-//! The arguments of the client.
+//! The options of the client.
 
 use std::time::Duration;
 
@@ -6,37 +6,37 @@ use clap::Args;
 use resound::client::{Connect, Source};
 use resound::{ListenAddress, Template, TextEncoding};
 
-use super::values::{Limit, Time, timeout};
+use super::values::{Limit, check_destination, timeout};
 
 #[derive(Args, Debug)]
 #[expect(clippy::doc_markdown, reason = "this is the text of the help")]
 pub(crate) struct ConnectArgs {
-    /// Where the server listens: HOST:PORT, [IPv6]:PORT, PORT (on 127.0.0.1), the same with
-    /// udp:// in front for datagrams, unix:PATH, unix:@NAME or unixgram:PATH
+    /// Address of the server: HOST:PORT, [IPv6]:PORT, PORT (on 127.0.0.1), the same after udp://
+    /// for datagrams, unix:PATH, unix:@NAME or unixgram:PATH
     #[arg(value_name = "ADDR")]
     to: ListenAddress,
 
-    /// Send TEXT in place of standard input, as it stands: no newline is added; then end our side
-    /// and print what comes until the server ends (may be repeated)
+    /// Send TEXT in place of standard input, as given: no newline is added; then half-close, and
+    /// print what is received until the server ends. May be repeated
     #[arg(long, value_name = "TEXT")]
     send: Vec<Template>,
 
-    /// How long connecting may take, and how long nothing may come and nothing be sent until that
-    /// is the end, a failure if nothing has come at all; or 'unlimited' [default: unlimited; over
-    /// datagrams 1s after the end of input, which is no failure]
+    /// Time limit of connecting, and then of silence in both directions: it ends the connection,
+    /// with a failure if nothing was received; or 'unlimited' [default: unlimited; over datagrams
+    /// 1s after the end of input, which is no failure]
     #[arg(long, value_name = "DURATION", value_parser = timeout)]
-    timeout: Option<Limit<Time>>,
+    timeout: Option<Limit<Duration>>,
 
-    /// While nobody listens there, try again, for so long or, without DURATION, for ever
+    /// Retry while no server listens there, for DURATION or, without it, forever
     #[arg(long, value_name = "DURATION", num_args = 0..=1, require_equals = true)]
     #[arg(default_missing_value = "unlimited", value_parser = timeout)]
-    retry: Option<Limit<Time>>,
+    retry: Option<Limit<Duration>>,
 
-    /// The client's own address: IP, IP:PORT, [IPv6]:PORT or unixgram:PATH
+    /// Local address: IP, IP:PORT, [IPv6]:PORT or unixgram:PATH
     #[arg(long, value_name = "ADDR")]
     source: Option<Source>,
 
-    /// The encoding of the server's side; ours is UTF-8: gbk, big5, shift_jis, latin1 or any other
+    /// Encoding of the server; the client's is UTF-8: gbk, big5, shift_jis, latin1 or any other
     /// label of the Encoding Standard
     #[arg(long, value_name = "LABEL", default_value_t, hide_default_value = true)]
     encoding: TextEncoding,
@@ -45,31 +45,26 @@ pub(crate) struct ConnectArgs {
     #[arg(long)]
     crlf: bool,
 
-    /// SO_BROADCAST: datagrams may go to a broadcast address; whoever answers is shown
+    /// SO_BROADCAST: allow a broadcast address; the answers of every source are printed
     #[arg(long)]
     broadcast: bool,
 
-    /// Let control characters from the server reach the terminal as they are
+    /// Write control characters from the server to the terminal unescaped
     #[arg(long)]
     raw: bool,
 }
 
 impl ConnectArgs {
-    /// What the types of the arguments don't say.
+    /// Checks what the types of the options cannot.
     pub(super) fn check(&self) -> Result<(), String> {
         let to = &self.to;
-        if to.is_dual_stack() {
-            return Err(format!("'{to}' is no single address to connect to"));
-        }
-        if let ListenAddress::Tcp { port: 0, .. } | ListenAddress::Udp { port: 0, .. } = to {
-            return Err(format!("nobody listens on port 0: '{to}'"));
-        }
+        check_destination(to)?;
         if self.broadcast && !matches!(to, ListenAddress::Udp { .. }) {
             return Err(format!("--broadcast is for UDP, and '{to}' is not"));
         }
         if self.retry.is_some() && matches!(to, ListenAddress::Udp { .. }) {
             return Err(format!(
-                "--retry is for what can be connected to, and '{to}' is not"
+                "--retry is for servers that accept connections, and '{to}' does not"
             ));
         }
         if let Some(source) = self.source.as_ref().filter(|source| !source.fits(to)) {
@@ -78,6 +73,7 @@ impl ConnectArgs {
         self.connect().map(|_| ())
     }
 
+    /// The connection that the options describe.
     pub(crate) fn connect(&self) -> Result<Connect, String> {
         let encoded = |text: &Template| text.clone().encoded(self.encoding);
         let send: Result<_, _> = self.send.iter().map(encoded).collect();
@@ -94,10 +90,7 @@ impl ConnectArgs {
     }
 }
 
-/// What is unlimited lasts as long as can be.
-fn time(limit: Limit<Time>) -> Duration {
-    match limit {
-        Limit::Of(Time(time)) => time,
-        Limit::Unlimited => Duration::MAX,
-    }
+/// The duration of a limit, the longest one if there is none.
+fn time(limit: Limit<Duration>) -> Duration {
+    limit.value().unwrap_or(Duration::MAX)
 }

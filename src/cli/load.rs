@@ -1,4 +1,4 @@
-//! The arguments of the load tester.
+//! The options of the load tester.
 
 use std::path::PathBuf;
 use std::thread::available_parallelism;
@@ -8,85 +8,89 @@ use clap::Args;
 use resound::ListenAddress;
 use resound::load::{Load, LoadMode, SHORTEST_MESSAGE};
 
-use super::values::{Count, Limit, Time, size};
+use super::values::{
+    Limit, check_destination, count, count_limit, duration, interval, number, size,
+};
 
-/// The longest message, and the longest datagram.
+/// Bytes of the longest message.
 const LONGEST: u64 = 64 << 20;
+
+/// Bytes of the longest UDP datagram.
 const LONGEST_DATAGRAM: usize = 65_507;
 
-/// No system has descriptors for more.
+/// More clients than a system has descriptors for.
 const MOST_CLIENTS: usize = 1_000_000;
 
 #[derive(Args, Debug)]
 pub(crate) struct LoadArgs {
-    /// Where the server listens: HOST:PORT, [IPv6]:PORT, PORT (on 127.0.0.1), the same with
-    /// udp:// in front for datagrams, unix:PATH, unix:@NAME or unixgram:PATH
+    /// Address of the server: HOST:PORT, [IPv6]:PORT, PORT (on 127.0.0.1), the same after udp://
+    /// for datagrams, unix:PATH, unix:@NAME or unixgram:PATH
     #[arg(value_name = "ADDR")]
     to: ListenAddress,
 
-    /// What clients do: 'echo' sends messages and waits for them to come back; 'stream' does so in
-    /// bulk; 'churn' connects, has one message echoed and goes; 'fanout' has publishers and
-    /// subscribers of a room; 'sink' only sends; 'source' only receives
+    /// Workload: 'echo' sends messages and receives them back; 'stream' does so in bulk; 'churn'
+    /// connects, has one message echoed and disconnects; 'fanout' has publishers and subscribers of
+    /// a room; 'sink' only sends; 'source' only receives
     #[arg(long, value_name = "MODE", default_value = "echo", value_parser = mode)]
     mode: LoadMode,
 
-    /// How many clients there are at a time [default: 50; stream, sink, source: 4]
+    /// Clients at a time [default: 50; stream, sink, source: 4]
     #[arg(long, value_name = "N", value_parser = count)]
     clients: Option<usize>,
 
-    /// fanout: how many clients receive what is published [default: 100]
+    /// fanout: clients that receive the published messages [default: 100]
     #[arg(long, value_name = "N", value_parser = count)]
     subscribers: Option<usize>,
 
-    /// fanout: how many clients publish; each is sent what the others publish [default: 1]
+    /// fanout: clients that publish; each receives the messages of the others [default: 1]
     #[arg(long, value_name = "N", value_parser = count)]
     publishers: Option<usize>,
 
-    /// So many clients more that stop reading: in fanout they only listen, else they send too
+    /// Additional clients that stop reading; in modes other than fanout they also send
     #[arg(long, value_name = "N", default_value_t = 0, hide_default_value = true)]
     slow: usize,
 
-    /// Bytes in a message, its newline included [default: 64; stream, sink, source: 64KiB]
+    /// Bytes of a message, newline included [default: 64; stream, sink, source: 64KiB]
     #[arg(long, value_name = "SIZE", value_parser = message)]
     size: Option<usize>,
 
-    /// Messages of one client that may be under way at a time; 'unlimited' goes with --rate, and is
-    /// the default there [default: 1; stream: 16; fanout: 1024]
-    #[arg(long, value_name = "N")]
-    depth: Option<Limit<Count>>,
+    /// Messages of one client in flight at a time; 'unlimited' needs --rate, and is the default
+    /// with it [default: 1; stream: 16; fanout: 1024]
+    #[arg(long, value_name = "N", value_parser = count_limit)]
+    depth: Option<Limit<usize>>,
 
-    /// Messages a second in all (churn: connections), sent at their times whatever the server
-    /// does; latency counts from these times [default: as fast as they come back]
-    #[arg(long, value_name = "N", value_parser = rate)]
+    /// Messages per second of all clients (churn: connections), sent at fixed times whatever the
+    /// server does; latency counts from these times [default: as fast as they return]
+    #[arg(long, value_name = "N", value_parser = number)]
     rate: Option<u64>,
 
-    /// Connections opened a second [default: as fast as they are accepted]
-    #[arg(long, value_name = "N", value_parser = rate)]
+    /// Connections opened per second [default: as fast as they are accepted]
+    #[arg(long, value_name = "N", value_parser = number)]
     connect_rate: Option<u64>,
 
-    /// How long to measure
-    #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = span)]
+    /// Length of the measurement
+    #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = interval)]
     duration: Duration,
 
-    /// How long to load the server before that
-    #[arg(long, value_name = "DURATION", default_value = "1s")]
-    warmup: Time,
+    /// Length of the warm-up before the measurement
+    #[arg(long, value_name = "DURATION", default_value = "1s", value_parser = duration)]
+    warmup: Duration,
 
-    /// What takes longer never comes: connecting, the rest after the end, a datagram
-    #[arg(long, value_name = "DURATION", default_value = "2s", value_parser = span)]
+    /// Time limit of connecting, of messages in flight at the end, and of a datagram
+    #[arg(long, value_name = "DURATION", default_value = "2s", value_parser = interval)]
     timeout: Duration,
 
-    /// Check the contents of all that comes back
+    /// Check the contents of every message received
     #[arg(long)]
     verify: bool,
 
-    /// Whether to ask the system for events without ever sleeping while something is under way:
-    /// who sleeps has to be woken by the server [default: on if there are two processors]
+    /// Poll without sleeping while messages are in flight, which spares the server waking the load
+    /// tester [default: on with two or more processors]
     #[arg(long, value_name = "on|off", value_parser = switch)]
     spin: Option<bool>,
 
-    /// A line on standard error so often, in place of the bar on a terminal
-    #[arg(long, value_name = "DURATION", value_parser = span)]
+    /// Print a line on standard error at this interval, in place of the bar on a terminal
+    #[arg(long, value_name = "DURATION", value_parser = interval)]
     interval: Option<Duration>,
 
     /// Print the results as one JSON object
@@ -97,22 +101,22 @@ pub(crate) struct LoadArgs {
     #[arg(long, value_name = "FILE")]
     pub(crate) hdr: Option<PathBuf>,
 
-    /// It is a failure if more than one in a hundred messages takes longer
-    #[arg(long, value_name = "DURATION")]
-    max_p99: Option<Time>,
+    /// Fail if the 99th percentile of the latency is above this
+    #[arg(long, value_name = "DURATION", value_parser = duration)]
+    pub(crate) max_p99: Option<Duration>,
 
-    /// It is a failure if fewer messages (churn: connections) a second are done
-    #[arg(long, value_name = "N", value_parser = rate)]
+    /// Fail if the throughput is below this: messages (churn: connections) per second
+    #[arg(long, value_name = "N", value_parser = number)]
     pub(crate) min_rate: Option<u64>,
 }
 
 impl LoadArgs {
-    /// What the types of the arguments don't say.
+    /// Checks what the types of the options cannot.
     pub(super) fn check(&self) -> Result<(), String> {
         self.check_mode()?;
         self.check_address()?;
         if self.depth == Some(Limit::Unlimited) && self.rate.is_none() {
-            return Err("--depth unlimited is for --rate".to_owned());
+            return Err("--depth unlimited needs --rate".to_owned());
         }
         let load = self.load();
         let extra = [load.publishers, load.slow];
@@ -125,7 +129,7 @@ impl LoadArgs {
         }
     }
 
-    /// Each option is for some modes.
+    /// Checks that each option given fits the mode.
     fn check_mode(&self) -> Result<(), String> {
         use LoadMode::{Churn, Echo, Fanout, Sink, Source, Stream};
         let answered = &[Echo, Stream, Churn, Fanout][..];
@@ -163,12 +167,7 @@ impl LoadArgs {
 
     fn check_address(&self) -> Result<(), String> {
         let to = &self.to;
-        if to.is_dual_stack() {
-            return Err(format!("'{to}' is no single address to connect to"));
-        }
-        if let ListenAddress::Tcp { port: 0, .. } | ListenAddress::Udp { port: 0, .. } = to {
-            return Err(format!("nobody listens on port 0: '{to}'"));
-        }
+        check_destination(to)?;
         if !to.is_datagram() {
             return Ok(());
         }
@@ -203,34 +202,30 @@ impl LoadArgs {
         load.slow = self.slow;
         load.size = self.size.unwrap_or(load.size);
         load.depth = match (self.depth, self.rate) {
-            (Some(Limit::Of(Count(depth))), _) => depth,
+            (Some(Limit::Of(depth)), _) => depth,
             (Some(Limit::Unlimited), _) | (None, Some(_)) => usize::MAX,
             (None, None) => load.depth,
         };
         load.rate = self.rate;
         load.connect_rate = self.connect_rate;
         load.duration = self.duration;
-        load.warmup = self.warmup.0;
+        load.warmup = self.warmup;
         load.timeout = self.timeout;
         load.interval = self.interval.unwrap_or(load.interval);
-        load.spin = self.spin.unwrap_or_else(has_processors);
+        load.spin = self.spin.unwrap_or_else(has_spare_processor);
         load.verify = self.verify;
         load.catch_signals = true;
         load
     }
 
-    /// Whether there is to be a line for each interval.
+    /// True if each interval prints a line.
     pub(crate) fn has_lines(&self) -> bool {
         self.interval.is_some()
     }
-
-    pub(crate) fn max_p99(&self) -> Option<Duration> {
-        self.max_p99.map(|Time(time)| time)
-    }
 }
 
-/// Whether the server may have a processor of its own.
-fn has_processors() -> bool {
+/// True if the server can have a processor of its own.
+fn has_spare_processor() -> bool {
     available_parallelism().is_ok_and(|n| n.get() > 1)
 }
 
@@ -249,27 +244,6 @@ fn switch(text: &str) -> Result<bool, String> {
     }
 }
 
-fn rate(text: &str) -> Result<u64, String> {
-    match text.parse() {
-        Ok(n) if n > 0 => Ok(n),
-        _ => Err("expected a number from 1 on".to_owned()),
-    }
-}
-
-fn count(text: &str) -> Result<usize, String> {
-    // What has no place in it is too many in any case.
-    rate(text).map(|n| usize::try_from(n).unwrap_or(usize::MAX))
-}
-
-/// A time that is long enough to measure in.
-fn span(text: &str) -> Result<Duration, String> {
-    let Time(time) = text.parse()?;
-    if time < Duration::from_millis(10) {
-        return Err("expected 10ms or more".to_owned());
-    }
-    Ok(time)
-}
-
 fn message(text: &str) -> Result<usize, String> {
     let size = size(text)?;
     if size > LONGEST {
@@ -278,7 +252,7 @@ fn message(text: &str) -> Result<usize, String> {
     match usize::try_from(size) {
         Ok(size) if size >= SHORTEST_MESSAGE => Ok(size),
         _ => Err(format!(
-            "a message has its number and a newline in it, which are {SHORTEST_MESSAGE} bytes"
+            "a message holds its number and a newline, which are {SHORTEST_MESSAGE} bytes"
         )),
     }
 }

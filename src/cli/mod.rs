@@ -1,6 +1,13 @@
-//! The command line: doc comments are the help, and every value is checked here.
+//! The command line: checked options, whose doc comments are the help.
+//!
+//! | file | holds |
+//! |---|---|
+//! | `server.rs` | the options of every server, and of its sockets |
+//! | `services.rs`, `broadcast.rs` | the options of a service, and their settings |
+//! | `connect.rs`, `load.rs` | the options of the client and of the load tester |
+//! | `values.rs` | the values of options: parsers and their errors |
 
-#![allow(clippy::doc_markdown, reason = "no marks in the help")]
+#![allow(clippy::doc_markdown, reason = "the help has no code marks")]
 
 mod broadcast;
 mod connect;
@@ -19,36 +26,36 @@ pub(crate) use broadcast::BroadcastArgs;
 pub(crate) use connect::ConnectArgs;
 pub(crate) use load::LoadArgs;
 pub(crate) use server::ServerArgs;
-use services::{ChargenArgs, DaytimeArgs, PlainArgs};
+use services::{ChargenArgs, CommonArgs, DaytimeArgs};
 pub(crate) use services::{EchoArgs, ReplyArgs};
 
-/// How values are written.
-const UNITS: &str = "\
-TEXT may have \\n, \\r, \\t, \\\\ and \\xNN in it, and {peer}, {local}, {id}, {hostname}, {date}, {time}, {iso} and {env:NAME}; {{ and }} stand for braces. SIZE is a number of bytes such as 65536, 64KiB or 1MiB, DURATION a time such as 10s, 250ms or 1m30s.
+/// The end of a server's help.
+const SERVER_HELP: &str = "\
+TEXT may contain \\n, \\r, \\t, \\\\ and \\xNN, and {peer}, {local}, {id}, {hostname}, {date}, {time}, {iso} and {env:NAME}; {{ and }} stand for braces. SIZE is a number of bytes such as 65536, 64KiB or 1MiB, DURATION a time such as 10s, 250ms or 1m30s.
 
 RUST_LOG, such as RUST_LOG=resound=debug, overrides -v and -q. SIGUSR1 makes a server log statistics.
 
-Exit code: 0 after a stop by signal, operator, --once or --stdin=exit; 1 if it can't start or go on; 2 after bad usage.";
+Exit code: 0 after a stop by signal, operator, --once or --stdin=exit; 1 if it cannot start or continue; 2 for a wrong command line.";
 
-/// The same for the client.
-const CLIENT: &str = "\
-TEXT may have \\n, \\r, \\t, \\\\ and \\xNN in it, and {peer}, {local}, {hostname}, {date}, {time}, {iso} and {env:NAME}; {{ and }} stand for braces. DURATION is a time such as 10s, 250ms or 1m30s.
+/// The end of the client's help.
+const CONNECT_HELP: &str = "\
+TEXT may contain \\n, \\r, \\t, \\\\ and \\xNN, and {peer}, {local}, {hostname}, {date}, {time}, {iso} and {env:NAME}; {{ and }} stand for braces. DURATION is a time such as 10s, 250ms or 1m30s.
 
-Exit code: 0 when the server has ended, or a wait after something came; 1 if it can't connect, the connection is lost or nothing came; 2 after bad usage.";
+Exit code: 0 when the server has ended, or after a timeout if something was received; 1 if it cannot connect, the connection is lost or nothing was received; 2 for a wrong command line.";
 
-/// The same for the load tester.
-const LOAD: &str = "\
+/// The end of the load tester's help.
+const LOAD_HELP: &str = "\
 SIZE is a number of bytes such as 65536, 64KiB or 1MiB, DURATION a time such as 10s, 250ms or 1m30s.
 
-The server is one whose answers are what it was sent: 'resound echo' for echo, stream and churn, 'resound broadcast' for fanout, 'resound discard' for sink, 'resound chargen' for source. One that answers datagrams has to have --udp-rate unlimited.
+The server must return messages unchanged: 'resound echo' for echo, stream and churn, 'resound broadcast' for fanout; 'resound discard' is for sink, 'resound chargen' for source. For datagrams it needs --udp-rate unlimited.
 
-Exit code: 0 when all went well, also after Ctrl-C; 1 if it can't connect, something was lost, nothing was measured, or --max-p99 or --min-rate isn't met; 2 after bad usage.";
+Exit code: 0 on success, also after Ctrl-C; 1 if it cannot connect, there are errors, nothing was measured, or --max-p99 or --min-rate is not met; 2 for a wrong command line.";
 
-/// A plain echo or broadcast service over TCP, UDP and Unix sockets, and others as plain: one
-/// thread, bounded memory, no message torn or doubled.
+/// A plain echo or broadcast service over TCP, UDP and Unix sockets, and other small services: one
+/// thread, bounded memory, no message torn or duplicated.
 ///
-/// Logs go to standard error. Stop it with Ctrl-C or SIGTERM: it delivers what is pending and
-/// exits with 0; a second signal, once the log has said so, ends it at once.
+/// Logs go to standard error. Stop a server with Ctrl-C or SIGTERM: it delivers pending output and
+/// exits with 0; a second signal, after the log has said 'stopping', ends it at once.
 #[derive(Debug, Parser)]
 #[command(
     name = "resound",
@@ -56,13 +63,13 @@ Exit code: 0 when all went well, also after Ctrl-C; 1 if it can't connect, somet
     propagate_version = true,
     arg_required_else_help = true
 )]
-#[command(after_help = UNITS)]
+#[command(after_help = SERVER_HELP)]
 pub(crate) struct Cli {
     #[command(subcommand)]
     pub(crate) command: Command,
 
-    /// Log more: the options in force, each client that comes and goes; twice: each pass of the
-    /// loop, too
+    /// Log more: the options in force, each client that connects or leaves; twice: also each pass
+    /// of the loop
     #[arg(short, long, global = true, action = clap::ArgAction::Count, conflicts_with = "quiet")]
     #[arg(display_order = 100)]
     verbose: u8,
@@ -74,46 +81,46 @@ pub(crate) struct Cli {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// Send every byte back to who sent it (RFC 862)
-    #[command(after_help = UNITS)]
+    /// Send every byte back to its sender (RFC 862)
+    #[command(after_help = SERVER_HELP)]
     Echo(EchoArgs),
     /// Read everything and answer nothing (RFC 863); with --console the operator answers
-    #[command(after_help = UNITS)]
-    Discard(PlainArgs),
-    /// Say TEXT to everybody, in answer to each message or at once
-    #[command(after_help = UNITS)]
+    #[command(after_help = SERVER_HELP)]
+    Discard(CommonArgs),
+    /// Send TEXT to every client, in answer to each message or on connect
+    #[command(after_help = SERVER_HELP)]
     Reply(ReplyArgs),
-    /// Say the date and the time, as text (RFC 867)
-    #[command(after_help = UNITS)]
+    /// Send the date and the time as text (RFC 867)
+    #[command(after_help = SERVER_HELP)]
     Daytime(DaytimeArgs),
-    /// Say the seconds since 1900, as 32 bits (RFC 868), which begin again in 2036
-    #[command(after_help = UNITS)]
-    Time(PlainArgs),
+    /// Send the seconds since 1900 as 32 bits (RFC 868), which wrap around in 2036
+    #[command(after_help = SERVER_HELP)]
+    Time(CommonArgs),
     /// Send characters without end, at the reader's pace (RFC 864)
-    #[command(after_help = UNITS)]
+    #[command(after_help = SERVER_HELP)]
     Chargen(ChargenArgs),
-    /// Send each message of a client, as a rule a line, to all the other clients
-    #[command(after_help = UNITS)]
+    /// Send each message of a client, by default a line, to all other clients
+    #[command(after_help = SERVER_HELP)]
     Broadcast(Box<BroadcastArgs>),
-    /// Talk to a server: standard input goes there, what comes is printed
+    /// Talk to a server: send standard input, print what is received
     ///
-    /// Lines go both ways at once. After the end of input (Ctrl-D) the server is told so, and what
-    /// it still says is printed; quit or exit, typed on a terminal, leaves at once. Over UDP and
-    /// Unix datagrams each line is one, and a second of silence after the last is the end.
-    #[command(after_help = CLIENT)]
+    /// Both directions run at once. The end of input (Ctrl-D) is passed on to the server, and its
+    /// further output is printed; quit or exit, typed on a terminal, leaves at once. Over UDP and
+    /// Unix datagrams each line is a datagram, and a second of silence after the last is the end.
+    #[command(after_help = CONNECT_HELP)]
     Connect(ConnectArgs),
     /// Load a server and measure it: throughput, latencies, errors
     ///
-    /// One thread, as many clients as are wanted. Without --rate a message goes out when another
-    /// has come back; with it messages go out at their times, and latency counts from these, so
-    /// that a stall of the server shows in all that had to wait for it. Ctrl-C ends it early, with
-    /// the results so far.
-    #[command(after_help = LOAD)]
+    /// One thread with any number of clients. Without --rate a message is sent when another has
+    /// returned; with it messages are sent at fixed times, and latency counts from these, so that a
+    /// stall of the server shows in every message that had to wait. Ctrl-C ends it early, with the
+    /// results so far.
+    #[command(after_help = LOAD_HELP)]
     Load(Box<LoadArgs>),
 }
 
 impl Cli {
-    /// What is logged, in the terms of `RUST_LOG`.
+    /// The filter of the log, as in `RUST_LOG`.
     pub(crate) fn log_filter(&self) -> &'static str {
         match (self.quiet, self.verbose) {
             (true, _) => "warn",
@@ -125,7 +132,7 @@ impl Cli {
 }
 
 impl Command {
-    /// What the types of the arguments don't say.
+    /// Checks what the types of the options cannot.
     fn check(&self) -> Result<(), clap::Error> {
         let checked = match self {
             Self::Echo(args) => args.check(),
@@ -153,7 +160,7 @@ pub(crate) fn parse() -> Result<Cli, ExitCode> {
         Ok(cli)
     });
     checked.map_err(|e| {
-        // A closed standard stream is no reason to fail in another way.
+        // A closed standard stream does not change the exit code.
         let _ = match e.kind() {
             ErrorKind::DisplayHelp
             | ErrorKind::DisplayVersion
@@ -164,7 +171,7 @@ pub(crate) fn parse() -> Result<Cli, ExitCode> {
     })
 }
 
-/// What is wrong, in one line: without the usage and the tips that come with it.
+/// The error in one line, without clap's usage and tips.
 fn one_line(error: &clap::Error) -> String {
     let text = error.to_string();
     let text = text.strip_prefix("error: ").unwrap_or(&text);
@@ -172,11 +179,11 @@ fn one_line(error: &clap::Error) -> String {
     let end = end.iter().filter_map(|mark| text.find(mark)).min();
     let text = text[..end.unwrap_or(text.len())].trim_end();
     match error.kind() {
-        // Here line ends are those of the user.
+        // These line ends come from the user's value.
         ErrorKind::ValueValidation | ErrorKind::InvalidValue => text.replace('\n', "\\n"),
         _ => {
             let words: Vec<&str> = text.split_whitespace().collect();
-            format!("{}; --help lists what there is", words.join(" "))
+            format!("{}; see --help", words.join(" "))
         }
     }
 }
@@ -199,9 +206,9 @@ mod tests {
         assert!(error.contains(cause), "{args:?}: {error}");
     }
 
-    /// What an argument makes wrong is said, though each value by itself is right.
+    /// Each value is valid by itself.
     #[test]
-    fn settings_that_do_not_go_together_are_refused_with_a_reason() {
+    fn contradicting_options_are_refused_with_a_reason() {
         for (args, cause) in [
             (
                 &["echo", "-l7?role=publish"][..],
@@ -215,11 +222,11 @@ mod tests {
                 &["broadcast", "-ludp://7"],
                 "broadcast has no datagrams: --listen 'udp://127.0.0.1:7'",
             ),
-            (&["chargen", "-l7", "-ludp://7"], "takes --udp-amplify"),
-            (&["chargen", "-lunixgram:/s"], "takes --udp-amplify"),
+            (&["chargen", "-l7", "-ludp://7"], "needs --udp-amplify"),
+            (&["chargen", "-lunixgram:/s"], "needs --udp-amplify"),
             (
                 &["echo", "-l*:7", "--ipv6-only"],
-                "leaves nothing of both families: --listen '*:7'",
+                "excludes IPv4, which is part of --listen '*:7'",
             ),
         ] {
             assert_refused(args, cause);
@@ -227,7 +234,7 @@ mod tests {
     }
 
     #[test]
-    fn what_fits_no_listener_and_what_no_encoding_has_is_refused() {
+    fn options_without_a_listener_and_texts_without_an_encoding_are_refused() {
         for (args, cause) in [
             (
                 &["echo", "-ludp://7", "--keepalive=1s"][..],
@@ -265,7 +272,7 @@ mod tests {
     }
 
     #[test]
-    fn what_each_service_takes_goes_together() {
+    fn options_of_each_service_can_be_combined() {
         for args in [
             &["chargen", "-ludp://7", "--udp-amplify"][..],
             &["echo", "-l*:7", "-ludp://*:7", "-lunix:@x", "-lunixgram:/s"],

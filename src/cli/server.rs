@@ -1,4 +1,4 @@
-//! The arguments of every server.
+//! The options of every server.
 
 use std::fmt;
 use std::net::Ipv4Addr;
@@ -10,44 +10,44 @@ use resound::{
 };
 
 use super::values::{
-    Count, Limit, Time, bind_device, buffer, defer_accept, dscp, keepalive, size, timeout, tos,
-    unix_mode,
+    Limit, bind_device, buffer, count_limit, defer_accept, dscp, duration, keepalive, size,
+    timeout, tos, unix_mode,
 };
 
-/// What every service takes.
+/// The options that every service takes.
 #[derive(Args, Debug)]
 pub(crate) struct ServerArgs {
-    /// Where to listen: HOST:PORT, [IPv6]:PORT, *:PORT (every address), PORT (on 127.0.0.1),
-    /// each perhaps with tcp:// in front, or with udp://; unix:PATH, unixgram:PATH (datagrams), or
-    /// unix:@NAME (abstract). A name stands for all its addresses; port 0 lets the system
-    /// choose. May be given more than once [default: 127.0.0.1:9999]
+    /// Address to listen on: HOST:PORT, [IPv6]:PORT, *:PORT (every address), PORT (on 127.0.0.1),
+    /// each optionally after tcp:// or udp://; unix:PATH, unixgram:PATH (datagrams), or unix:@NAME
+    /// (abstract). A host name stands for all its addresses; with port 0 the system chooses. May be
+    /// repeated [default: 127.0.0.1:9999]
     #[arg(short, long, value_name = "ADDR")]
     pub(super) listen: Vec<Listen>,
 
-    /// Clients served at a time, or 'unlimited'; others wait [default: what the limit of
-    /// descriptors leaves]
-    #[arg(long, value_name = "N")]
-    max_clients: Option<Limit<Count>>,
+    /// Clients served at a time, or 'unlimited'; others wait [default: as many as the limit of
+    /// descriptors allows]
+    #[arg(long, value_name = "N", value_parser = count_limit)]
+    max_clients: Option<Limit<usize>>,
 
-    /// A client with more than this unsent is not read until it takes some
+    /// Do not read a client while more output than this waits for it
     #[arg(long, value_name = "SIZE", default_value = "256KiB", value_parser = size)]
     high_water: u64,
 
-    /// How long to go on delivering what is pending when stopped
-    #[arg(long, value_name = "DURATION", default_value = "5s")]
-    grace: Time,
+    /// Time to deliver pending output after a stop
+    #[arg(long, value_name = "DURATION", default_value = "5s", value_parser = duration)]
+    grace: Duration,
 
-    /// Close a client that sent nothing and was sent nothing for so long, or 'unlimited'
+    /// Close a client after this time without a byte in either direction, or 'unlimited'
     /// [default: unlimited]
     #[arg(long, value_name = "DURATION", value_parser = timeout)]
-    idle_timeout: Option<Limit<Time>>,
+    idle_timeout: Option<Limit<Duration>>,
 
-    /// Reset a client that takes nothing of what it is sent for so long, or 'unlimited'
+    /// Reset a client that reads none of its pending output for this time, or 'unlimited'
     /// [default: unlimited]
     #[arg(long, value_name = "DURATION", value_parser = timeout)]
-    write_timeout: Option<Limit<Time>>,
+    write_timeout: Option<Limit<Duration>>,
 
-    /// Send each client TEXT when it comes
+    /// Send TEXT to each client when it connects
     #[arg(long, value_name = "TEXT")]
     greeting: Option<Template>,
 
@@ -55,35 +55,35 @@ pub(crate) struct ServerArgs {
     #[arg(long)]
     once: bool,
 
-    /// Show what clients send on standard output, as 'ID PEER: TEXT' (datagrams have the ID 0)
+    /// Show the clients' input on standard output, as 'ID PEER: TEXT' (datagrams have the ID 0)
     #[arg(long)]
     pub(crate) show: bool,
 
-    /// Show what clients send on standard output, and take texts for them and commands from
+    /// Show the clients' input on standard output, and read texts for them and commands from
     /// standard input: /help lists them
     #[arg(long)]
     pub(crate) console: bool,
 
-    /// The encoding of TEXT as it is sent, of what is shown and of what an operator types: gbk,
-    /// big5, shift_jis, latin1 or any other label of the Encoding Standard
+    /// Encoding of the clients: of TEXT when sent, of the input shown and of the operator's texts:
+    /// gbk, big5, shift_jis, latin1 or any other label of the Encoding Standard
     #[arg(long, value_name = "LABEL", default_value_t, hide_default_value = true)]
     pub(crate) encoding: TextEncoding,
 
-    /// Datagrams that are answered to one source (an IP address; of IPv6 a /64) in a second, or
-    /// 'unlimited' [default: 10000]
-    #[arg(long, value_name = "N")]
-    udp_rate: Option<Limit<Count>>,
+    /// Datagrams answered per second to one source (an IP address; of IPv6 a /64), or 'unlimited'
+    /// [default: 10000]
+    #[arg(long, value_name = "N", value_parser = count_limit)]
+    udp_rate: Option<Limit<usize>>,
 
-    /// Go on polling for so long after the last event before sleeping, such as 50us: answers
-    /// come sooner, and meanwhile a CPU is busy [default: 0s]
-    #[arg(long, value_name = "DURATION")]
-    spin: Option<Time>,
+    /// Keep polling for this time after the last event before sleeping, such as 50us: answers are
+    /// sent sooner, and meanwhile a CPU is busy [default: 0s]
+    #[arg(long, value_name = "DURATION", value_parser = duration)]
+    spin: Option<Duration>,
 
     #[command(flatten)]
     sockets: SocketArgs,
 }
 
-/// Options of the sockets: those of the listeners and of their clients.
+/// Options of the listeners' sockets, and of their clients'.
 #[derive(Args, Debug)]
 #[command(next_help_heading = "Socket options")]
 #[expect(clippy::struct_excessive_bools, reason = "flags of a command line")]
@@ -92,7 +92,7 @@ struct SocketArgs {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(i32).range(1..))]
     backlog: Option<i32>,
 
-    /// Without SO_REUSEADDR: a restart is refused until old connections are forgotten
+    /// Without SO_REUSEADDR: a restart fails until the system has forgotten old connections
     #[arg(long)]
     no_reuse_addr: bool,
 
@@ -100,59 +100,60 @@ struct SocketArgs {
     #[arg(long)]
     reuse_port: bool,
 
-    /// SO_RCVBUF: what the kernel keeps of input (Linux doubles it, and has a limit)
+    /// SO_RCVBUF: size of the kernel's receive buffer (Linux doubles it, up to a limit)
     #[arg(long, value_name = "SIZE", value_parser = buffer)]
     recv_buffer: Option<usize>,
 
-    /// SO_SNDBUF: what the kernel keeps of output (Linux doubles it, and has a limit)
+    /// SO_SNDBUF: size of the kernel's send buffer (Linux doubles it, up to a limit)
     #[arg(long, value_name = "SIZE", value_parser = buffer)]
     send_buffer: Option<usize>,
 
-    /// Without TCP_NODELAY: small writes may wait for others (Nagle)
+    /// Without TCP_NODELAY: small writes may be delayed (Nagle's algorithm)
     #[arg(long)]
     no_nodelay: bool,
 
-    /// SO_KEEPALIVE: after IDLE of silence ask the peer for a sign of life, every INTERVAL, COUNT
-    /// times; such as 60s,10s,3
+    /// SO_KEEPALIVE: probe the peer after IDLE without traffic, every INTERVAL, COUNT times; such
+    /// as 60s,10s,3
     #[arg(long, value_name = "IDLE[,INTERVAL[,COUNT]]", value_parser = keepalive)]
     keepalive: Option<Keepalive>,
 
-    /// How long a client that the server closes may take for what it was sent (SO_LINGER); 0s
-    /// closes it at once, and what it hasn't taken is lost [default: 1s]
-    #[arg(long, value_name = "DURATION")]
-    linger: Option<Time>,
+    /// SO_LINGER: time for a client that the server closes to read its output; 0s closes it at
+    /// once, and unread output is lost [default: 1s]
+    #[arg(long, value_name = "DURATION", value_parser = duration)]
+    linger: Option<Duration>,
 
-    /// IP_TOS: the type of service of what is sent, from 0 to 255
+    /// IP_TOS: type of service of the packets sent, from 0 to 255
     #[arg(long, value_name = "N", value_parser = tos)]
     tos: Option<u8>,
 
-    /// The same by its upper six bits: a number from 0 to 63, or a name such as ef, cs1, af41
+    /// Upper six bits of IP_TOS: a number from 0 to 63, or a name such as ef, cs1, af41
     #[arg(long, value_name = "CLASS", value_parser = dscp, conflicts_with = "tos")]
     dscp: Option<u8>,
 
-    /// TCP_DEFER_ACCEPT: who sends nothing isn't accepted for so long, in whole seconds (Linux)
+    /// TCP_DEFER_ACCEPT: accept a client when it has sent data, or after this time in whole seconds
+    /// (Linux)
     #[arg(long, value_name = "DURATION", value_parser = defer_accept)]
     defer_accept: Option<u32>,
 
-    /// TCP_FASTOPEN: so many may wait that have sent data with their SYN (Linux)
+    /// TCP_FASTOPEN: connections that may wait with data in their SYN (Linux)
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=65535))]
     fast_open: Option<u32>,
 
-    /// SO_BINDTODEVICE: only what comes through this interface (Linux)
+    /// SO_BINDTODEVICE: use only this interface (Linux)
     #[arg(long, value_name = "INTERFACE", value_parser = bind_device)]
     bind_device: Option<String>,
 
-    /// IPV6_V6ONLY: [::] doesn't take IPv4, too
+    /// IPV6_V6ONLY: [::] does not include IPv4
     #[arg(long)]
     ipv6_only: bool,
 
-    /// The permissions of the file of a Unix socket, such as 0660
+    /// Permissions of a Unix socket's file, such as 0660
     #[arg(long, value_name = "MODE", value_parser = unix_mode)]
     unix_mode: Option<u32>,
 }
 
 impl ServerArgs {
-    /// The settings; without `--max-clients` there may be `max_clients`.
+    /// The settings of the server. `max_clients` is the default of `--max-clients`.
     pub(crate) fn config(&self, max_clients: usize) -> Result<Config, String> {
         let mut config = Config::default();
         if !self.listen.is_empty() {
@@ -161,61 +162,57 @@ impl ServerArgs {
         config.sockets = self.sockets.options();
         config.max_clients = match self.max_clients {
             None => Some(max_clients),
-            Some(Limit::Of(Count(n))) => Some(n),
-            Some(Limit::Unlimited) => None,
+            Some(limit) => limit.value(),
         };
         config.high_water = self.high_water;
         if let Some(greeting) = self.greeting.clone() {
             config.greeting = Some(self.encoded(greeting, "--greeting")?);
         }
         config.once = self.once;
-        config.idle_timeout = self.idle_timeout.and_then(Limit::time);
-        config.write_timeout = self.write_timeout.and_then(Limit::time);
+        config.idle_timeout = self.idle_timeout.and_then(Limit::value);
+        config.write_timeout = self.write_timeout.and_then(Limit::value);
         config.udp_rate = match self.udp_rate {
             None => config.udp_rate,
-            Some(Limit::Of(Count(n))) => Some(u32::try_from(n).unwrap_or(u32::MAX)),
-            Some(Limit::Unlimited) => None,
+            Some(limit) => limit.value().map(|n| u32::try_from(n).unwrap_or(u32::MAX)),
         };
-        if let Some(Time(spin)) = self.spin {
-            config.spin = spin;
-        }
-        config.grace = self.grace.0;
+        config.spin = self.spin.unwrap_or(config.spin);
+        config.grace = self.grace;
         Ok(config)
     }
 
-    /// A text in the encoding of the clients.
-    pub(super) fn encoded(&self, text: Template, what: &str) -> Result<Template, String> {
+    /// The text of an option in the encoding of the clients.
+    pub(super) fn encoded(&self, text: Template, option: &str) -> Result<Template, String> {
         let encoded = text.encoded(self.encoding);
-        encoded.map_err(|e| format!("{what}: {e}"))
+        encoded.map_err(|e| format!("{option}: {e}"))
     }
 
-    /// What is wrong with the options, given where the server listens.
-    pub(super) fn check(&self, listens: &[Listen]) -> Result<(), String> {
-        let addresses = || listens.iter().map(|listen| &listen.address);
+    /// Checks that each option given fits one of the listeners.
+    pub(super) fn check(&self, listeners: &[Listen]) -> Result<(), String> {
+        let addresses = || listeners.iter().map(|listen| &listen.address);
         let SocketArgs { ipv6_only, .. } = self.sockets;
         if ipv6_only && let Some(address) = addresses().find(|a| a.is_dual_stack()) {
             return Err(format!(
-                "--ipv6-only leaves nothing of both families: --listen '{address}'"
+                "--ipv6-only excludes IPv4, which is part of --listen '{address}'"
             ));
         }
-        for (name, fits) in self.given() {
-            if !addresses().any(|address| fits.fit(address)) {
-                return Err(format!("{name} is for {fits}, and there is none"));
+        for (name, scope) in self.given() {
+            if !addresses().any(|address| scope.contains(address)) {
+                return Err(format!("{name} is for {scope}, and there is none"));
             }
         }
         Ok(())
     }
 
-    /// The options that were given and that not every socket has.
-    fn given(&self) -> impl Iterator<Item = (&'static str, Fits)> {
+    /// The options given that not every socket has.
+    fn given(&self) -> impl Iterator<Item = (&'static str, Scope)> {
         let own = [
-            ("--greeting", Fits::Stream, self.greeting.is_some()),
-            ("--max-clients", Fits::Stream, self.max_clients.is_some()),
-            ("--udp-rate", Fits::Udp, self.udp_rate.is_some()),
-            ("--idle-timeout", Fits::Stream, self.idle_timeout.is_some()),
+            ("--greeting", Scope::Stream, self.greeting.is_some()),
+            ("--max-clients", Scope::Stream, self.max_clients.is_some()),
+            ("--udp-rate", Scope::Udp, self.udp_rate.is_some()),
+            ("--idle-timeout", Scope::Stream, self.idle_timeout.is_some()),
             (
                 "--write-timeout",
-                Fits::Stream,
+                Scope::Stream,
                 self.write_timeout.is_some(),
             ),
         ];
@@ -225,9 +222,9 @@ impl ServerArgs {
     }
 }
 
-/// The sockets that have an option.
+/// The listeners to which an option applies.
 #[derive(Clone, Copy, Debug)]
-enum Fits {
+enum Scope {
     Stream,
     Tcp,
     Udp,
@@ -236,8 +233,8 @@ enum Fits {
     UnixFile,
 }
 
-impl Fits {
-    fn fit(self, address: &ListenAddress) -> bool {
+impl Scope {
+    fn contains(self, address: &ListenAddress) -> bool {
         let tcp = matches!(address, ListenAddress::Tcp { .. });
         let udp = matches!(address, ListenAddress::Udp { .. });
         match self {
@@ -256,7 +253,7 @@ impl Fits {
     }
 }
 
-impl fmt::Display for Fits {
+impl fmt::Display for Scope {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Stream => "listeners for connections",
@@ -279,7 +276,7 @@ impl SocketArgs {
         options.send_buffer = self.send_buffer;
         options.nodelay = !self.no_nodelay;
         options.keepalive = self.keepalive;
-        options.linger = self.linger.map(|Time(time)| time);
+        options.linger = self.linger;
         options.tos = self.tos.or(self.dscp);
         options.defer_accept = self.defer_accept;
         options.fast_open = self.fast_open;
@@ -289,45 +286,41 @@ impl SocketArgs {
         options
     }
 
-    /// The options that not every socket has, and whether they were given.
-    fn given(&self) -> impl Iterator<Item = (&'static str, Fits, bool)> {
+    /// The options that not every socket has; true if the option was given.
+    fn given(&self) -> impl Iterator<Item = (&'static str, Scope, bool)> {
         let all = [
-            ("--backlog", Fits::Stream, self.backlog.is_some()),
-            ("--linger", Fits::Stream, self.linger.is_some()),
-            ("--no-reuse-addr", Fits::Tcp, self.no_reuse_addr),
-            ("--reuse-port", Fits::Ip, self.reuse_port),
-            ("--no-nodelay", Fits::Tcp, self.no_nodelay),
-            ("--keepalive", Fits::Tcp, self.keepalive.is_some()),
-            ("--tos", Fits::Ip, self.tos.is_some()),
-            ("--dscp", Fits::Ip, self.dscp.is_some()),
-            ("--defer-accept", Fits::Tcp, self.defer_accept.is_some()),
-            ("--fast-open", Fits::Tcp, self.fast_open.is_some()),
-            ("--bind-device", Fits::Ip, self.bind_device.is_some()),
-            ("--ipv6-only", Fits::Ipv6, self.ipv6_only),
-            ("--unix-mode", Fits::UnixFile, self.unix_mode.is_some()),
+            ("--backlog", Scope::Stream, self.backlog.is_some()),
+            ("--linger", Scope::Stream, self.linger.is_some()),
+            ("--no-reuse-addr", Scope::Tcp, self.no_reuse_addr),
+            ("--reuse-port", Scope::Ip, self.reuse_port),
+            ("--no-nodelay", Scope::Tcp, self.no_nodelay),
+            ("--keepalive", Scope::Tcp, self.keepalive.is_some()),
+            ("--tos", Scope::Ip, self.tos.is_some()),
+            ("--dscp", Scope::Ip, self.dscp.is_some()),
+            ("--defer-accept", Scope::Tcp, self.defer_accept.is_some()),
+            ("--fast-open", Scope::Tcp, self.fast_open.is_some()),
+            ("--bind-device", Scope::Ip, self.bind_device.is_some()),
+            ("--ipv6-only", Scope::Ipv6, self.ipv6_only),
+            ("--unix-mode", Scope::UnixFile, self.unix_mode.is_some()),
         ];
         all.into_iter()
     }
 }
 
-impl Limit<Time> {
-    /// The time, if there is a limit.
-    fn time(self) -> Option<Duration> {
-        match self {
-            Self::Of(Time(time)) => Some(time),
-            Self::Unlimited => None,
-        }
-    }
-}
-
-/// Why these listeners are not for this service, if they aren't.
-pub(super) fn misplaced(listens: &[Listen], roles: bool, datagrams: bool) -> Result<(), String> {
-    let role = listens.iter().find(|listen| listen.role != Role::Both);
-    if let Some(listen) = role.filter(|_| !roles) {
+/// Checks that the service has what the listeners are for: roles, datagrams.
+pub(super) fn check_listeners(
+    listeners: &[Listen],
+    has_roles: bool,
+    has_datagrams: bool,
+) -> Result<(), String> {
+    let with_role = listeners.iter().find(|listen| listen.role != Role::Both);
+    if let Some(listen) = with_role.filter(|_| !has_roles) {
         return Err(format!("only broadcast has roles: --listen '{listen}'"));
     }
-    let datagram = listens.iter().find(|listen| listen.address.is_datagram());
-    if let Some(listen) = datagram.filter(|_| !datagrams) {
+    let mut datagrams = listeners
+        .iter()
+        .filter(|listen| listen.address.is_datagram());
+    if let Some(listen) = datagrams.next().filter(|_| !has_datagrams) {
         return Err(format!("broadcast has no datagrams: --listen '{listen}'"));
     }
     Ok(())

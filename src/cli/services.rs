@@ -1,21 +1,21 @@
-//! The arguments of the small services.
+//! The options of the small services, and of echo.
 
 use clap::Args;
 use resound::{Chargen, Config, Daytime, Reply, ReplyOn, Template, TimeFormat};
 
-use super::server::{ServerArgs, misplaced};
-use super::values::on;
+use super::server::{ServerArgs, check_listeners};
+use super::values::reply_on;
 
-/// For services without options of their own.
+/// The options of a service that has none of its own.
 #[derive(Args, Debug)]
-pub(crate) struct PlainArgs {
+pub(crate) struct CommonArgs {
     #[command(flatten)]
     pub(crate) server: ServerArgs,
 }
 
 #[derive(Args, Debug)]
 pub(crate) struct EchoArgs {
-    /// Put TEXT in front of each message: what one read returned, or a datagram
+    /// Put TEXT in front of each message: the bytes of one read, or a datagram
     #[arg(long, value_name = "TEXT")]
     prefix: Option<Template>,
 
@@ -25,15 +25,15 @@ pub(crate) struct EchoArgs {
 
 #[derive(Args, Debug)]
 pub(crate) struct ReplyArgs {
-    /// What to say, as it stands: no newline is added
+    /// Text to send, as given: no newline is added
     text: Template,
 
-    /// When to say it: on 'connect', or to each 'message', which is what one read returned.
-    /// Datagrams are messages
-    #[arg(long, value_name = "WHEN", default_value = "message", value_parser = on)]
+    /// Event to send it on: 'connect', or each 'message', which is the bytes of one read or a
+    /// datagram
+    #[arg(long, value_name = "EVENT", default_value = "message", value_parser = reply_on)]
     on: ReplyOn,
 
-    /// Close the client after the first time
+    /// Close the client after the first reply
     #[arg(long)]
     close: bool,
 
@@ -43,7 +43,7 @@ pub(crate) struct ReplyArgs {
 
 #[derive(Args, Debug)]
 pub(crate) struct DaytimeArgs {
-    /// How to write it, as strftime(3) has it
+    /// Format of the date and the time, as in strftime(3)
     #[arg(long, value_name = "FORMAT", default_value_t)]
     format: TimeFormat,
 
@@ -53,7 +53,7 @@ pub(crate) struct DaytimeArgs {
 
 #[derive(Args, Debug)]
 pub(crate) struct ChargenArgs {
-    /// Answer datagrams with up to 512 characters: who forges an address can have it flooded with
+    /// Answer datagrams with up to 512 characters: a forged source address floods its owner with
     /// them (CVE-1999-0103)
     #[arg(long)]
     udp_amplify: bool,
@@ -62,14 +62,14 @@ pub(crate) struct ChargenArgs {
     pub(crate) server: ServerArgs,
 }
 
-/// Whether the settings of a service for streams and datagrams go together.
+/// Checks the options of a service without roles.
 fn check(server: &ServerArgs) -> Result<(), String> {
     let Config { listen, .. } = server.config(1)?;
-    misplaced(&listen, false, true)?;
+    check_listeners(&listen, false, true)?;
     server.check(&listen)
 }
 
-impl PlainArgs {
+impl CommonArgs {
     pub(super) fn check(&self) -> Result<(), String> {
         check(&self.server)
     }
@@ -81,7 +81,7 @@ impl EchoArgs {
         check(&self.server)
     }
 
-    /// What goes in front of each message.
+    /// The text in front of each message.
     pub(crate) fn prefix(&self) -> Result<Option<Template>, String> {
         let prefix = self.prefix.clone();
         prefix
@@ -124,7 +124,7 @@ impl ChargenArgs {
         }
         match datagram.filter(|_| !self.udp_amplify) {
             Some(listen) => Err(format!(
-                "chargen over datagrams can be used to flood others: --listen '{listen}' takes --udp-amplify"
+                "chargen over datagrams can be used to flood others: --listen '{listen}' needs --udp-amplify"
             )),
             None => Ok(()),
         }

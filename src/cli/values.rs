@@ -1,158 +1,69 @@
-//! Values as they are written on the command line.
+//! The values of options: parsers that check a text, and otherwise say what they expect.
 
-use std::str::FromStr;
 use std::time::Duration;
 
 use bytesize::ByteSize;
-use resound::{Heartbeat, Keepalive, OnEof, Replay, ReplyOn, SlowConsumer};
+use resound::{Heartbeat, Keepalive, ListenAddress, OnEof, Replay, ReplyOn, SlowConsumer};
 
-/// A limit that may be absent, for which there is a word.
+/// A limit that may be absent, which is written `unlimited`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Limit<T> {
     Unlimited,
     Of(T),
 }
 
-impl<T: FromStr<Err = String>> FromStr for Limit<T> {
-    type Err = String;
+impl<T> Limit<T> {
+    fn parse(text: &str, parser: fn(&str) -> Result<T, String>) -> Result<Self, String> {
+        if text == "unlimited" {
+            return Ok(Self::Unlimited);
+        }
+        let limit = parser(text).map_err(|error| format!("{error}, or 'unlimited'"))?;
+        Ok(Self::Of(limit))
+    }
 
-    fn from_str(text: &str) -> Result<Self, String> {
-        match text {
-            "unlimited" => Ok(Self::Unlimited),
-            other => other.parse().map(Self::Of),
+    /// The limit, if there is one.
+    pub(super) fn value(self) -> Option<T> {
+        match self {
+            Self::Of(value) => Some(value),
+            Self::Unlimited => None,
         }
     }
 }
 
 /// A duration such as `10s`, `250ms` or `1m30s`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Time(pub(super) Duration);
-
-impl FromStr for Time {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        /// Beyond this a deadline means nothing, and clocks overflow.
-        const LONGEST: Duration = Duration::from_secs(100 * 31_557_600);
-        match humantime::parse_duration(text) {
-            Ok(time) if time <= LONGEST => Ok(Self(time)),
-            Ok(_) => Err("longer than a hundred years".to_owned()),
-            Err(_) => Err("expected a duration such as 10s, 250ms or 1m30s".to_owned()),
-        }
+pub(super) fn duration(text: &str) -> Result<Duration, String> {
+    /// A later deadline means nothing, and overflows clocks.
+    const LONGEST: Duration = Duration::from_secs(100 * 31_557_600);
+    match humantime::parse_duration(text) {
+        Ok(time) if time <= LONGEST => Ok(time),
+        Ok(_) => Err("longer than a hundred years".to_owned()),
+        Err(_) => Err("expected a duration such as 10s, 250ms or 1m30s".to_owned()),
     }
 }
 
-/// A number from 1 on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Count(pub(super) usize);
-
-impl FromStr for Count {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        match text.parse() {
-            Ok(n) if n > 0 => Ok(Self(n)),
-            _ => Err("expected a number from 1 on, or 'unlimited'".to_owned()),
-        }
+/// A duration that the loop can keep: a shorter timeout would close every client.
+pub(super) fn interval(text: &str) -> Result<Duration, String> {
+    match duration(text)? {
+        time if time < Duration::from_millis(10) => Err("expected 10ms or more".to_owned()),
+        time => Ok(time),
     }
 }
 
-pub(super) fn patience(text: &str) -> Result<Limit<Time>, String> {
-    let hint = |error: String| format!("{error}, 0 or 'unlimited'");
-    text.parse().map_err(hint)
+pub(super) fn timeout(text: &str) -> Result<Limit<Duration>, String> {
+    Limit::parse(text, interval)
 }
 
-pub(super) fn size(text: &str) -> Result<u64, String> {
-    match text.parse::<ByteSize>() {
-        Ok(size) => Ok(size.as_u64()),
-        Err(_) => Err("expected a size such as 65536, 64KiB or 1MiB".to_owned()),
-    }
+pub(super) fn patience(text: &str) -> Result<Limit<Duration>, String> {
+    Limit::parse(text, |text| {
+        duration(text).map_err(|error| format!("{error}, 0"))
+    })
 }
 
-pub(super) fn max_message(text: &str) -> Result<u64, String> {
-    match size(text)? {
-        0 => Err("a message has at least a byte".to_owned()),
-        n if n > ByteSize::gib(1).as_u64() => Err("larger than 1GiB".to_owned()),
-        n => Ok(n),
-    }
-}
-
-pub(super) fn slow_consumer(text: &str) -> Result<SlowConsumer, String> {
-    match text {
-        "close" => Ok(SlowConsumer::Close),
-        "skip" => Ok(SlowConsumer::Skip),
-        _ => Err("expected close or skip".to_owned()),
-    }
-}
-
-pub(super) fn at_end(text: &str) -> Result<OnEof, String> {
-    match text {
-        "stay" => Ok(OnEof::Stay),
-        "exit" => Ok(OnEof::Stop),
-        _ => Err("expected stay or exit".to_owned()),
-    }
-}
-
-/// A number counts messages, a number with a unit bytes.
-pub(super) fn replay(text: &str) -> Result<Replay, String> {
-    if let Ok(messages) = text.parse() {
-        return Ok(Replay::Messages(messages));
-    }
-    match size(text) {
-        Ok(bytes) => Ok(Replay::Bytes(bytes)),
-        Err(_) => {
-            Err("expected a number of messages such as 100, or a size such as 64KiB".to_owned())
-        }
-    }
-}
-
-pub(super) fn heartbeat(text: &str) -> Result<Heartbeat, String> {
-    let (every, text) = text.split_once('=').unwrap_or((text, ""));
-    let Time(every) = every.parse()?;
-    if every < Duration::from_millis(10) {
-        return Err("expected 10ms or more".to_owned());
-    }
-    if text.contains(['\n', '\r']) {
-        return Err("the text has a line end".to_owned());
-    }
-    Ok(Heartbeat::new(every, text))
-}
-
-pub(super) fn on(text: &str) -> Result<ReplyOn, String> {
-    match text {
-        "connect" => Ok(ReplyOn::Connect),
-        "message" => Ok(ReplyOn::Message),
-        _ => Err("expected connect or message".to_owned()),
-    }
-}
-
-/// The size of a buffer, which the kernel has as a 32-bit number.
-pub(super) fn buffer(text: &str) -> Result<usize, String> {
-    match size(text)? {
-        0 => Err("expected more than 0".to_owned()),
-        n => i32::try_from(n)
-            .ok()
-            .and_then(|n| usize::try_from(n).ok())
-            .ok_or_else(|| "2GiB or larger".to_owned()),
-    }
-}
-
-/// A timeout: what is too short for the loop to be exact about would close everybody.
-pub(super) fn timeout(text: &str) -> Result<Limit<Time>, String> {
-    let hint = |error: String| format!("{error}, or 'unlimited'");
-    match text.parse().map_err(hint)? {
-        Limit::Of(Time(time)) if time < Duration::from_millis(10) => {
-            Err("expected 10ms or more".to_owned())
-        }
-        limit => Ok(limit),
-    }
-}
-
-/// A time of which the kernel only knows whole seconds.
+/// A duration that the kernel counts in whole seconds.
 fn seconds(text: &str) -> Result<Duration, String> {
-    let Time(time) = text.parse()?;
-    let whole = time.subsec_nanos() == 0 && (1..=32_767).contains(&time.as_secs());
-    if whole {
+    let time = duration(text)?;
+    let is_whole = time.subsec_nanos() == 0 && (1..=32_767).contains(&time.as_secs());
+    if is_whole {
         Ok(time)
     } else {
         Err("expected whole seconds, from 1s to 32767s".to_owned())
@@ -177,7 +88,98 @@ pub(super) fn keepalive(text: &str) -> Result<Keepalive, String> {
     Ok(keepalive)
 }
 
-/// Decimal, or hexadecimal with `0x`.
+/// The interval of a heartbeat, and after `=` its line.
+pub(super) fn heartbeat(text: &str) -> Result<Heartbeat, String> {
+    let (every, line) = text.split_once('=').unwrap_or((text, ""));
+    let every = interval(every)?;
+    if line.contains(['\n', '\r']) {
+        return Err("the text has a line end".to_owned());
+    }
+    Ok(Heartbeat::new(every, line))
+}
+
+/// A number from 1 on.
+pub(super) fn number(text: &str) -> Result<u64, String> {
+    match text.parse() {
+        Ok(n) if n > 0 => Ok(n),
+        _ => Err("expected a number from 1 on".to_owned()),
+    }
+}
+
+/// A number from 1 on, of things in memory: a larger one than fits there is the largest.
+pub(super) fn count(text: &str) -> Result<usize, String> {
+    number(text).map(|n| usize::try_from(n).unwrap_or(usize::MAX))
+}
+
+pub(super) fn count_limit(text: &str) -> Result<Limit<usize>, String> {
+    Limit::parse(text, count)
+}
+
+/// A size in bytes, such as `65536`, `64KiB` or `1MB`.
+pub(super) fn size(text: &str) -> Result<u64, String> {
+    match text.parse::<ByteSize>() {
+        Ok(size) => Ok(size.as_u64()),
+        Err(_) => Err("expected a size such as 65536, 64KiB or 1MiB".to_owned()),
+    }
+}
+
+pub(super) fn max_message(text: &str) -> Result<u64, String> {
+    match size(text)? {
+        0 => Err("a message has at least one byte".to_owned()),
+        n if n > ByteSize::gib(1).as_u64() => Err("larger than 1GiB".to_owned()),
+        n => Ok(n),
+    }
+}
+
+/// The size of a kernel's buffer, which is a 32-bit number there.
+pub(super) fn buffer(text: &str) -> Result<usize, String> {
+    match size(text)? {
+        0 => Err("expected more than 0".to_owned()),
+        n => i32::try_from(n)
+            .ok()
+            .and_then(|n| usize::try_from(n).ok())
+            .ok_or_else(|| "2GiB or larger".to_owned()),
+    }
+}
+
+/// A number of messages, or with a unit a size.
+pub(super) fn replay(text: &str) -> Result<Replay, String> {
+    if let Ok(messages) = text.parse() {
+        return Ok(Replay::Messages(messages));
+    }
+    match size(text) {
+        Ok(bytes) => Ok(Replay::Bytes(bytes)),
+        Err(_) => {
+            Err("expected a number of messages such as 100, or a size such as 64KiB".to_owned())
+        }
+    }
+}
+
+pub(super) fn slow_consumer(text: &str) -> Result<SlowConsumer, String> {
+    match text {
+        "close" => Ok(SlowConsumer::Close),
+        "skip" => Ok(SlowConsumer::Skip),
+        _ => Err("expected close or skip".to_owned()),
+    }
+}
+
+pub(super) fn on_eof(text: &str) -> Result<OnEof, String> {
+    match text {
+        "stay" => Ok(OnEof::Stay),
+        "exit" => Ok(OnEof::Stop),
+        _ => Err("expected stay or exit".to_owned()),
+    }
+}
+
+pub(super) fn reply_on(text: &str) -> Result<ReplyOn, String> {
+    match text {
+        "connect" => Ok(ReplyOn::Connect),
+        "message" => Ok(ReplyOn::Message),
+        _ => Err("expected connect or message".to_owned()),
+    }
+}
+
+/// A byte, decimal or with `0x` hexadecimal.
 fn byte(text: &str) -> Option<u8> {
     match text.strip_prefix("0x") {
         Some(digits) if !digits.starts_with('+') => u8::from_str_radix(digits, 16).ok(),
@@ -190,7 +192,7 @@ pub(super) fn tos(text: &str) -> Result<u8, String> {
     byte(text).ok_or_else(|| "expected a number from 0 to 255, such as 16 or 0x10".to_owned())
 }
 
-/// A code point, by its number or its name (RFC 2474, 2597, 3246, 5865), as a type of service.
+/// A code point by its number or its name (RFC 2474, 2597, 3246, 5865), as a type of service.
 pub(super) fn dscp(text: &str) -> Result<u8, String> {
     let name = text.to_ascii_lowercase();
     let digit = |at: usize, most: u8| {
@@ -213,6 +215,7 @@ pub(super) fn dscp(text: &str) -> Result<u8, String> {
     })
 }
 
+/// The permissions of a file, in octal.
 pub(super) fn unix_mode(text: &str) -> Result<u32, String> {
     let octal = !text.is_empty() && text.bytes().all(|byte| (b'0'..=b'7').contains(&byte));
     let mode = u32::from_str_radix(text, 8).ok().filter(|_| octal);
@@ -225,6 +228,17 @@ pub(super) fn bind_device(text: &str) -> Result<String, String> {
         return Err("expected the name of an interface, such as eth0".to_owned());
     }
     Ok(text.to_owned())
+}
+
+/// Checks that a client can connect to the address: it is one address, with a port.
+pub(super) fn check_destination(to: &ListenAddress) -> Result<(), String> {
+    if to.is_dual_stack() {
+        return Err(format!("'{to}' is not a single address to connect to"));
+    }
+    if let ListenAddress::Tcp { port: 0, .. } | ListenAddress::Udp { port: 0, .. } = to {
+        return Err(format!("no server listens on port 0: '{to}'"));
+    }
+    Ok(())
 }
 
 #[cfg(test)]
@@ -278,7 +292,7 @@ mod tests {
     }
 
     #[test]
-    fn other_values() {
+    fn modes_buffers_and_names_have_bounds() {
         assert_eq!(unix_mode("0660"), Ok(0o660));
         assert_eq!(tos("0x10"), Ok(16));
         assert_eq!(defer_accept("5s"), Ok(5));
@@ -300,12 +314,12 @@ mod tests {
     }
 
     proptest! {
-        /// No text is too much for any of them.
+        /// Each parser returns a value or an error.
         #[test]
         fn no_text_panics(text in "\\PC{0,12}|[0-9a-z,.x+-]{0,12}") {
             let _ = (dscp(&text), tos(&text), keepalive(&text), unix_mode(&text), buffer(&text));
             let _ = (timeout(&text), defer_accept(&text), replay(&text), heartbeat(&text));
-            let _ = (bind_device(&text), patience(&text), max_message(&text), on(&text));
+            let _ = (bind_device(&text), patience(&text), max_message(&text), reply_on(&text));
         }
 
         /// A size that is shown can be given.
@@ -318,7 +332,7 @@ mod tests {
         #[test]
         fn durations_survive_a_round_trip(millis in 0..1_u64 << 40) {
             let time = Duration::from_millis(millis);
-            prop_assert_eq!(units::duration(time).parse(), Ok(Time(time)));
+            prop_assert_eq!(duration(&units::duration(time)), Ok(time));
         }
     }
 }

@@ -27,7 +27,7 @@ pub(crate) fn run(args: &LoadArgs, quiet: bool) -> Result<(), String> {
     progress.end();
     let outcome = outcome.map_err(|e| e.to_string())?;
     let limits = Limits {
-        max_p99: args.max_p99(),
+        max_p99: args.max_p99,
         min_rate: args.min_rate,
     };
     let mut reasons = report::reasons(&outcome, &limits);

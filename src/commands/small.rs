@@ -1,5 +1,5 @@
 //! The small services as one type, so that the server's loop is compiled once for all of them. With
-//! a loop for each of them the binary is 11 % larger: 2.44 MB in place of 2.20 MB.
+//! a loop for each of them the binary is 11 % larger: 2.45 MB in place of 2.21 MB.
 
 use std::time::SystemTime;
 

@@ -287,9 +287,9 @@ fn an_address_may_have_a_zone() {
 #[test]
 fn bad_usage_is_one_line_that_names_the_mistake() {
     for (args, cause) in [
-        (&["*:80"][..], "'*:80' is no single address"),
-        (&["1.2.3.4:0"], "nobody listens on port 0: '1.2.3.4:0'"),
-        (&["udp://1.2.3.4:0"], "nobody listens on port 0"),
+        (&["*:80"][..], "'*:80' is not a single address"),
+        (&["1.2.3.4:0"], "no server listens on port 0: '1.2.3.4:0'"),
+        (&["udp://1.2.3.4:0"], "no server listens on port 0"),
         (&["80", "--broadcast"], "--broadcast is for UDP"),
         (&["unixgram:/s", "--broadcast"], "--broadcast is for UDP"),
         (

@@ -292,7 +292,7 @@ fn bad_usage_is_one_line_and_code_2() {
             &["load", "7", "--mode=sink", "--verify"],
             "--verify is not for --mode sink",
         ),
-        (&["load", "*:7"], "no single address"),
+        (&["load", "*:7"], "not a single address"),
     ] {
         let line = complaint(args, 2);
         assert!(line.starts_with("resound: "), "{line}");

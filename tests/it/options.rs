@@ -415,7 +415,7 @@ fn the_star_serves_both_families() {
         assert_served(&on_loopback(&addresses, Ipv6Addr::LOCALHOST.into()));
     }
     let line = complaint(&["echo", "-l*:0", "--ipv6-only"], 2);
-    assert!(line.contains("--ipv6-only leaves nothing"), "{line}");
+    assert!(line.contains("--ipv6-only excludes IPv4"), "{line}");
 }
 
 #[cfg(target_os = "linux")]

@@ -244,7 +244,7 @@ fn discard_answers_nothing() {
 #[test]
 fn chargen_answers_with_up_to_512_characters_if_that_is_wanted() {
     let line = complaint(&["chargen", "-l", LOOPBACK], 2);
-    assert!(line.contains("takes --udp-amplify"), "{line}");
+    assert!(line.contains("needs --udp-amplify"), "{line}");
     let (program, sender) = start(&["chargen", "--udp-amplify"]);
     let mut lengths = Vec::new();
     for _ in 0..50 {

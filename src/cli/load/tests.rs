@@ -1,4 +1,4 @@
-//! Arguments of the load tester, and what becomes of them.
+//! The options of the load tester, from a command line to a `Load`.
 
 use clap::Parser;
 
@@ -15,7 +15,7 @@ fn parsed(args: &[&str]) -> LoadArgs {
     }
 }
 
-/// What goes together.
+/// The load of a valid command line.
 #[track_caller]
 fn checked(args: &[&str]) -> Load {
     let parsed = parsed(args);
@@ -39,7 +39,7 @@ fn plain() -> Load {
             load.warmup = Duration::from_secs(1);
             load.timeout = Duration::from_secs(2);
             load.interval = Duration::from_secs(1);
-            load.spin = has_processors();
+            load.spin = has_spare_processor();
             load.verify = false;
             load.catch_signals = true;
         },
@@ -77,7 +77,7 @@ fn each_mode_has_its_defaults() {
     assert_eq!(checked(&["9999"]), plain());
     let args = parsed(&["9999"]);
     assert!(!args.json && !args.has_lines() && args.hdr.is_none());
-    assert!(args.max_p99().is_none() && args.min_rate.is_none());
+    assert!(args.max_p99.is_none() && args.min_rate.is_none());
 }
 
 #[test]
@@ -126,11 +126,11 @@ fn every_option_arrives() {
     let args = parsed(&args);
     assert!(args.json && args.has_lines());
     assert_eq!(args.hdr, Some("out.hlog".into()));
-    assert_eq!(args.max_p99(), Some(Duration::from_millis(2)));
+    assert_eq!(args.max_p99, Some(Duration::from_millis(2)));
     assert_eq!(args.min_rate, Some(19_000));
 }
 
-/// With a rate as many are under way as it takes, unless a depth is said.
+/// With a rate the messages in flight are unlimited, unless a depth is given.
 #[test]
 fn a_rate_makes_the_loop_open() {
     assert_eq!(checked(&["7", "--rate=1"]).depth, usize::MAX);
@@ -208,20 +208,20 @@ fn options_of_other_modes_are_refused_with_a_reason() {
             "--max-p99 is not for --mode source",
         ),
         (&["--mode=sink", "--hdr=x"], "--hdr is not for --mode sink"),
-        (&["--depth=unlimited"], "--depth unlimited is for --rate"),
+        (&["--depth=unlimited"], "--depth unlimited needs --rate"),
     ] {
         assert_refused(&[&["7"], args].concat(), cause);
     }
 }
 
 #[test]
-fn addresses_that_fit_nothing_are_refused_with_a_reason() {
+fn unsuitable_addresses_are_refused_with_a_reason() {
     for (args, cause) in [
-        (&["*:7"][..], "'*:7' is no single address to connect to"),
-        (&["0"], "nobody listens on port 0: '127.0.0.1:0'"),
+        (&["*:7"][..], "'*:7' is not a single address to connect to"),
+        (&["0"], "no server listens on port 0: '127.0.0.1:0'"),
         (
             &["udp://0"],
-            "nobody listens on port 0: 'udp://127.0.0.1:0'",
+            "no server listens on port 0: 'udp://127.0.0.1:0'",
         ),
         (
             &["unixgram:/s", "--mode=stream"],
