@@ -51,7 +51,7 @@ pub(crate) struct LoadArgs {
     slow: usize,
 
     /// Bytes of a message, newline included [default: 64; stream, sink, source: 64KiB]
-    #[arg(long, value_name = "SIZE", value_parser = message)]
+    #[arg(long, value_name = "SIZE", value_parser = message_size)]
     size: Option<usize>,
 
     /// Messages of one client in flight at a time; 'unlimited' needs --rate, and is the default
@@ -133,7 +133,7 @@ impl LoadArgs {
     fn check_mode(&self) -> Result<(), String> {
         use LoadMode::{Churn, Echo, Fanout, Sink, Source, Stream};
         let answered = &[Echo, Stream, Churn, Fanout][..];
-        let fits: [(&str, bool, &[LoadMode]); 9] = [
+        let allowed: [(&str, bool, &[LoadMode]); 9] = [
             (
                 "--clients",
                 self.clients.is_some(),
@@ -154,7 +154,7 @@ impl LoadArgs {
         ];
         let misplaced =
             |(_, given, modes): &&(_, bool, &[LoadMode])| *given && !modes.contains(&self.mode);
-        let Some((option, ..)) = fits.iter().find(misplaced) else {
+        let Some((option, ..)) = allowed.iter().find(misplaced) else {
             return Ok(());
         };
         let hint = match *option {
@@ -244,7 +244,7 @@ fn switch(text: &str) -> Result<bool, String> {
     }
 }
 
-fn message(text: &str) -> Result<usize, String> {
+fn message_size(text: &str) -> Result<usize, String> {
     let size = size(text)?;
     if size > LONGEST {
         return Err("larger than 64MiB".to_owned());

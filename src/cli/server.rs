@@ -218,7 +218,7 @@ impl ServerArgs {
         ];
         let all = own.into_iter().chain(self.sockets.given());
         let given = all.filter(|(_, _, given)| *given);
-        given.map(|(name, fits, _)| (name, fits))
+        given.map(|(name, scope, _)| (name, scope))
     }
 }
 

@@ -27,7 +27,7 @@ macro_rules! small_services {
             }
         })+
 
-        /// Forwards the methods that a service has which publishes nothing.
+        /// Forwards every method but those for services that publish messages.
         impl Service for Small {
             type Session = Session;
 
@@ -103,7 +103,7 @@ macro_rules! small_services {
     };
 }
 
-/// Why no session meets another service.
+/// The invariant of the session matches: the server gives a session only to its service.
 const MISMATCH: &str = "a session has the variant of its service";
 
 small_services!(Discard, Reply, Daytime, Time, Chargen, PrefixedEcho);

@@ -1,4 +1,4 @@
-//! Latencies to look at.
+//! A histogram of latencies, as bars of text.
 
 use std::fmt::Write;
 
@@ -6,20 +6,19 @@ use resound::load::Latencies;
 
 use crate::units::{count, latency};
 
-/// Rows, at most.
+/// Maximum number of rows.
 const ROWS: usize = 14;
 
-/// Characters of the longest bar: with what stands around it 79 at most.
+/// Characters of the longest bar; with its labels a row has at most 79.
 const LONGEST: u64 = 36;
 
-/// A histogram of rows whose bounds are as many times larger each; empty if there are no
-/// latencies.
+/// A histogram whose rows grow in width by the same factor; empty without latencies.
 pub(super) fn bars(latencies: &Latencies) -> String {
     let mut text = String::new();
     let rows = rows(latencies);
     let most = rows.iter().map(|row| row.count).max().unwrap_or(0);
     for Row { from, to, count: n } in rows {
-        // Whatever has happened shows.
+        // A row with at least one latency has a bar.
         let length = n.saturating_mul(LONGEST).div_ceil(most.max(1));
         let bar = "#".repeat(usize::try_from(length).unwrap_or(0));
         let share = percent(n, latencies.len());
@@ -30,7 +29,7 @@ pub(super) fn bars(latencies: &Latencies) -> String {
     text
 }
 
-/// The latencies from here to there.
+/// The number of latencies between two bounds, in nanoseconds.
 #[derive(Clone, Copy, Debug)]
 struct Row {
     from: u64,
@@ -70,7 +69,7 @@ fn rows(latencies: &Latencies) -> Vec<Row> {
     rows
 }
 
-#[expect(clippy::cast_precision_loss, reason = "it has one decimal")]
+#[expect(clippy::cast_precision_loss, reason = "it is shown with one decimal")]
 fn percent(n: u64, of: u64) -> f64 {
     n as f64 * 100.0 / of.max(1) as f64
 }
@@ -82,7 +81,7 @@ mod tests {
     use proptest::prelude::*;
 
     #[test]
-    fn without_latencies_there_is_nothing_to_see() {
+    fn no_latencies_have_no_rows() {
         assert_eq!(bars(&latencies(&[])), "");
     }
 
@@ -97,8 +96,8 @@ mod tests {
     }
 
     #[test]
-    fn bounds_grow_by_a_factor_and_what_is_seldom_shows() {
-        // Ten steps to each doubling, some of which many have taken.
+    fn bounds_grow_by_a_factor_and_rare_latencies_show() {
+        // Ten values in each doubling, every second of them frequent.
         let all: Vec<(u64, u64)> = (0..140)
             .map(|n| ((100 << (n / 10)) * (10 + n % 10), 1 + 10_000 * (n % 2)))
             .collect();
@@ -111,9 +110,9 @@ mod tests {
     }
 
     proptest! {
-        /// Each is counted once, and it fits a terminal.
+        /// Each latency is counted once, and each row fits a terminal.
         #[test]
-        fn nothing_is_left_out(
+        fn rows_count_every_latency(
             all in prop::collection::vec((0..4_000_000_000_000_u64, 1..1_000_000_u64), 0..50),
         ) {
             let latencies = latencies(&all);

@@ -1,4 +1,4 @@
-//! The latencies as a log of `HdrHistogram`, for the tools that read those.
+//! The latencies as a log of `HdrHistogram`, for its tools.
 
 use std::fs::File;
 use std::io::{self, Write};
@@ -9,11 +9,11 @@ use hdrhistogram::serialization::V2DeflateSerializer;
 use hdrhistogram::serialization::interval_log::IntervalLogWriterBuilder;
 use resound::load::Interval;
 
-/// What comes before the intervals, for people.
+/// The column names in front of the intervals.
 const LEGEND: &str =
     r#""StartTimestamp","Interval_Length","Interval_Max","Interval_Compressed_Histogram""#;
 
-/// The largest latencies are in milliseconds, as every such log has them; all others are in
+/// The maximum of an interval is in milliseconds, as in every such log. The histogram itself is in
 /// nanoseconds.
 const NANOS_PER_MILLI: f64 = 1e6;
 
@@ -22,16 +22,16 @@ pub(crate) struct HdrLog {
     path: PathBuf,
     file: File,
     serializer: V2DeflateSerializer,
-    /// What the load is.
+    /// Mode and address of the load.
     comment: String,
-    /// The header is written.
-    begun: bool,
-    /// The first error; nothing was written since.
+    /// True if the header is written.
+    has_header: bool,
+    /// The first error, after which nothing is written.
     failed: Option<io::Error>,
 }
 
 impl HdrLog {
-    /// Creates the file, so that it is known before the load whether it can be written.
+    /// Creates the file before the load, so that a failure shows at once.
     pub(crate) fn create(path: &Path, comment: String) -> Result<Self, String> {
         let file = File::create(path);
         let file = file.map_err(|e| failure(path, &e))?;
@@ -40,12 +40,12 @@ impl HdrLog {
             file,
             serializer: V2DeflateSerializer::new(),
             comment,
-            begun: false,
+            has_header: false,
             failed: None,
         })
     }
 
-    /// A line for what is measured; the warm-up isn't.
+    /// Writes the line of an interval, except in the warm-up.
     pub(crate) fn write(&mut self, interval: &Interval) {
         if interval.warmup || self.failed.is_some() {
             return;
@@ -57,7 +57,7 @@ impl HdrLog {
         self.failed = written.err();
     }
 
-    /// Why it isn't whole, if it isn't.
+    /// The error for which the log is incomplete, if there was one.
     pub(crate) fn finish(self) -> Result<(), String> {
         match self.failed {
             None => Ok(()),
@@ -65,18 +65,18 @@ impl HdrLog {
         }
     }
 
-    /// The interval's line, the first with the header in front.
+    /// The interval's line; the first one after the header.
     fn text(&mut self, interval: &Interval) -> io::Result<Vec<u8>> {
         let mut builder = IntervalLogWriterBuilder::new();
-        // Intervals count from here.
+        // Intervals count from this time.
         let now = SystemTime::now();
-        let began = now.checked_sub(interval.from + interval.length);
+        let start = now.checked_sub(interval.from + interval.length);
         builder
             .with_max_value_divisor(NANOS_PER_MILLI)
             .add_comment(&self.comment)
             .add_comment("[Histogram log format version 1.3]")
-            .with_start_time(began.unwrap_or(now))
-            .with_base_time(began.unwrap_or(now));
+            .with_start_time(start.unwrap_or(now))
+            .with_base_time(start.unwrap_or(now));
         let mut text = Vec::new();
         let mut writer = builder.begin_log_with(&mut text, &mut self.serializer)?;
         writer
@@ -87,19 +87,19 @@ impl HdrLog {
                 None,
             )
             .map_err(|e| io::Error::other(e.to_string()))?;
-        // Each comes with a header, of which the log has one.
+        // The writer makes a header for each line; the log has one.
         let line = text.split_inclusive(|byte| *byte == b'\n').next_back();
         let line = line.unwrap_or_default().len();
         let (header, line) = text.split_at(text.len() - line);
-        if self.begun {
+        if self.has_header {
             return Ok(line.to_vec());
         }
-        self.begun = true;
+        self.has_header = true;
         Ok([header, LEGEND.as_bytes(), b"\n", line].concat())
     }
 }
 
-/// What can't be done, in one line.
+/// The error in one line, with the file.
 fn failure(path: &Path, error: &io::Error) -> String {
     let cause = error.to_string();
     let cause = cause.split(" (os error").next().unwrap_or_default();
@@ -216,7 +216,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_written_is_refused_at_once() {
+    fn a_missing_folder_is_an_error_at_once() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("missing/log");
         let error = HdrLog::create(&path, String::new()).err();
@@ -226,7 +226,7 @@ mod tests {
 
     #[test]
     #[cfg(target_os = "linux")]
-    fn a_full_disk_is_told_of_at_the_end() {
+    fn a_full_disk_is_an_error_at_the_end() {
         let mut log = HdrLog::create(Path::new("/dev/full"), String::new()).unwrap();
         for interval in intervals() {
             log.write(&interval);

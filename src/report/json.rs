@@ -1,4 +1,4 @@
-//! The results, for machines.
+//! The results as JSON, for machines.
 
 use jiff::Timestamp;
 use resound::load::{Fault, Faults, Interval, Latencies, Load, LoadEnd, LoadMode, LoadOutcome};
@@ -6,7 +6,7 @@ use serde_json::{Map, Value, json};
 
 use super::table::has_depth;
 
-/// One object, one line; `reasons` say why it is a failure.
+/// The results as one object on one line. `reasons` are those of a failure.
 pub(crate) fn text(
     load: &Load,
     outcome: &LoadOutcome,
@@ -42,7 +42,7 @@ pub(crate) fn text(
     format!("{object}\n")
 }
 
-/// What there is to say of an interval.
+/// The object of one interval.
 pub(crate) fn interval(interval: &Interval) -> Value {
     let counts = &interval.counts;
     let latency = |quantile| {
@@ -71,7 +71,7 @@ fn end_name(end: LoadEnd) -> &'static str {
     }
 }
 
-/// What was asked for.
+/// The settings of the load.
 fn settings(load: &Load) -> Value {
     let depth = Some(load.depth).filter(|depth| has_depth(load.mode) && *depth < usize::MAX);
     let is_fanout = load.mode == LoadMode::Fanout;
@@ -93,7 +93,7 @@ fn settings(load: &Load) -> Value {
     })
 }
 
-/// In microseconds; nothing if there are none.
+/// Latencies in microseconds; null without any.
 fn quantiles(latencies: &Latencies) -> Value {
     if latencies.is_empty() {
         return Value::Null;
@@ -125,7 +125,7 @@ fn micros(nanos: u64) -> f64 {
     nanos as f64 / 1000.0
 }
 
-/// To a thousandth.
+/// A number with three decimals.
 fn rounded(n: f64) -> f64 {
     (n * 1000.0).round() / 1000.0
 }
@@ -136,7 +136,7 @@ mod tests {
     use super::super::schema::check;
     use super::*;
 
-    /// What is printed, read back; it is as the schema has it.
+    /// The printed text, checked against the schema and parsed.
     #[track_caller]
     fn read_back(load: &Load, outcome: &LoadOutcome, reasons: &[String]) -> Value {
         let mut warmup = sample::interval();

@@ -1,4 +1,4 @@
-//! What is seen while it runs, on standard error.
+//! Progress on standard error while the load runs.
 
 use std::io::{self, IsTerminal, Write};
 use std::time::Duration;
@@ -8,20 +8,20 @@ use resound::load::{Interval, Load};
 
 use crate::units::{bytes_rate, count, latency, rate, seconds};
 
-/// The bar is as wide as this, what is said of the last interval as there is room.
+/// A narrow bar; the summary of the last interval fills the rest of the terminal.
 const STYLE: &str = "[{bar:10}] {wide_msg}";
 
-/// How it is shown.
+/// The form of the progress.
 pub(crate) enum Progress {
     Nothing,
-    /// A line for each interval, of a load that lasts so long.
+    /// A line for each interval of a load of this duration.
     Lines(Duration),
-    /// A line that changes, of a load with so long a warm-up.
+    /// A bar that is drawn anew, of a load with this warm-up.
     Bar(ProgressBar, Duration),
 }
 
 impl Progress {
-    /// Lines if they are wanted; else a bar, if there is somebody to look at it.
+    /// Lines if they are asked for, otherwise a bar if standard error is a terminal.
     pub(crate) fn new(load: &Load, lines: bool, quiet: bool) -> Self {
         if lines {
             return Self::Lines(load.duration);
@@ -30,9 +30,9 @@ impl Progress {
             return Self::Nothing;
         }
         let style = ProgressStyle::with_template(STYLE);
-        let style = style.expect("the template is sound").progress_chars("=> ");
+        let style = style.expect("the template is valid").progress_chars("=> ");
         let length = millis(load.warmup.saturating_add(load.duration));
-        // Nobody but this thread draws: it moves with the intervals.
+        // Only this thread draws the bar, once an interval.
         let bar = ProgressBar::with_draw_target(Some(length), ProgressDrawTarget::stderr());
         bar.set_style(style);
         bar.set_message("connecting");
@@ -43,7 +43,7 @@ impl Progress {
     pub(crate) fn show(&self, interval: &Interval) {
         match self {
             Self::Nothing => {}
-            // Whoever has closed it wants no lines.
+            // A closed standard error is no failure.
             Self::Lines(duration) => {
                 drop(writeln!(io::stderr(), "{}", line(interval, *duration)));
             }
@@ -54,7 +54,7 @@ impl Progress {
         }
     }
 
-    /// Leaves nothing of a bar.
+    /// Removes the bar.
     pub(crate) fn end(&self) {
         if let Self::Bar(bar, _) = self {
             bar.finish_and_clear();
@@ -62,7 +62,7 @@ impl Progress {
     }
 }
 
-/// How far the end of the interval is from the start of the warm-up.
+/// Time from the start of the warm-up to the end of the interval.
 fn position(interval: &Interval, warmup: Duration) -> Duration {
     let before = if interval.warmup {
         Duration::ZERO
@@ -78,7 +78,7 @@ fn millis(time: Duration) -> u64 {
     u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
-/// What there is to say of an interval of a load that lasts so long.
+/// The line of an interval, in a load of this duration.
 fn line(interval: &Interval, duration: Duration) -> String {
     let counts = &interval.counts;
     let end = interval.from.saturating_add(interval.length);
@@ -87,7 +87,7 @@ fn line(interval: &Interval, duration: Duration) -> String {
         parts.push("warm-up".to_owned());
     }
     if !interval.warmup && interval.from >= duration {
-        // The rest, which has no rate.
+        // After the end the messages in flight return; they have no rate.
         parts.push(format!(
             "after the end: {} messages",
             count(counts.messages)
@@ -101,7 +101,7 @@ fn line(interval: &Interval, duration: Duration) -> String {
     parts.join("  ")
 }
 
-/// The same in less room, what matters most first.
+/// The interval in a bar's few columns, the most important figures first.
 fn summary(interval: &Interval) -> String {
     let end = interval.from.saturating_add(interval.length);
     let mut parts = vec![time(end, interval.length)];
@@ -116,7 +116,7 @@ fn summary(interval: &Interval) -> String {
     parts.join(" ")
 }
 
-/// As exact as intervals of this length need it.
+/// A time with the decimals that intervals of this length need.
 fn time(time: Duration, interval: Duration) -> String {
     if interval < Duration::from_millis(950) {
         return format!("{:>7.3}s", time.as_secs_f64());
@@ -152,7 +152,7 @@ fn errors(interval: &Interval) -> String {
     format!("errors {}", count(interval.faults.total()))
 }
 
-#[expect(clippy::cast_precision_loss, reason = "it is for people")]
+#[expect(clippy::cast_precision_loss, reason = "it is rounded for people")]
 fn per_second(n: u64, time: Duration) -> f64 {
     n as f64 / time.as_secs_f64().max(1e-9)
 }
@@ -167,7 +167,7 @@ mod tests {
     const LONG: Duration = Duration::from_secs(100);
 
     #[test]
-    fn what_comes_after_the_end_has_no_rate() {
+    fn messages_after_the_end_have_no_rate() {
         let mut interval = sample::interval();
         interval.from = Duration::from_secs(10);
         interval.length = Duration::from_micros(20);
@@ -177,7 +177,7 @@ mod tests {
     }
 
     #[test]
-    fn a_bar_has_what_matters_first() {
+    fn a_bar_has_rate_and_errors_first() {
         let mut interval = sample::interval();
         assert_eq!(
             summary(&interval),
@@ -200,7 +200,7 @@ mod tests {
     }
 
     #[test]
-    fn a_warm_up_is_marked_and_what_there_is_none_of_left_out() {
+    fn a_warm_up_is_marked_and_absent_latencies_are_left_out() {
         let mut interval = sample::interval();
         (interval.warmup, interval.counts) = (true, sample::nothing());
         interval.from = Duration::ZERO;
@@ -213,7 +213,7 @@ mod tests {
     }
 
     #[test]
-    fn a_fan_out_is_also_delivered() {
+    fn a_fan_out_also_has_deliveries() {
         let mut interval = sample::interval();
         interval.counts.deliveries *= 100;
         let line = line(&interval, LONG);
@@ -224,7 +224,7 @@ mod tests {
     }
 
     #[test]
-    fn the_bar_is_over_the_warm_up_and_what_is_measured() {
+    fn the_bar_covers_warm_up_and_measurement() {
         let mut interval = sample::interval();
         let warmup = Duration::from_secs(5);
         assert_eq!(position(&interval, warmup), Duration::from_secs(7));

@@ -1,10 +1,10 @@
-//! A made-up load, for the tests.
+//! An example of a load, for the tests.
 
 use std::time::{Duration, SystemTime};
 
 use resound::load::{Counts, Faults, Interval, Latencies, Load, LoadEnd, LoadMode, LoadOutcome};
 
-/// 50 clients, of an echo.
+/// An echo with 50 clients.
 pub(super) fn load() -> Load {
     let to = "127.0.0.1:9999".parse().expect("it is an address");
     let mut load = Load::new(to, LoadMode::Echo);
@@ -32,7 +32,7 @@ pub(super) fn fanout() -> (Load, LoadOutcome) {
     (load, outcome)
 }
 
-/// A hundred times 182,331 messages, ten seconds long.
+/// Ten seconds of 182,331 messages each.
 pub(super) fn outcome() -> LoadOutcome {
     LoadOutcome {
         started: SystemTime::UNIX_EPOCH + Duration::from_millis(1_795_253_400_250),
@@ -46,7 +46,7 @@ pub(super) fn outcome() -> LoadOutcome {
     }
 }
 
-/// The second second of it.
+/// The second of these ten seconds.
 pub(super) fn interval() -> Interval {
     Interval {
         warmup: false,
@@ -84,7 +84,7 @@ fn counts() -> Counts {
     }
 }
 
-/// Each so often.
+/// Latencies in nanoseconds, each with its count.
 pub(super) fn latencies(all: &[(u64, u64)]) -> Latencies {
     let hour = 3_600_000_000_000;
     let mut latencies = Latencies::new_with_bounds(1, hour, 3).expect("they are in order");

@@ -1,4 +1,4 @@
-//! The results, to read.
+//! The results as a table, for people.
 
 use std::fmt::Write;
 
@@ -7,10 +7,10 @@ use resound::load::{Fault, Faults, Latencies, Load, LoadEnd, LoadMode, LoadOutco
 use super::bars::bars;
 use crate::units::{bytes_rate, count, counted, latency, rate, seconds, size};
 
-/// What is shown of latencies.
+/// The quantiles shown, beside the maximum.
 const QUANTILES: [(&str, f64); 4] = [("p50", 0.5), ("p90", 0.9), ("p99", 0.99), ("p99.9", 0.999)];
 
-/// All of it, and the latencies to look at.
+/// A headline, the table and the histogram.
 pub(crate) fn text(load: &Load, outcome: &LoadOutcome) -> String {
     let mut text = format!("{}\n\n", headline(load, outcome));
     for (label, value) in rows(load, outcome) {
@@ -23,7 +23,7 @@ pub(crate) fn text(load: &Load, outcome: &LoadOutcome) -> String {
     text
 }
 
-/// What was done, and for how long.
+/// The load and its length.
 fn headline(load: &Load, outcome: &LoadOutcome) -> String {
     let mut parts = vec![
         clients(load),
@@ -54,7 +54,7 @@ fn headline(load: &Load, outcome: &LoadOutcome) -> String {
     format!("{mode} {}: {parts}", load.to)
 }
 
-/// Whether messages are under way in it until they have come back.
+/// True if messages of the mode are in flight until they have returned.
 pub(super) fn has_depth(mode: LoadMode) -> bool {
     matches!(mode, LoadMode::Echo | LoadMode::Stream | LoadMode::Fanout)
 }
@@ -69,7 +69,7 @@ fn clients(load: &Load) -> String {
     }
 }
 
-/// Labels and what they are about.
+/// The rows: labels and values.
 fn rows(load: &Load, outcome: &LoadOutcome) -> Vec<(&'static str, String)> {
     let mut rows = throughput(load.mode, outcome);
     rows.push(("clients", connected(load, outcome)));
@@ -103,12 +103,12 @@ fn rows(load: &Load, outcome: &LoadOutcome) -> Vec<(&'static str, String)> {
     rows
 }
 
-/// What was done, and how much of it in a second.
+/// Messages and bytes, in all and per second.
 fn throughput(mode: LoadMode, outcome: &LoadOutcome) -> Vec<(&'static str, String)> {
     let counts = &outcome.counts;
-    let row = |n: u64, what: &str| {
+    let row = |n: u64, noun: &str| {
         let per_second = rate(outcome.per_second(n));
-        format!("{per_second} {what}/s ({} in all)", count(n))
+        format!("{per_second} {noun}/s ({} in all)", count(n))
     };
     let mut rows = match mode {
         LoadMode::Fanout => vec![
@@ -145,7 +145,7 @@ fn columns(values: impl Iterator<Item = String>) -> String {
     columns.concat().trim_end().to_owned()
 }
 
-/// Each kind by its name, and why the first connection was lost.
+/// The count of each kind of error, and the cause of the first lost connection.
 fn errors(faults: &Faults) -> String {
     let kinds = Fault::ALL.iter().filter(|kind| faults.count(**kind) > 0);
     let kinds = kinds.map(|kind| format!("{} {}", count(faults.count(*kind)), kind.name()));
@@ -171,7 +171,7 @@ mod tests {
     }
 
     #[test]
-    fn an_echo_is_messages_and_latencies() {
+    fn an_echo_has_messages_and_latencies() {
         assert_eq!(
             above_the_bars(&sample::load(), &sample::outcome()),
             "\
@@ -187,7 +187,7 @@ errors          none"
     }
 
     #[test]
-    fn a_fan_out_is_published_delivered_and_has_two_latencies() {
+    fn a_fan_out_has_two_rates_and_two_latencies() {
         let (load, mut outcome) = sample::fanout();
         outcome.end = LoadEnd::Interrupted;
         outcome.faults.add(Fault::Lost, 1200);
@@ -211,7 +211,7 @@ errors          1 reset, 1,200 lost"
     }
 
     #[test]
-    fn what_there_is_none_of_has_no_row() {
+    fn absent_figures_have_no_row() {
         let mut load = sample::load();
         load.mode = LoadMode::Sink;
         load.clients = 1;
@@ -236,7 +236,7 @@ errors          none
     }
 
     #[test]
-    fn churn_is_connections() {
+    fn churn_counts_connections() {
         let mut load = sample::load();
         load.mode = LoadMode::Churn;
         let text = text(&load, &sample::outcome());

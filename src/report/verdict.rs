@@ -1,4 +1,4 @@
-//! Whether a load has come to what was wanted.
+//! The verdict on a load: the reasons for which it is a failure.
 
 use std::time::Duration;
 
@@ -6,25 +6,25 @@ use resound::load::{Fault, Faults, LoadEnd, LoadOutcome};
 
 use crate::units::{count, duration, latency, rate, seconds};
 
-/// What a load has to come to.
+/// The limits that a load must meet: `--max-p99`, `--min-rate`.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Limits {
     pub(crate) max_p99: Option<Duration>,
     pub(crate) min_rate: Option<u64>,
 }
 
-/// Why it is a failure, one line each; none if it isn't.
+/// The reasons for a failure, a line each; none after a success.
 pub(crate) fn reasons(outcome: &LoadOutcome, limits: &Limits) -> Vec<String> {
-    let mut reasons = complaints(&outcome.faults);
+    let mut reasons = error_lines(&outcome.faults);
     if outcome.end == LoadEnd::Abandoned {
         let time = seconds(outcome.elapsed);
         reasons.push(format!("no client was left after {time}"));
     }
     if outcome.counts.messages == 0 && outcome.end == LoadEnd::Interrupted {
-        return reasons; // nobody has waited for anything
+        return reasons; // it ended before the first message could return
     }
     if outcome.counts.messages == 0 {
-        // Nothing can be said of its rate and its latency.
+        // Without a message neither a rate nor a latency is known.
         reasons.push("nothing was measured: no message has arrived".to_owned());
         return reasons;
     }
@@ -33,7 +33,7 @@ pub(crate) fn reasons(outcome: &LoadOutcome, limits: &Limits) -> Vec<String> {
 }
 
 impl Limits {
-    /// What the outcome doesn't come to.
+    /// A line for each limit that the outcome does not meet.
     fn unmet(&self, outcome: &LoadOutcome) -> Vec<String> {
         let mut unmet = Vec::new();
         let p99 = outcome.counts.latency.value_at_quantile(0.99);
@@ -52,20 +52,20 @@ impl Limits {
     }
 }
 
-#[expect(clippy::cast_precision_loss, reason = "no rate has so many digits")]
+#[expect(clippy::cast_precision_loss, reason = "no rate has 16 digits")]
 fn is_below(achieved: f64, least: u64) -> bool {
     achieved < least as f64
 }
 
-/// A line for each kind of what has gone wrong.
-fn complaints(faults: &Faults) -> Vec<String> {
-    // The cause is that of the first connection, whichever way it was lost.
+/// A line for each kind of error.
+fn error_lines(faults: &Faults) -> Vec<String> {
+    // There is one cause, that of the first connection lost; it goes into the first line it fits.
     let mut cause = faults.cause();
     let happened = Fault::ALL.iter().filter(|f| faults.count(**f) > 0);
     happened
         .map(|fault| {
             let n = faults.count(*fault);
-            let line = complaint(*fault, n);
+            let line = error_line(*fault, n);
             let cause = is_of_connections(*fault).then(|| cause.take()).flatten();
             match (cause, n) {
                 (Some(cause), 1) => format!("{line}: {cause}"),
@@ -76,12 +76,12 @@ fn complaints(faults: &Faults) -> Vec<String> {
         .collect()
 }
 
-/// Whether it befalls a connection and not a message.
+/// True if a connection has this fault and not a message.
 fn is_of_connections(fault: Fault) -> bool {
     matches!(fault, Fault::Refused | Fault::Closed | Fault::Reset)
 }
 
-fn complaint(fault: Fault, n: u64) -> String {
+fn error_line(fault: Fault, n: u64) -> String {
     let (one, many) = match fault {
         Fault::Refused => (" could not be opened", " could not be opened"),
         Fault::Closed => (
@@ -91,19 +91,22 @@ fn complaint(fault: Fault, n: u64) -> String {
         Fault::Reset => (" has failed", " have failed"),
         Fault::Lost => (" was lost", " were lost"),
         Fault::Unanswered => (" was never answered", " were never answered"),
-        Fault::Doubled => (" came twice", " came twice"),
-        Fault::Disordered => (" came after later ones", " came after later ones"),
-        Fault::Corrupt => (" came back changed", " came back changed"),
-        Fault::Stray => (" came that nobody had sent", " came that nobody had sent"),
+        Fault::Doubled => (" arrived twice", " arrived twice"),
+        Fault::Disordered => (" arrived after later ones", " arrived after later ones"),
+        Fault::Corrupt => (" returned changed", " returned changed"),
+        Fault::Stray => (
+            " arrived without having been sent",
+            " arrived without having been sent",
+        ),
     };
-    let what = if is_of_connections(fault) {
+    let noun = if is_of_connections(fault) {
         "connection"
     } else {
         "message"
     };
     match n {
-        1 => format!("1 {what}{one}"),
-        n => format!("{} {what}s{many}", count(n)),
+        1 => format!("1 {noun}{one}"),
+        n => format!("{} {noun}s{many}", count(n)),
     }
 }
 
@@ -113,7 +116,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_went_well_has_no_reasons() {
+    fn a_success_has_no_reasons() {
         let outcome = sample::outcome();
         let none: Vec<String> = Vec::new();
         assert_eq!(reasons(&outcome, &Limits::default()), none);
@@ -125,14 +128,14 @@ mod tests {
     }
 
     #[test]
-    fn who_ends_it_early_gets_what_there_is() {
+    fn an_early_end_is_no_failure() {
         let mut outcome = sample::outcome();
         outcome.end = LoadEnd::Interrupted;
         assert!(reasons(&outcome, &Limits::default()).is_empty());
     }
 
     #[test]
-    fn too_slow_is_a_failure() {
+    fn a_missed_limit_is_a_failure() {
         let limits = Limits {
             max_p99: Some(Duration::from_micros(1500)),
             min_rate: Some(200_000),
@@ -147,7 +150,7 @@ mod tests {
     }
 
     #[test]
-    fn whatever_goes_wrong_is_a_failure_and_has_its_line() {
+    fn each_error_is_a_failure_with_a_line() {
         let mut outcome = sample::outcome();
         for (fault, line) in [
             (Fault::Refused, "1 connection could not be opened"),
@@ -158,10 +161,10 @@ mod tests {
             (Fault::Reset, "1 connection has failed"),
             (Fault::Lost, "1 message was lost"),
             (Fault::Unanswered, "1 message was never answered"),
-            (Fault::Doubled, "1 message came twice"),
-            (Fault::Disordered, "1 message came after later ones"),
-            (Fault::Corrupt, "1 message came back changed"),
-            (Fault::Stray, "1 message came that nobody had sent"),
+            (Fault::Doubled, "1 message arrived twice"),
+            (Fault::Disordered, "1 message arrived after later ones"),
+            (Fault::Corrupt, "1 message returned changed"),
+            (Fault::Stray, "1 message arrived without having been sent"),
         ] {
             outcome.faults = Faults::default();
             outcome.faults.add(fault, 1);
@@ -172,13 +175,13 @@ mod tests {
             reasons(&outcome, &Limits::default()),
             [
                 "1,200 messages were lost",
-                "1 message came that nobody had sent"
+                "1 message arrived without having been sent"
             ]
         );
     }
 
     #[test]
-    fn nothing_at_all_is_a_failure() {
+    fn a_load_without_messages_is_a_failure() {
         let mut outcome = sample::outcome();
         outcome.counts = sample::nothing();
         outcome.end = LoadEnd::Abandoned;
