@@ -1,6 +1,7 @@
 //! The other end of a connection.
 
 use crate::net::address::{Address, Role};
+use crate::text::template::Recipient;
 
 /// The other end of a connection, or the sender of a datagram, as a service sees it.
 #[derive(Clone, Debug)]
@@ -51,6 +52,16 @@ impl Peer<'_> {
     #[must_use]
     pub fn is_remote(&self) -> bool {
         !self.address.is_stdio()
+    }
+}
+
+impl From<&Peer<'_>> for Recipient {
+    fn from(peer: &Peer<'_>) -> Self {
+        Self {
+            id: peer.id,
+            peer: peer.address.clone(),
+            local: peer.local.clone(),
+        }
     }
 }
 

@@ -29,7 +29,7 @@ use crate::net::Poller;
 use crate::net::address::{Address, ListenAddress};
 use crate::net::error::cause;
 use crate::text::encoding::TextEncoding;
-use crate::text::template::{Template, Who};
+use crate::text::template::{Recipient, Template};
 
 use datagram::DatagramTransport;
 use dial::{Dialed, DialedSocket};
@@ -145,16 +145,16 @@ impl Connect {
             local,
         } = dial::dial(self, &mut net)?;
         debug!("connected to {peer} from {local}");
-        let who = Who { id: 0, peer, local };
+        let recipient = Recipient { id: 0, peer, local };
         let encoder = InputEncoder::new(self);
         match socket {
             DialedSocket::Stream(stream) => {
-                let transport = StreamTransport::new(stream, &who.peer, encoder);
-                Relay::new(net, self, transport, &who, high_water)?.run()
+                let transport = StreamTransport::new(stream, &recipient.peer, encoder);
+                Relay::new(net, self, transport, &recipient, high_water)?.run()
             }
             DialedSocket::Datagrams(socket) => {
-                let transport = DatagramTransport::new(socket, &who.peer, encoder);
-                Relay::new(net, self, transport, &who, high_water)?.run()
+                let transport = DatagramTransport::new(socket, &recipient.peer, encoder);
+                Relay::new(net, self, transport, &recipient, high_water)?.run()
             }
         }
     }

@@ -11,7 +11,7 @@ use super::{Connect, ConnectError, SERVER};
 use crate::net::error::cause;
 use crate::net::{Event, Readiness};
 use crate::text::duration;
-use crate::text::template::{TemplateRenderer, Who};
+use crate::text::template::{Recipient, TemplateRenderer};
 
 const INPUT: usize = 1;
 const OUTPUT: usize = 2;
@@ -90,17 +90,19 @@ impl<N: Kernel, T: Transport> Relay<N, T> {
         net: N,
         connect: &Connect,
         transport: T,
-        who: &Who,
+        recipient: &Recipient,
         high_water: usize,
     ) -> Result<Self, ConnectError> {
         let cannot_start = |e: io::Error| ConnectError::new("cannot start", cause(&e));
         let opened = Self::open(net, connect, transport, high_water);
         let mut relay = opened.map_err(cannot_start)?;
-        relay.name = who.peer.to_string();
+        relay.name = recipient.peer.to_string();
         for text in &connect.send {
             let mut renderer = TemplateRenderer::new(text.clone());
             renderer.set_time(relay.net.time_of_day());
-            relay.transport.queue_text(renderer.say(Some(who)))?;
+            relay
+                .transport
+                .queue_text(renderer.render(Some(recipient)))?;
         }
         if relay.input.is_ended() {
             relay.transport.end_input()?;

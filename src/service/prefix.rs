@@ -5,7 +5,7 @@ use std::time::SystemTime;
 use super::{Needs, Outcome, Service};
 use crate::bytes::Slices;
 use crate::peer::Peer;
-use crate::text::template::{About, Template, TemplateRenderer};
+use crate::text::template::{SavedRecipient, Template, TemplateRenderer};
 
 /// An echo service that puts a text in front of each message. A message is what one recv(2)
 /// returned, or a datagram.
@@ -25,23 +25,27 @@ impl PrefixedEcho {
 }
 
 impl Service for PrefixedEcho {
-    type Session = About;
+    type Session = SavedRecipient;
 
     fn needs(&self) -> Needs {
         Needs::of_text(&self.prefix)
     }
 
-    fn open(&mut self, peer: &Peer<'_>) -> (About, Outcome<'_>) {
-        (self.prefix.about(peer), Outcome::NOTHING)
+    fn open(&mut self, peer: &Peer<'_>) -> (SavedRecipient, Outcome<'_>) {
+        (self.prefix.save(peer), Outcome::NOTHING)
     }
 
-    fn receive<'a>(&'a mut self, about: &'a mut About, input: &'a [u8]) -> Outcome<'a> {
-        Outcome::reply_both(self.prefix.say(about.who()), input)
+    fn receive<'a>(
+        &'a mut self,
+        recipient: &'a mut SavedRecipient,
+        input: &'a [u8],
+    ) -> Outcome<'a> {
+        Outcome::reply_both(self.prefix.render(recipient.get()), input)
     }
 
     fn datagram<'a>(&'a mut self, peer: &Peer<'_>, input: &'a [u8]) -> Option<Slices<'a>> {
-        let about = self.prefix.about(peer);
-        Some(Slices::new(self.prefix.say(about.who()), input))
+        let recipient = self.prefix.save(peer);
+        Some(Slices::new(self.prefix.render(recipient.get()), input))
     }
 
     fn set_time(&mut self, now: SystemTime) {

@@ -6,7 +6,7 @@ use super::{Needs, Outcome, Service};
 use crate::bytes::Slices;
 use crate::close::CloseReason;
 use crate::peer::Peer;
-use crate::text::template::{About, Template, TemplateRenderer};
+use crate::text::template::{SavedRecipient, Template, TemplateRenderer};
 
 /// The event that a [`Reply`] answers. A datagram is always answered.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -37,8 +37,8 @@ impl Reply {
         }
     }
 
-    fn answer(&mut self, about: &About) -> Outcome<'_> {
-        let outcome = Outcome::reply(self.text.say(about.who()));
+    fn answer(&mut self, recipient: &SavedRecipient) -> Outcome<'_> {
+        let outcome = Outcome::reply(self.text.render(recipient.get()));
         if self.close {
             outcome.then_close(CloseReason::Done)
         } else {
@@ -48,30 +48,30 @@ impl Reply {
 }
 
 impl Service for Reply {
-    type Session = About;
+    type Session = SavedRecipient;
 
     fn needs(&self) -> Needs {
         Needs::of_text(&self.text)
     }
 
-    fn open(&mut self, peer: &Peer<'_>) -> (About, Outcome<'_>) {
-        let about = self.text.about(peer);
+    fn open(&mut self, peer: &Peer<'_>) -> (SavedRecipient, Outcome<'_>) {
+        let recipient = self.text.save(peer);
         match self.on {
-            ReplyOn::Connect => (About::default(), self.answer(&about)),
-            ReplyOn::Message => (about, Outcome::NOTHING),
+            ReplyOn::Connect => (SavedRecipient::default(), self.answer(&recipient)),
+            ReplyOn::Message => (recipient, Outcome::NOTHING),
         }
     }
 
-    fn receive<'a>(&'a mut self, about: &'a mut About, _: &'a [u8]) -> Outcome<'a> {
+    fn receive<'a>(&'a mut self, recipient: &'a mut SavedRecipient, _: &'a [u8]) -> Outcome<'a> {
         match self.on {
             ReplyOn::Connect => Outcome::NOTHING,
-            ReplyOn::Message => self.answer(about),
+            ReplyOn::Message => self.answer(recipient),
         }
     }
 
     fn datagram<'a>(&'a mut self, peer: &Peer<'_>, _: &'a [u8]) -> Option<Slices<'a>> {
-        let about = self.text.about(peer);
-        Some(self.text.say(about.who()).into())
+        let recipient = self.text.save(peer);
+        Some(self.text.render(recipient.get()).into())
     }
 
     fn set_time(&mut self, now: SystemTime) {
@@ -117,7 +117,7 @@ mod tests {
         let address = Address::Stdin;
         let mut service = reply("ok", ReplyOn::Message, true);
         let (mut session, _) = service.open(&peer(&address));
-        assert!(session.who().is_none(), "nothing is kept for a fixed text");
+        assert!(session.get().is_none(), "nothing is kept for a fixed text");
         assert_eq!(
             said(&service.receive(&mut session, b"x")),
             (&b"ok"[..], DONE)

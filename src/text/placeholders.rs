@@ -1,18 +1,18 @@
-//! Texts with places in braces, as users write them: `{peer}`, `{{` for a brace.
+//! Tokens of texts with placeholders, as users write them: `{peer}`, and `{{` for a brace.
 
-/// A part of such a text.
+/// A token of such a text.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Token<'a> {
-    /// A letter, which may have stood there twice.
+    /// A character; a doubled brace is one.
     Char(char),
-    /// What stood in braces.
+    /// The name between two braces.
     Placeholder(&'a str),
 }
 
-/// Takes the first piece off a text.
+/// Takes the first token off a text; `None` at its end.
 ///
 /// # Errors
-/// A brace without its other one, in words.
+/// A message for the user about a brace without its counterpart.
 pub(crate) fn next<'a>(rest: &mut &'a str) -> Result<Option<Token<'a>>, &'static str> {
     let text = *rest;
     let Some(first) = text.chars().next() else {
@@ -26,16 +26,16 @@ pub(crate) fn next<'a>(rest: &mut &'a str) -> Result<Option<Token<'a>>, &'static
         *rest = &text[first.len_utf8() + usize::from(doubled)..];
         return Ok(Some(Token::Char(first)));
     }
-    let (place, after) = text[1..]
+    let (name, after) = text[1..]
         .split_once('}')
         .ok_or("a '{' without its '}' (a brace is '{{')")?;
     *rest = after;
-    Ok(Some(Token::Placeholder(place)))
+    Ok(Some(Token::Placeholder(name)))
 }
 
-/// What to say of a place that there isn't.
-pub(crate) fn unknown<'a>(place: &str, names: impl IntoIterator<Item = &'a str>) -> String {
+/// An error message about a placeholder that is not one of `names`.
+pub(crate) fn unknown<'a>(name: &str, names: impl IntoIterator<Item = &'a str>) -> String {
     let names: Vec<String> = names.into_iter().map(|n| format!("{{{n}}}")).collect();
-    let place = place.escape_debug();
-    format!("{{{place}}} is not one of {}", names.join(" "))
+    let name = name.escape_debug();
+    format!("{{{name}}} is not one of {}", names.join(" "))
 }

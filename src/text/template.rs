@@ -1,4 +1,4 @@
-//! Texts of the server's own that say who it is and to whom: escapes, and places in braces.
+//! Texts that the server sends of its own, with escapes and placeholders.
 
 use std::env;
 use std::fmt::{self, Write};
@@ -9,17 +9,23 @@ use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
 use crate::net::address::Address;
-use crate::peer::Peer;
 use crate::text::encoding::TextEncoding;
 use crate::text::placeholders::{self, Token};
 
-/// A text to be sent, with escapes and places.
+/// A text to be sent, with escapes and placeholders.
 ///
-/// `\n`, `\r`, `\t`, `\\` and `\xNN` (a byte) are what they are in C. `{peer}` is the client's address,
-/// `{local}` the address at which it came in, `{id}` its number (0: a datagram has none), `{date}` the
-/// local date as `MMDD`, `{time}` the local time as `HH:MM:SS`, `{iso}` both with year and offset (RFC 3339),
-/// `{hostname}` the machine's name, `{env:NAME}` a variable of the environment, these two as they
-/// were when the text was read; `{{` and `}}` stand for braces.
+/// | in the text | as sent |
+/// |---|---|
+/// | `\n`, `\r`, `\t`, `\\` | as in C |
+/// | `\xNN` | the byte with these two hexadecimal digits, in any encoding |
+/// | `{peer}` | the recipient's address |
+/// | `{local}` | the address at which it was accepted |
+/// | `{id}` | its number; 0 for the sender of a datagram |
+/// | `{date}`, `{time}` | the local date as `MMDD`, and time as `HH:MM:SS` |
+/// | `{iso}` | the local date and time with offset (RFC 3339) |
+/// | `{hostname}` | the machine's name, when the text was parsed |
+/// | `{env:NAME}` | a variable of the environment, when the text was parsed |
+/// | `{{`, `}}` | a brace |
 ///
 /// ```
 /// use resound::Template;
@@ -36,21 +42,21 @@ pub struct Template {
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Part {
     Text(String),
-    /// A byte, whatever the encoding.
+    /// A byte, in any encoding.
     Byte(u8),
     Peer,
     Local,
     Id,
-    /// In the terms of strftime.
+    /// A format of strftime(3).
     Time(&'static str),
 }
 
-/// The places, as errors list them.
+/// The placeholders, as errors list them.
 const NAMES: [&str; 8] = [
     "peer", "local", "id", "date", "time", "iso", "hostname", "env:NAME",
 ];
 
-/// Why a text is not a [`Template`]: one line.
+/// The fault of a text that is no [`Template`]: one line.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TemplateError(String);
 
@@ -60,11 +66,11 @@ impl FromStr for Template {
     fn from_str(text: &str) -> Result<Self, TemplateError> {
         let mut parts = Parts::default();
         let mut rest = text;
-        while let Some(piece) = placeholders::next(&mut rest).map_err(error)? {
-            match piece {
+        while let Some(token) = placeholders::next(&mut rest).map_err(error)? {
+            match token {
                 Token::Char('\\') => rest = parts.escape(rest)?,
                 Token::Char(letter) => parts.text(letter),
-                Token::Placeholder(place) => parts.place(place)?,
+                Token::Placeholder(name) => parts.placeholder(name)?,
             }
         }
         Ok(Self {
@@ -74,6 +80,7 @@ impl FromStr for Template {
     }
 }
 
+/// The parts of a template that is being parsed.
 #[derive(Default)]
 struct Parts(Vec<Part>);
 
@@ -86,7 +93,7 @@ impl Parts {
         }
     }
 
-    /// What follows a backslash; the rest of the text after it.
+    /// Parses what follows a backslash; returns the text after it.
     fn escape<'a>(&mut self, rest: &'a str) -> Result<&'a str, TemplateError> {
         let mut letters = rest.chars();
         match letters.next() {
@@ -107,8 +114,8 @@ impl Parts {
         Ok(letters.as_str())
     }
 
-    fn place(&mut self, place: &str) -> Result<(), TemplateError> {
-        let part = match place {
+    fn placeholder(&mut self, name: &str) -> Result<(), TemplateError> {
+        let part = match name {
             "peer" => Part::Peer,
             "local" => Part::Local,
             "id" => Part::Id,
@@ -119,7 +126,7 @@ impl Parts {
                 let name = rustix::system::uname();
                 Part::Text(name.nodename().to_string_lossy().into_owned())
             }
-            _ => Part::Text(variable(place)?),
+            _ => Part::Text(variable(name)?),
         };
         self.0.push(part);
         Ok(())
@@ -127,11 +134,11 @@ impl Parts {
 }
 
 /// The value of `env:NAME`.
-fn variable(place: &str) -> Result<String, TemplateError> {
-    let Some(name) = place.strip_prefix("env:") else {
-        return Err(TemplateError(placeholders::unknown(place, NAMES)));
+fn variable(placeholder: &str) -> Result<String, TemplateError> {
+    let Some(name) = placeholder.strip_prefix("env:") else {
+        return Err(TemplateError(placeholders::unknown(placeholder, NAMES)));
     };
-    let absent = |_| error(format!("{} is not set, or no text", name.escape_debug()));
+    let absent = |_| error(format!("{} is not set, or not UTF-8", name.escape_debug()));
     if name.is_empty() || name.contains(['=', '\0']) {
         return Err(error("expected a variable's name after {env:"));
     }
@@ -151,11 +158,10 @@ impl fmt::Display for TemplateError {
 impl std::error::Error for TemplateError {}
 
 impl Template {
-    /// The same text in another encoding than UTF-8. What is put into its places is in
-    /// that encoding, too, `\xNN` as it stands.
+    /// The same template, rendered in another encoding than UTF-8; a byte `\xNN` stays as it is.
     ///
     /// # Errors
-    /// When the encoding has not all of its letters.
+    /// If the encoding lacks one of the text's characters.
     pub fn encoded(mut self, encoding: TextEncoding) -> Result<Self, TemplateError> {
         for part in &self.parts {
             if let Part::Text(text) = part {
@@ -166,81 +172,71 @@ impl Template {
         Ok(self)
     }
 
-    /// Whether it depends on the client or the time.
-    fn has_places(&self) -> bool {
+    /// True if the text depends on the recipient or the time.
+    fn varies(&self) -> bool {
         let fixed = |part: &Part| matches!(part, Part::Text(_) | Part::Byte(_));
         !self.parts.iter().all(fixed)
     }
 
-    /// Whether the address at which a client came in is in it.
+    /// True if the text contains the address at which its recipient was accepted.
     pub(crate) fn wants_local(&self) -> bool {
         self.parts.contains(&Part::Local)
     }
 
-    /// Whether the time of day is in it.
+    /// True if the text contains the time of day.
     pub(crate) fn wants_time(&self) -> bool {
         self.parts.iter().any(|part| matches!(part, Part::Time(_)))
     }
 }
 
-/// A client, as texts name it.
+/// The recipient of a text, for its placeholders.
 #[derive(Clone, Debug)]
-pub(crate) struct Who {
+pub(crate) struct Recipient {
     pub(crate) id: u64,
     pub(crate) peer: Address,
     pub(crate) local: Address,
 }
 
-impl From<&Peer<'_>> for Who {
-    fn from(peer: &Peer<'_>) -> Self {
-        Self {
-            id: peer.id,
-            peer: peer.address.clone(),
-            local: peer.local.clone(),
-        }
-    }
-}
-
-/// Whom a text is about, if it is about somebody: what a service keeps of a client to say it.
+/// The recipient of a text that a service keeps with its session; none if the text is fixed.
 #[derive(Clone, Debug, Default)]
-pub struct About(Option<Box<Who>>);
+pub struct SavedRecipient(Option<Box<Recipient>>);
 
-impl About {
-    pub(crate) fn who(&self) -> Option<&Who> {
+impl SavedRecipient {
+    pub(crate) fn get(&self) -> Option<&Recipient> {
         self.0.as_deref()
     }
 }
 
-/// Says a text, with what belongs into its places.
+/// Renders a template: for a recipient, at a time.
 #[derive(Clone, Debug)]
 pub(crate) struct TemplateRenderer {
     template: Template,
-    /// The text is another one for each client, or at each time.
+    /// False if the template is rendered once and for all.
     varies: bool,
     zone: TimeZone,
     now: SystemTime,
-    said: Vec<u8>,
+    rendered: Vec<u8>,
 }
 
 impl TemplateRenderer {
-    /// Says it in the local time zone.
+    /// A renderer in the local time zone.
     pub(crate) fn new(template: Template) -> Self {
-        let mut speaker = Self {
-            varies: template.has_places(),
+        let mut renderer = Self {
+            varies: template.varies(),
             template,
             zone: TimeZone::system(),
             now: UNIX_EPOCH,
-            said: Vec::new(),
+            rendered: Vec::new(),
         };
-        if !speaker.varies {
-            speaker.make(None);
+        if !renderer.varies {
+            renderer.update(None);
         }
-        speaker
+        renderer
     }
 
-    /// What has to be known of a client.
-    pub(crate) fn about(&self, peer: &Peer<'_>) -> About {
-        About(self.varies.then(|| Box::new(Who::from(peer))))
+    /// The recipient as a session keeps it, if the text varies.
+    pub(crate) fn save(&self, recipient: impl Into<Recipient>) -> SavedRecipient {
+        SavedRecipient(self.varies.then(|| Box::new(recipient.into())))
     }
 
     pub(crate) fn template(&self) -> &Template {
@@ -251,24 +247,24 @@ impl TemplateRenderer {
         self.now = now;
     }
 
-    /// The text for a client, who need not be known if it has no places.
-    pub(crate) fn say(&mut self, who: Option<&Who>) -> &[u8] {
+    /// The text for a recipient. Without one, its placeholders are empty.
+    pub(crate) fn render(&mut self, recipient: Option<&Recipient>) -> &[u8] {
         if self.varies {
-            self.make(who);
+            self.update(recipient);
         }
-        &self.said
+        &self.rendered
     }
 
-    fn make(&mut self, who: Option<&Who>) {
-        self.said.clear();
+    fn update(&mut self, recipient: Option<&Recipient>) {
+        self.rendered.clear();
         let now = Timestamp::try_from(self.now).unwrap_or_default();
         let encoding = self.template.encoding;
         for part in &self.template.parts {
             let mut text = String::new();
-            // Writing to a string doesn't fail, and the formats of time are sound.
-            let _ = match (part, who) {
+            // Writing to a string doesn't fail, and the time formats are valid.
+            let _ = match (part, recipient) {
                 (Part::Byte(byte), _) => {
-                    self.said.push(*byte);
+                    self.rendered.push(*byte);
                     continue;
                 }
                 (Part::Text(fixed), _) => text.write_str(fixed),
@@ -276,12 +272,12 @@ impl TemplateRenderer {
                     let local = now.to_zoned(self.zone.clone());
                     write!(text, "{}", local.strftime(format))
                 }
-                (Part::Peer, Some(who)) => write!(text, "{}", who.peer.name()),
-                (Part::Local, Some(who)) => write!(text, "{}", who.local.name()),
-                (Part::Id, Some(who)) => write!(text, "{}", who.id),
+                (Part::Peer, Some(recipient)) => write!(text, "{}", recipient.peer.name()),
+                (Part::Local, Some(recipient)) => write!(text, "{}", recipient.local.name()),
+                (Part::Id, Some(recipient)) => write!(text, "{}", recipient.id),
                 (_, None) => Ok(()),
             };
-            self.said.extend(encoding.encode_lossy(&text).as_ref());
+            self.rendered.extend(encoding.encode_lossy(&text).as_ref());
         }
     }
 }
@@ -292,8 +288,8 @@ mod tests {
     use proptest::prelude::*;
     use std::time::Duration;
 
-    fn who() -> Who {
-        Who {
+    fn recipient() -> Recipient {
+        Recipient {
             id: 7,
             peer: Address::Tcp(([127, 0, 0, 1], 5000).into()),
             local: Address::Udp(([10, 0, 0, 1], 80).into()),
@@ -301,32 +297,32 @@ mod tests {
     }
 
     #[track_caller]
-    fn said(text: &str) -> Vec<u8> {
-        let mut speaker = TemplateRenderer::new(text.parse().unwrap());
-        speaker.zone = TimeZone::fixed(jiff::tz::offset(1));
-        speaker.set_time(UNIX_EPOCH + Duration::from_secs(1_700_000_000));
-        speaker.say(Some(&who())).to_vec()
+    fn rendered(text: &str) -> Vec<u8> {
+        let mut renderer = TemplateRenderer::new(text.parse().unwrap());
+        renderer.zone = TimeZone::fixed(jiff::tz::offset(1));
+        renderer.set_time(UNIX_EPOCH + Duration::from_secs(1_700_000_000));
+        renderer.render(Some(&recipient())).to_vec()
     }
 
     #[test]
-    fn every_escape_and_every_place() {
-        assert_eq!(said(r"a\n\r\t\\\x00\xfF"), b"a\n\r\t\\\0\xff");
+    fn every_escape_and_every_placeholder_is_rendered() {
+        assert_eq!(rendered(r"a\n\r\t\\\x00\xfF"), b"a\n\r\t\\\0\xff");
         let text = "{{{id}}} {peer} {local} {date} {time} {iso}";
         let expected = "{7} 127.0.0.1:5000 10.0.0.1:80 1114 23:13:20 2023-11-14T23:13:20+01:00";
-        assert_eq!(said(text), expected.as_bytes());
+        assert_eq!(rendered(text), expected.as_bytes());
         let name = rustix::system::uname();
-        assert_eq!(said("{hostname}"), name.nodename().to_bytes());
+        assert_eq!(rendered("{hostname}"), name.nodename().to_bytes());
         let path = env::var("PATH").unwrap();
-        assert_eq!(said("{env:PATH}你好"), format!("{path}你好").as_bytes());
+        assert_eq!(rendered("{env:PATH}你好"), format!("{path}你好").as_bytes());
     }
 
     #[test]
-    fn a_text_in_another_encoding() {
+    fn text_is_rendered_in_another_encoding() {
         let gbk: TextEncoding = "gbk".parse().unwrap();
         let template: Template = r"好的,{peer}\xff".parse().unwrap();
-        let mut speaker = TemplateRenderer::new(template.encoded(gbk).unwrap());
+        let mut renderer = TemplateRenderer::new(template.encoded(gbk).unwrap());
         assert_eq!(
-            speaker.say(Some(&who())),
+            renderer.render(Some(&recipient())),
             b"\xba\xc3\xb5\xc4,127.0.0.1:5000\xff"
         );
         let latin: TextEncoding = "latin1".parse().unwrap();
@@ -355,20 +351,19 @@ mod tests {
     }
 
     proptest! {
-        /// Any text is a template or an error, and says something if it is one.
+        /// Any text is a template or an error; a template renders to some bytes.
         #[test]
-        fn no_text_is_too_much(text in "\\PC{0,20}|([{}\\\\a-z]|\\\\x|\\{(peer|id|time|env:PATH)\\}){0,9}") {
+        fn no_text_panics(text in "\\PC{0,20}|([{}\\\\a-z]|\\\\x|\\{(peer|id|time|env:PATH)\\}){0,9}") {
             if let Ok(template) = text.parse::<Template>() {
-                let mut speaker = TemplateRenderer::new(template);
-                prop_assert_eq!(speaker.say(Some(&who())).is_empty(), text.is_empty());
+                let mut renderer = TemplateRenderer::new(template);
+                prop_assert_eq!(renderer.render(Some(&recipient())).is_empty(), text.is_empty());
             }
         }
 
-        /// Whatever is written so that it stands for itself is said as it was meant.
         #[test]
-        fn what_is_escaped_comes_out_as_it_was(text: String) {
+        fn escaped_text_is_rendered_as_it_was_before(text: String) {
             let escaped = text.replace('\\', "\\\\").replace('{', "{{").replace('}', "}}");
-            prop_assert_eq!(said(&escaped), text.as_bytes());
+            prop_assert_eq!(rendered(&escaped), text.as_bytes());
         }
     }
 }

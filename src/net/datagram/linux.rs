@@ -12,9 +12,12 @@ use nix::sys::socket::{
     sendmmsg, setsockopt, sockopt,
 };
 
+use super::received::Datagram;
 use super::replies::ReplyQueue;
-use super::{Datagram, UDP_BUFFER};
 use crate::net::address::Address;
+
+/// Bytes of buffer per UDP datagram: its length is a 16-bit number (RFC 768).
+const UDP_BUFFER: usize = 64 * 1024;
 
 /// The most datagrams in a batch.
 const MAX_BATCH: usize = 32;

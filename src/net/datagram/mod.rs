@@ -3,6 +3,7 @@
 //! | file | content |
 //! |---|---|
 //! | `mod.rs` | [`DatagramSocket`], over UDP or a Unix socket |
+//! | `received.rs` | a received datagram, the function that replies to it, the counts of a batch |
 //! | `replies.rs` | replies not yet taken by the kernel |
 //! | `linux.rs` | batches of UDP datagrams in one call: recvmmsg(2), sendmmsg(2) |
 //! | `portable.rs` | the same on other systems, one datagram a call |
@@ -12,11 +13,12 @@
 mod linux;
 #[cfg(not(target_os = "linux"))]
 mod portable;
+mod received;
 mod replies;
 mod unix;
 
 use std::io::{self, ErrorKind};
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 
 use mio::net::UdpSocket;
 use mio::{Interest, Registry, Token};
@@ -31,8 +33,7 @@ use self::unix::UnixSocket;
 use super::address::Address;
 use super::options::SocketOptions;
 
-/// Bytes of buffer per UDP datagram: its length is a 16-bit number (RFC 768).
-const UDP_BUFFER: usize = 64 * 1024;
+pub(crate) use self::received::{BatchCounts, Datagram, ReplyFn};
 
 /// A bound datagram socket and the replies that it has not taken yet.
 ///
@@ -47,36 +48,6 @@ pub(crate) struct DatagramSocket {
 enum Kind {
     Udp(UdpSocket, Batch),
     Unix(UnixSocket),
-}
-
-/// A received datagram.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Datagram<'a> {
-    pub(crate) bytes: &'a [u8],
-    /// The sender's address.
-    pub(crate) from: &'a Address,
-    /// The local IP address that it was sent to, if the socket is bound to several.
-    pub(crate) to: Option<IpAddr>,
-}
-
-/// Appends the reply to a datagram to the second argument; true if there is a reply.
-pub(crate) type ReplyFn<'a> = dyn FnMut(Datagram<'_>, &mut Vec<u8>) -> bool + 'a;
-
-/// Counts of one call to [`DatagramSocket::receive_and_reply`].
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct BatchCounts {
-    /// Datagrams received.
-    pub(crate) received: u64,
-    /// Bytes received.
-    pub(crate) bytes_in: u64,
-    /// Replies taken by the kernel.
-    pub(crate) sent: u64,
-    /// Bytes of these replies.
-    pub(crate) bytes_out: u64,
-    /// Replies refused by the kernel, and datagrams that cannot be replied to.
-    pub(crate) refused: u64,
-    /// True if there may be more datagrams to receive.
-    pub(crate) more: bool,
 }
 
 impl DatagramSocket {

@@ -5,9 +5,12 @@ use std::net::SocketAddr;
 
 use mio::net::UdpSocket;
 
+use super::received::Datagram;
 use super::replies::ReplyQueue;
-use super::{Datagram, UDP_BUFFER};
 use crate::net::address::Address;
+
+/// Bytes of buffer per UDP datagram: its length is a 16-bit number (RFC 768).
+const UDP_BUFFER: usize = 64 * 1024;
 
 /// A buffer for one datagram.
 pub(super) struct Batch(Vec<u8>);

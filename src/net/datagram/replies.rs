@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::net::IpAddr;
 use std::ops::Range;
 
-use super::{Datagram, ReplyFn};
+use super::received::{Datagram, ReplyFn};
 use crate::net::address::Address;
 
 /// A queue of replies, oldest first, whose bytes share one buffer.

@@ -6,8 +6,8 @@ use std::path::Path;
 use mio::net::UnixDatagram;
 use socket2::{Domain, SockRef, Type};
 
+use super::received::{BatchCounts, Datagram, ReplyFn};
 use super::replies::ReplyQueue;
-use super::{BatchCounts, Datagram, ReplyFn};
 use crate::net::address::Address;
 use crate::net::options::SocketOptions;
 use crate::net::unix::{self, SocketFile, socket_name};

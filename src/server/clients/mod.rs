@@ -138,8 +138,8 @@ impl<S: Service, T: Stream> Clients<S, T> {
         debug!("client {} ({address}) connected", peer.id);
         let greeting = self.greeting.as_mut().filter(|_| peer.is_greeted());
         let greeting = greeting.map_or(&[][..], |greeting| {
-            let about = greeting.about(&peer);
-            greeting.say(about.who())
+            let recipient = greeting.save(&peer);
+            greeting.render(recipient.get())
         });
         let connection = Connection::open(stream, &mut self.service, &peer, greeting);
         entry.insert(Client::new(connection, &peer, net.now()));
