@@ -18,6 +18,7 @@ mod spin;
 mod stream;
 pub(crate) mod unix;
 
+#[cfg(feature = "load")]
 pub(crate) use connect::DatagramClient;
 pub(crate) use kernel::{ConnectOptions, Datagrams, Dial, Event, FOREVER, Net};
 pub(crate) use poller::{Control, Poller};
