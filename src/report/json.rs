@@ -151,7 +151,7 @@ mod tests {
     }
 
     #[test]
-    fn an_echo_is_as_the_schema_has_it() {
+    fn an_echo_conforms_to_the_schema() {
         let object = read_back(&sample::load(), &sample::outcome(), &[]);
         assert_eq!(object["mode"], "echo");
         assert_eq!(object["started"], "2026-11-21T09:30:00.25Z");
@@ -166,7 +166,7 @@ mod tests {
     }
 
     #[test]
-    fn a_failed_fan_out_is_as_the_schema_has_it() {
+    fn a_failed_fan_out_conforms_to_the_schema() {
         let (load, mut outcome) = sample::fanout();
         outcome.end = LoadEnd::Interrupted;
         outcome.faults.add(Fault::Lost, 3);
@@ -183,7 +183,7 @@ mod tests {
     }
 
     #[test]
-    fn each_mode_with_nothing_to_show_is_as_the_schema_has_it() {
+    fn each_mode_without_messages_conforms_to_the_schema() {
         use LoadMode::{Churn, Echo, Fanout, Sink, Source, Stream};
         for mode in [Echo, Stream, Churn, Fanout, Sink, Source] {
             let mut load = sample::load();

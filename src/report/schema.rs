@@ -141,7 +141,7 @@ fn is_timestamp(text: &str) -> bool {
         && text.parse::<Timestamp>().is_ok()
 }
 
-/// Panics at a keyword that [`Schema::check`] doesn't understand, anywhere in the schema.
+/// Panics at a keyword that [`Schema::check`] does not know, anywhere in the schema.
 fn assert_understood(part: &Value) {
     for (keyword, argument) in object(part) {
         match keyword.as_str() {
