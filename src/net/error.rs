@@ -1,12 +1,12 @@
-//! Errors of the kernel in words.
+//! Errors of the kernel as messages.
 
 use std::fmt;
 use std::io;
 
-/// Why a server could not be set up: one line that names the address and the cause.
+/// The error of setting up a server: one line that names the address and the cause.
 #[derive(Debug)]
 pub struct BindError {
-    /// Where it was to listen, if that is what failed.
+    /// The address that it could not listen on; none if it failed otherwise.
     address: Option<String>,
     cause: io::Error,
 }
@@ -20,7 +20,7 @@ impl BindError {
     }
 }
 
-/// What went wrong before there was anything to listen on, such as a lack of descriptors.
+/// An error that concerns no address, such as a lack of descriptors.
 impl From<io::Error> for BindError {
     fn from(cause: io::Error) -> Self {
         Self {
@@ -46,8 +46,8 @@ impl std::error::Error for BindError {
     }
 }
 
-/// An error in words: without its number, and with a small letter, to stand after a colon; the name
-/// of an option stays as it is.
+/// The message of an error, to stand after a colon: without its number, and with a lower-case first
+/// letter unless it begins with the name of an option.
 pub(crate) fn cause(error: &io::Error) -> String {
     let text = error.to_string();
     let text = text.split(" (os error").next().unwrap_or_default();
@@ -69,7 +69,7 @@ mod tests {
     use rustix::io::Errno;
 
     #[test]
-    fn a_cause_reads_well_after_a_colon() {
+    fn cause_reads_well_after_a_colon() {
         assert_eq!(cause(&Errno::ADDRINUSE.into()), "address already in use");
         let text = "failed to lookup address information: Name or service not known";
         assert_eq!(cause(&io::Error::other(text)), "name or service not known");

@@ -1,7 +1,7 @@
-//! The kernel as the loops see it: waiting, accepting, streams, the clock.
+//! The kernel as the loops see it: waiting, accepting, connecting, datagrams, the clock.
 //!
-//! A loop knows nothing else of the outside. [`Poller`](super::Poller) is the production form; the
-//! other one is the simulated kernel of the tests.
+//! A loop reaches the outside only through these traits. [`Poller`](super::Poller) implements them
+//! over `mio::Poll`, the tests by simulated kernels.
 
 use std::io;
 use std::net::SocketAddr;
@@ -15,23 +15,28 @@ use super::stream::{Readiness, Stream};
 /// A hundred years, the longest time that a deadline may lie ahead: beyond it, clocks overflow.
 pub(crate) const FOREVER: Duration = Duration::from_secs(100 * 31_557_600);
 
-/// What the tick asks of a kernel.
+/// The kernel as a loop sees it.
 pub(crate) trait Net {
     /// A connected, non-blocking byte stream.
     type Stream: Stream;
 
-    /// Appends what happened to `events`; sleeps for at most `timeout` (none: for ever) if
-    /// nothing has. Readiness is edge-triggered: it is told once.
+    /// Appends new events to `events`. If there are none it sleeps until there are, for at most
+    /// `timeout` (none: for ever), and may return early. Readiness is edge-triggered: each change
+    /// is told once (epoll(7)).
     fn wait(&mut self, timeout: Option<Duration>, events: &mut Vec<Event>) -> io::Result<()>;
 
-    /// Takes one connection from a listener's backlog; `WouldBlock` when there is none.
+    /// Takes one connection from a listener's accept queue, with the peer's address.
+    ///
+    /// # Errors
+    /// `WouldBlock` if the queue is empty; those of accept(2), which
+    /// [`AcceptError`](super::accept_error::AcceptError) sorts.
     fn accept(&mut self, listener: usize) -> io::Result<(Self::Stream, Address)>;
 
-    /// Asks for the readiness of a stream, under the client's key, until it is dropped.
+    /// Requests the readiness of a stream, under a client's key, until it is dropped.
     fn register(&mut self, stream: &mut Self::Stream, key: usize) -> io::Result<()>;
 
-    /// The address at which a client has come in: its listener's, or, where that stands for many,
-    /// the one of them.
+    /// The local address of an accepted stream: its listener's, or, if the listener is bound to every
+    /// address of the machine, the one that the client connected to.
     fn local_address(&self, listener: usize, stream: &Self::Stream) -> Address;
 
     /// Sends the queued replies of a datagram socket, then receives a batch and replies to it. A
@@ -42,13 +47,13 @@ pub(crate) trait Net {
         reply: &mut ReplyFn<'_>,
     ) -> io::Result<BatchCounts>;
 
-    /// Whether an address may be one of this machine's, whatever its port.
+    /// True if an IP address may be one of this machine's; its port does not matter.
     fn is_local(address: SocketAddr) -> bool;
 
-    /// Ends listening at once, and removes what that leaves in the file system.
+    /// Closes the listeners and datagram sockets, and removes the files of Unix sockets.
     fn close_listeners(&mut self);
 
-    /// The time, which never goes back.
+    /// The monotonic time.
     fn now(&self) -> Instant;
 
     /// The time of day.
@@ -109,17 +114,17 @@ pub(crate) trait Datagrams {
     fn receive(&mut self, buffer: &mut [u8]) -> io::Result<usize>;
 }
 
-/// One thing that happened.
+/// An event that a loop waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Event {
-    /// A listener's backlog is no longer empty.
+    /// A listener's accept queue is no longer empty.
     Listener(usize),
     /// A datagram socket has input, or takes replies again.
     Datagram(usize),
     /// A client's stream has become ready.
     Client(usize, Readiness),
-    /// Somebody wants the server to stop; the second time at once.
+    /// A signal or a handle requests a stop; the second one, an immediate stop.
     Stop,
-    /// Somebody wants to know how it is.
+    /// A signal requests a report.
     Report,
 }

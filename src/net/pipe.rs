@@ -1,9 +1,9 @@
 //! Standard input and output as streams that never block.
 //!
-//! Their blocking mode belongs to the open file, which other processes share: to change it for
-//! them (the shell, and whoever logs to the same terminal) is bad manners. Pipes and terminals
-//! are opened a second time, on Linux, and that second open file is ours alone. Where that can't be
-//! done, poll(2) is asked before each call, and little is written at a time.
+//! `O_NONBLOCK` belongs to the open file description (open(2)), which other processes share, such as
+//! the shell: it must not change for them. On Linux, pipes and terminals are opened a second time,
+//! and that description is not shared. Otherwise poll(2) is called before each read or write, and
+//! each write is short.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, IoSlice, Read, Write};
@@ -15,28 +15,27 @@ use rustix::stdio;
 
 use super::stream::Stream;
 
-/// What a pipe that is polled as writable takes at least (`PIPE_BUF` in pipe(7)).
+/// Bytes that a writable pipe takes at least (`PIPE_BUF` in pipe(7)).
 const ATOMIC: usize = 4096;
 
-/// Which of the standard streams.
+/// One of the two standard streams.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Direction {
     Input,
     Output,
 }
 
-/// One of the standard streams. When it is dropped, nothing is left of it in this process: who
-/// writes to it, or reads from it, notices.
+/// A standard stream. Dropping it closes it in this process, which its other end notices.
 #[derive(Debug)]
 pub(crate) struct Pipe {
     file: File,
     direction: Direction,
-    /// A call may block: poll(2) is asked before.
+    /// True if a call may block: poll(2) is called before.
     blocks: bool,
 }
 
 impl Pipe {
-    /// Takes hold of one of the standard streams.
+    /// Opens a standard stream, which nothing else in this process may use.
     pub(crate) fn open(direction: Direction) -> io::Result<Self> {
         let standard: BorrowedFd<'_> = match direction {
             Direction::Input => stdio::stdin(),
@@ -45,7 +44,7 @@ impl Pipe {
         let kind = FileType::from_raw_mode(rustix::fs::fstat(standard)?.st_mode);
         let shared = kind == FileType::Fifo || rustix::termios::isatty(standard);
         if shared && let Some(file) = reopen(direction) {
-            replace(direction, &file)?; // from here on there is only this one
+            replace(direction, &file)?; // closes the shared one
             return Ok(Self {
                 file,
                 direction,
@@ -63,7 +62,7 @@ impl Pipe {
         self.direction
     }
 
-    /// What is so now of what is asked for, and of ends and errors.
+    /// The events that hold now: of the wanted ones, and hang-ups and errors (poll(2)).
     fn poll(&self, wanted: PollFlags) -> io::Result<PollFlags> {
         let mut fds = [PollFd::new(&self.file, wanted)];
         let now = Timespec {
@@ -80,6 +79,7 @@ impl Pipe {
         self.file.write(&bytes[..bytes.len().min(most)])
     }
 
+    /// Fails with `WouldBlock` if a call would block.
     fn check(&self, wanted: PollFlags) -> io::Result<()> {
         if self.blocks && self.poll(wanted)?.is_empty() {
             return Err(io::ErrorKind::WouldBlock.into());
@@ -88,7 +88,7 @@ impl Pipe {
     }
 }
 
-/// Puts something else in the place of a standard stream.
+/// Replaces a standard stream by another file (dup2(2)).
 fn replace(direction: Direction, by: &File) -> io::Result<()> {
     match direction {
         Direction::Input => stdio::dup2_stdin(by)?,
@@ -97,10 +97,10 @@ fn replace(direction: Direction, by: &File) -> io::Result<()> {
     Ok(())
 }
 
-/// A second open file for a pipe or a terminal, which doesn't block.
+/// Opens a pipe or a terminal a second time, without blocking.
 fn reopen(direction: Direction) -> Option<File> {
     if !cfg!(target_os = "linux") {
-        return None; // elsewhere it would be the same open file
+        return None; // on other systems it would be the same description
     }
     let mut options = OpenOptions::new();
     let path = match direction {
@@ -125,7 +125,7 @@ impl Read for Pipe {
                 self.check(PollFlags::IN)?;
                 self.file.read(buffer)
             }
-            // It has no input, but may be told that its reader has gone.
+            // There is no input, but the reader may have closed its end.
             Direction::Output if self.poll(PollFlags::empty())?.is_empty() => {
                 Err(io::ErrorKind::WouldBlock.into())
             }
@@ -135,8 +135,8 @@ impl Read for Pipe {
 }
 
 impl Write for Pipe {
-    /// Writes until it is all written or nothing more is taken: as with a socket, a short write
-    /// means that.
+    /// Writes until all bytes are written or the kernel takes no more: a short write means the latter,
+    /// as with a socket.
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let mut written = 0;
         while written < bytes.len() {
@@ -170,7 +170,7 @@ impl Write for Pipe {
 }
 
 impl Stream for Pipe {
-    /// A terminal returns a line at a time, a file always something.
+    /// A read from a terminal returns one line, and one from a file always something.
     fn short_read_drains(&self) -> bool {
         false
     }

@@ -1,4 +1,4 @@
-//! The kernel through `mio::Poll`.
+//! The kernel over `mio::Poll`.
 
 use std::io;
 use std::net::{SocketAddr, UdpSocket};
@@ -23,39 +23,72 @@ use super::stream::Readiness;
 
 const WAKER: Token = Token(usize::MAX);
 const SIGNALS: Token = Token(usize::MAX - 1);
-/// Listener `i` has the token `LAST_LISTENER - i`, and the sockets for datagrams follow; clients
-/// count up from 0.
-const LAST_LISTENER: usize = usize::MAX - 2;
+/// The token of the first listener; those of the others and of the datagram sockets count down from
+/// it. The tokens of streams are their clients' keys, which count up from 0.
+const FIRST_LISTENER: usize = usize::MAX - 2;
 
-/// Events taken from the kernel at a time.
+/// The most events taken from the kernel in one call.
 const EVENTS: usize = 1024;
 
-/// The kernel through `mio::Poll`.
+/// The kernel over `mio::Poll`.
 pub(crate) struct Poller {
     poll: mio::Poll,
     events: mio::Events,
     spin: Spin,
     listeners: Vec<Listener>,
     datagram_sockets: Vec<DatagramSocket>,
-    /// How many of the one kind and of the other there were at the start.
-    doors: (usize, usize),
+    tokens: Tokens,
     control: Arc<Control>,
-    /// How many of the stops asked for through `control` were passed on.
-    stops: usize,
+    /// Stop requests of `control` that were passed on as events.
+    stops_told: usize,
     signals: Option<Signals>,
 }
 
-/// What other threads reach of a poller.
+/// The numbers of listeners and datagram sockets, on which tokens depend. They stay the same after
+/// the sockets are closed.
+#[derive(Clone, Copy)]
+struct Tokens {
+    listeners: usize,
+    datagram_sockets: usize,
+}
+
+impl Tokens {
+    fn listener(index: usize) -> Token {
+        Token(FIRST_LISTENER - index)
+    }
+
+    fn datagram_socket(self, index: usize) -> Token {
+        Token(FIRST_LISTENER - self.listeners - index)
+    }
+
+    /// The event that readiness under a token means; none for a request of a signal or a handle.
+    fn event(self, event: &mio::event::Event) -> Option<Event> {
+        let token = event.token();
+        if token == WAKER || token == SIGNALS {
+            return None;
+        }
+        let last_listener = FIRST_LISTENER - self.listeners;
+        Some(if token.0 > last_listener {
+            Event::Listener(FIRST_LISTENER - token.0)
+        } else if token.0 > last_listener - self.datagram_sockets {
+            Event::Datagram(last_listener - token.0)
+        } else {
+            Event::Client(token.0, readiness(event))
+        })
+    }
+}
+
+/// The part of a poller that other threads reach.
 #[derive(Debug)]
 pub(crate) struct Control {
     waker: Waker,
-    stops: AtomicUsize,
+    stop_requests: AtomicUsize,
 }
 
 impl Control {
-    /// Asks for a stop and wakes the poller.
+    /// Requests a stop and wakes the poller.
     pub(crate) fn stop(&self) -> io::Result<()> {
-        self.stops.fetch_add(1, Ordering::Release);
+        self.stop_requests.fetch_add(1, Ordering::Release);
         self.waker.wake()
     }
 }
@@ -66,16 +99,19 @@ impl Poller {
         mut datagram_sockets: Vec<DatagramSocket>,
     ) -> io::Result<Self> {
         let poll = mio::Poll::new()?;
-        let doors = (listeners.len(), datagram_sockets.len());
+        let tokens = Tokens {
+            listeners: listeners.len(),
+            datagram_sockets: datagram_sockets.len(),
+        };
         for (i, listener) in listeners.iter_mut().enumerate() {
-            listener.register(poll.registry(), Token(LAST_LISTENER - i))?;
+            listener.register(poll.registry(), Tokens::listener(i))?;
         }
         for (i, socket) in datagram_sockets.iter_mut().enumerate() {
-            socket.register(poll.registry(), Token(LAST_LISTENER - doors.0 - i))?;
+            socket.register(poll.registry(), tokens.datagram_socket(i))?;
         }
         let control = Arc::new(Control {
             waker: Waker::new(poll.registry(), WAKER)?,
-            stops: AtomicUsize::new(0),
+            stop_requests: AtomicUsize::new(0),
         });
         Ok(Self {
             poll,
@@ -83,9 +119,9 @@ impl Poller {
             spin: Spin::default(),
             listeners,
             datagram_sockets,
-            doors,
+            tokens,
             control,
-            stops: 0,
+            stops_told: 0,
             signals: None,
         })
     }
@@ -94,12 +130,12 @@ impl Poller {
         Arc::clone(&self.control)
     }
 
-    /// From now on a wait polls for so long after the last event before it sleeps.
+    /// Lets each wait poll for this time after the last event before it sleeps.
     pub(crate) fn spin_for(&mut self, time: Duration) {
         self.spin = Spin::new(time);
     }
 
-    /// From now on SIGTERM and SIGINT ask for a stop, and SIGUSR1 for a report.
+    /// Turns SIGTERM and SIGINT into stop requests and SIGUSR1 into a report request.
     pub(crate) fn catch_signals(&mut self) -> io::Result<()> {
         let caught = [Signal::TERM, Signal::INT, Signal::USR1];
         let mut signals = Signals::new(caught.map(Signal::as_raw))?;
@@ -109,7 +145,7 @@ impl Poller {
         Ok(())
     }
 
-    /// Asks for the readiness of what is no stream, under a key of its own among the clients'.
+    /// Requests the readiness of a source that is no stream, under a client's key.
     pub(crate) fn register_source(
         &mut self,
         source: &mut impl mio::event::Source,
@@ -119,15 +155,18 @@ impl Poller {
         self.poll.registry().register(source, Token(key), interest)
     }
 
-    /// What signals and handles have asked for since the last time.
+    /// Appends the requests of signals and handles since the last call.
     fn requests(&mut self, events: &mut Vec<Event>) {
         for signal in self.signals.iter_mut().flat_map(Signals::pending) {
             let report = signal == Signal::USR1.as_raw();
             events.push(if report { Event::Report } else { Event::Stop });
         }
-        let asked = self.control.stops.load(Ordering::Acquire);
-        events.extend(std::iter::repeat_n(Event::Stop, asked - self.stops));
-        self.stops = asked;
+        let requested = self.control.stop_requests.load(Ordering::Acquire);
+        events.extend(std::iter::repeat_n(
+            Event::Stop,
+            requested - self.stops_told,
+        ));
+        self.stops_told = requested;
     }
 }
 
@@ -143,20 +182,14 @@ impl Net for Poller {
             Err(e) if e.kind() == io::ErrorKind::Interrupted => return Ok(()),
             result => result?,
         }
-        let mut asked = false;
+        let mut has_requests = false;
         for event in &self.events {
-            let token = event.token();
-            if token == WAKER || token == SIGNALS {
-                asked = true;
-            } else if token.0 > LAST_LISTENER - self.doors.0 {
-                events.push(Event::Listener(LAST_LISTENER - token.0));
-            } else if token.0 > LAST_LISTENER - self.doors.0 - self.doors.1 {
-                events.push(Event::Datagram(LAST_LISTENER - self.doors.0 - token.0));
-            } else {
-                events.push(Event::Client(token.0, readiness(event)));
+            match self.tokens.event(event) {
+                Some(event) => events.push(event),
+                None => has_requests = true,
             }
         }
-        if asked {
+        if has_requests {
             self.requests(events);
         }
         Ok(())
@@ -181,7 +214,7 @@ impl Net for Poller {
                 };
                 let fd = pipe.as_raw_fd();
                 match registry.register(&mut SourceFd(&fd), Token(key), interest) {
-                    // A file: it never makes anybody wait, and epoll(7) has no use for it.
+                    // A file, which is always ready: epoll(7) refuses it.
                     Err(e) if e.kind() == io::ErrorKind::PermissionDenied => Ok(()),
                     result => result,
                 }
@@ -207,7 +240,7 @@ impl Net for Poller {
         socket: usize,
         reply: &mut ReplyFn<'_>,
     ) -> io::Result<BatchCounts> {
-        let token = Token(LAST_LISTENER - self.doors.0 - socket);
+        let token = self.tokens.datagram_socket(socket);
         let Some(socket) = self.datagram_sockets.get_mut(socket) else {
             return Ok(BatchCounts::default());
         };
@@ -219,7 +252,8 @@ impl Net for Poller {
         result
     }
 
-    /// To all others no socket can be bound (EADDRNOTAVAIL in bind(2)); any other error tells nothing.
+    /// A socket can't be bound to another machine's address (`EADDRNOTAVAIL` in bind(2)); any other
+    /// error leaves it open.
     fn is_local(mut address: SocketAddr) -> bool {
         address.set_port(0);
         let bound = UdpSocket::bind(address);
@@ -240,7 +274,7 @@ impl Net for Poller {
     }
 }
 
-/// Errors and ends count as readiness for both directions: reading or writing tells which.
+/// The readiness in an event. Errors and ends count for both directions: a read or write tells which.
 fn readiness(event: &mio::event::Event) -> Readiness {
     let failed = event.is_error();
     let ending = event.is_read_closed() || event.is_priority() || failed;

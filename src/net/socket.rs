@@ -1,4 +1,4 @@
-//! Connected sockets, and the standard streams, as streams.
+//! Connected sockets and the standard streams as one kind of stream.
 
 use std::io::{self, IoSlice, Read, Write};
 use std::net::Shutdown;
@@ -10,7 +10,7 @@ use socket2::SockRef;
 use super::pipe::Pipe;
 use super::stream::Stream;
 
-/// A connected socket of either family, or one of the standard streams.
+/// A connected TCP or Unix socket, or one of the standard streams.
 #[derive(Debug)]
 pub(crate) enum Socket {
     Tcp(TcpStream),
@@ -65,10 +65,10 @@ impl Stream for Socket {
     }
 
     fn reset_on_close(&mut self) {
-        // Where it fails the peer only isn't told.
+        // If it fails, the peer sees an ordinary end.
         let _ = match self {
             Self::Tcp(stream) => SockRef::from(&*stream).set_linger(Some(Duration::ZERO)),
-            // Neither is there one to reset.
+            // Neither can be reset.
             Self::Unix(_) | Self::Pipe(_) => Ok(()),
         };
     }

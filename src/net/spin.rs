@@ -1,26 +1,27 @@
-//! Waiting awake: polling for a while before sleeping, for who would rather pay than be woken.
+//! Busy polling for a while before sleeping: lower latency, for a busy CPU.
 
 use std::io;
 use std::time::{Duration, Instant};
 
-/// For how long after the last event to poll without sleeping, and since when.
+/// Busy polling after the last event.
 #[derive(Debug, Default)]
 pub(crate) struct Spin {
-    /// Zero: not at all, and no clock is read.
+    /// The time of busy polling. With zero there is none, and no clock is read.
     most: Duration,
-    /// When it began. What happens ends it, and not what was only due: deadlines on their own
-    /// don't keep anybody awake.
+    /// Its start. Only an event ends it and lets it begin again: a deadline that passes does not, so
+    /// that timers alone keep no CPU busy.
     since: Option<Instant>,
 }
 
 impl Spin {
+    /// Busy polling for this time after each event.
     pub(crate) fn new(most: Duration) -> Self {
         Self { most, since: None }
     }
 
-    /// Waits for at most `timeout` (none: for ever): first awake, then for the rest of it asleep.
+    /// Waits for at most `timeout` (none: for ever): first polling, then asleep.
     ///
-    /// `poll` sleeps for at most what it is given, and tells whether something has happened.
+    /// `poll` sleeps for at most the time that it is given; it returns true if there were events.
     pub(crate) fn wait(
         &mut self,
         timeout: Option<Duration>,
@@ -56,8 +57,7 @@ mod tests {
 
     const MS: Duration = Duration::from_millis(1);
 
-    /// A poll takes a millisecond, or what it sleeps for; and what is to happen happens at one of
-    /// them.
+    /// A made-up clock: a poll takes a millisecond, or the time for which it sleeps.
     struct Bench {
         spin: Spin,
         start: Instant,
@@ -75,7 +75,7 @@ mod tests {
             }
         }
 
-        /// How the wait polls if something happens at the `event`th of its polls.
+        /// The timeouts of a wait's polls, of which the `event`th has an event.
         fn wait(&mut self, timeout: Option<Duration>, event: usize) -> Vec<Option<Duration>> {
             let mut polls = Vec::new();
             let poll = |sleep: Option<Duration>| {
@@ -94,7 +94,7 @@ mod tests {
         }
     }
 
-    /// So many polls that don't sleep, and then one that does.
+    /// A number of polls without sleep, and then one that sleeps.
     fn awake_then(polls: usize, sleep: Option<Duration>) -> Vec<Option<Duration>> {
         let mut all = vec![Some(Duration::ZERO); polls];
         all.push(sleep);
@@ -102,7 +102,7 @@ mod tests {
     }
 
     #[test]
-    fn who_does_not_spin_polls_once_and_reads_no_clock() {
+    fn wait_without_spin_polls_once_and_reads_no_clock() {
         let mut bench = Bench::new(Duration::ZERO);
         for timeout in [None, Some(Duration::ZERO), Some(7 * MS)] {
             assert_eq!(bench.wait(timeout, 1), [timeout]);
@@ -111,7 +111,7 @@ mod tests {
     }
 
     #[test]
-    fn a_wait_that_may_not_sleep_polls_once() {
+    fn wait_that_may_not_sleep_polls_once() {
         let mut bench = Bench::new(5 * MS);
         let timeout = Some(Duration::ZERO);
         assert_eq!(bench.wait(timeout, 0), [timeout]);
@@ -119,7 +119,7 @@ mod tests {
     }
 
     #[test]
-    fn what_happens_while_it_spins_ends_the_wait() {
+    fn event_during_the_spin_ends_the_wait() {
         let mut bench = Bench::new(5 * MS);
         for event in [1, 3, 5] {
             let awake = vec![Some(Duration::ZERO); event];
@@ -128,7 +128,7 @@ mod tests {
     }
 
     #[test]
-    fn when_the_spin_is_over_it_sleeps_for_the_rest_of_the_timeout() {
+    fn wait_sleeps_for_the_rest_of_its_timeout_after_the_spin() {
         let mut bench = Bench::new(5 * MS);
         assert_eq!(bench.wait(None, 6), awake_then(5, None));
         let rest = Some(4 * MS);
@@ -136,25 +136,25 @@ mod tests {
     }
 
     #[test]
-    fn a_deadline_within_the_spin_is_kept() {
+    fn deadline_within_the_spin_is_kept() {
         let mut bench = Bench::new(5 * MS);
         let polls = bench.wait(Some(3 * MS), 0);
         assert_eq!(polls, awake_then(3, Some(Duration::ZERO)));
     }
 
     #[test]
-    fn deadlines_keep_nobody_awake() {
+    fn deadlines_alone_do_not_prolong_the_spin() {
         let mut bench = Bench::new(5 * MS);
         let timeout = Some(3 * MS);
         bench.wait(timeout, 0);
-        // A millisecond is left of the spin, and one went by at the poll for what was due.
+        // A millisecond is left of the spin; one passed at the poll at the deadline.
         assert_eq!(bench.wait(timeout, 0), awake_then(1, Some(2 * MS)));
         assert_eq!(bench.wait(timeout, 1), [timeout]);
         assert_eq!(bench.wait(timeout, 4), awake_then(3, Some(Duration::ZERO)));
     }
 
     #[test]
-    fn an_error_ends_the_wait() {
+    fn error_ends_the_wait() {
         let mut spin = Spin::new(MS);
         let poll = |_| Err(io::ErrorKind::Interrupted.into());
         let result = spin.wait(None, poll, Instant::now);
@@ -162,7 +162,7 @@ mod tests {
     }
 
     #[test]
-    fn the_longest_spin_there_is_overflows_nothing() {
+    fn longest_spin_does_not_overflow() {
         let mut bench = Bench::new(Duration::MAX);
         assert_eq!(bench.wait(None, 2), [Some(Duration::ZERO); 2]);
     }

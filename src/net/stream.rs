@@ -1,33 +1,33 @@
-//! Byte streams, and what they are ready for.
+//! Byte streams and their readiness.
 
 use std::io::{self, Read, Write};
 
-/// A byte stream whose two directions end apart.
+/// A non-blocking byte stream whose two directions end separately.
 pub(crate) trait Stream: Read + Write {
-    /// Whether a read that doesn't fill its buffer has emptied the kernel's.
+    /// True if a read that does not fill its buffer has emptied the kernel's.
     fn short_read_drains(&self) -> bool;
 
-    /// Ends our output; the peer reads its end after all that was written (shutdown(2)).
+    /// Ends the output (shutdown(2)): the peer reads the written bytes and then the end.
     fn shutdown_write(&mut self) -> io::Result<()>;
 
-    /// Makes closing reset the connection, so that the peer doesn't take what it was sent for
-    /// all that there was (socket(7), `SO_LINGER`).
+    /// Makes close(2) reset the connection (socket(7), `SO_LINGER`): the peer must not take truncated
+    /// output for complete.
     fn reset_on_close(&mut self);
 
-    /// Whether there is nobody at the other end to end the other direction, too.
+    /// True if the stream has one direction only, like a pipe.
     fn is_one_way(&self) -> bool {
         false
     }
 }
 
-/// What a stream is ready for, as the poller said it: never less than what is true.
+/// The readiness of a stream, as far as the poller told: a direction may turn out not to be ready.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Readiness {
-    /// There may be input, or its end, or an error.
+    /// True if there may be input, its end, or an error.
     pub(crate) readable: bool,
-    /// The kernel may take output, or has an error to tell.
+    /// True if the kernel may take output, or has an error to report.
     pub(crate) writable: bool,
-    /// A short read doesn't mean that the input is drained: its end or an urgent byte, at
-    /// which reads stop short, lies behind it.
+    /// True if the end of input or an urgent byte is near. Reads stop short there, so a short read
+    /// does not mean that the input is drained.
     pub(crate) ending: bool,
 }
