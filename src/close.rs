@@ -1,41 +1,41 @@
-//! Why a client was closed: one reason, used in the log, the counters and the tests.
+//! Close reasons, and the counters of a server.
 
 use std::fmt;
 use std::io;
 
 use crate::text::plural;
 
-/// The reason of a close. Its `Display` form is the word used in the log.
+/// The reason of a client's close; each client has exactly one. Its `Display` form is used in the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum CloseReason {
-    /// The peer ended its input and was sent all it was owed.
+    /// The peer ended its side, and was sent all that it was owed.
     PeerClosed,
-    /// The peer reset the connection or vanished while it was written to.
+    /// The peer reset the connection, or closed it before it took its output.
     Reset,
-    /// It sent nothing and was sent nothing for longer than the idle timeout.
+    /// There was no input and no output for longer than the idle timeout.
     Idle,
-    /// It took nothing of what it was owed for longer than the write timeout.
+    /// Pending output made no progress for longer than the write timeout.
     Stalled,
-    /// It stayed too far behind the shared output for longer than the patience.
+    /// The client held up the room for longer than the patience.
     SlowConsumer,
-    /// It sent a message longer than the limit.
+    /// The client sent a message longer than the limit.
     MessageTooLong,
-    /// The service had nothing more to say to it.
+    /// The service closed the connection.
     Done,
-    /// The operator wanted it to go.
+    /// The operator closed the connection.
     Kicked,
     /// The server is stopping.
     Shutdown,
-    /// Any other error of the stream.
+    /// The stream had any other error.
     Error(io::ErrorKind),
 }
 
 impl CloseReason {
-    /// How many there are, whatever they carry.
+    /// The number of reasons.
     const COUNT: usize = 10;
 
-    /// One of each, in the order of [`CloseReason::index`].
+    /// All reasons, in the order of [`CloseReason::index`].
     const ALL: [Self; Self::COUNT] = [
         Self::PeerClosed,
         Self::Reset,
@@ -49,7 +49,7 @@ impl CloseReason {
         Self::Error(io::ErrorKind::Other),
     ];
 
-    /// A stream's error as a reason.
+    /// The reason for the close of a stream with this error.
     pub(crate) fn of(error: &io::Error) -> Self {
         use io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, NotConnected};
         match error.kind() {
@@ -100,38 +100,38 @@ impl fmt::Display for CloseReason {
     }
 }
 
-/// What a server did in its life.
+/// The counters of a server since its start.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Stats {
     /// Clients accepted.
     pub clients: u64,
     /// Datagrams received.
     pub datagrams: u64,
-    /// Datagrams sent in answer.
+    /// Datagrams sent as replies.
     pub answers: u64,
-    /// Datagrams that were not answered though there was an answer: to keep services from answering
-    /// each other, because there were too many, or because the kernel refused.
+    /// Replies that were not sent: their datagram might have come from a service, its sender had too
+    /// many, or the kernel refused.
     pub unanswered: u64,
-    /// Bytes read from clients, discarded ones too.
+    /// Bytes read from clients, discarded bytes included.
     pub bytes_in: u64,
-    /// Bytes the kernel took for clients.
+    /// Bytes to clients that the kernel took.
     pub bytes_out: u64,
-    /// Messages published, by services that have messages.
+    /// Messages published; 0 for services without messages.
     pub messages: u64,
-    /// Messages that clients were sent, or of which they were being sent the rest when they were
-    /// closed: one that went to three counts three times.
+    /// Messages sent to clients, each counted once a client. A message that was sent in part when its
+    /// client was closed counts too.
     pub deliveries: u64,
-    /// Messages that clients were made to skip.
+    /// Messages that slow consumers skipped, each counted once a client.
     pub missed: u64,
-    /// Why standard input could not be read to its end, if that is so.
+    /// The error at which reading standard input ended, if there was one.
     pub stdin_error: Option<io::ErrorKind>,
-    /// Why standard output could not be written any more, if that is so.
+    /// The error at which writing standard output ended, if there was one.
     pub stdout_error: Option<io::ErrorKind>,
     closes: [u64; CloseReason::COUNT],
 }
 
 impl Stats {
-    /// How many clients were closed for `reason` (whatever an error's kind was).
+    /// Clients closed for `reason`; all kinds of [`CloseReason::Error`] count as one.
     #[must_use]
     pub const fn closes(&self, reason: CloseReason) -> u64 {
         self.closes[reason.index()]
@@ -145,7 +145,7 @@ impl Stats {
 }
 
 impl Stats {
-    /// How many clients were closed for which reasons, such as `2 peer-closed, 1 reset`.
+    /// Clients closed by reason, such as `2 peer-closed, 1 reset`.
     pub(crate) fn reasons(&self) -> String {
         let closes = |reason: CloseReason| (self.closes(reason), reason.name());
         let some = CloseReason::ALL.into_iter().map(closes);
@@ -154,7 +154,7 @@ impl Stats {
             .map(|(count, name)| format!("{count} {name}"))
             .collect();
         if some.is_empty() {
-            return "nobody".to_owned();
+            return "none".to_owned();
         }
         some.join(", ")
     }
@@ -203,7 +203,7 @@ mod tests {
     }
 
     #[test]
-    fn stats_name_only_what_happened() {
+    fn stats_leave_out_counters_that_are_zero() {
         let mut stats = Stats {
             clients: 1,
             ..Stats::default()

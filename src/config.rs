@@ -1,4 +1,4 @@
-//! What a server is told: checked values, no texts.
+//! The settings of a server, as checked values.
 
 use std::time::Duration;
 
@@ -24,65 +24,65 @@ use crate::text::template::Template;
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Config {
-    /// Where to listen; a server needs at least one address.
+    /// The addresses to listen on, one at least.
     pub listen: Vec<Listen>,
-    /// What the listeners' sockets are like, and those of the clients.
+    /// The options of all sockets, the listeners' and the clients'.
     pub sockets: SocketOptions,
-    /// Clients served at a time, unlimited if none; others wait in the backlog.
+    /// The most clients served at a time; unlimited if none. More connections wait in the accept
+    /// queue.
     pub max_clients: Option<usize>,
-    /// A client with more than this many bytes unsent is not read until it takes some.
+    /// High-water mark in bytes: a client with more unsent output is not read.
     pub high_water: u64,
-    /// How long a client that has fallen behind may hold up the room before it is a slow
-    /// consumer; for ever if none.
+    /// The longest time for which a client that is behind may hold up the room; unlimited if none.
+    /// After it the client is a slow consumer.
     pub patience: Option<Duration>,
-    /// What becomes of a slow consumer.
+    /// The treatment of a slow consumer.
     pub slow_consumer: SlowConsumer,
-    /// What clients are sent to whom nothing else was sent for long; nothing if none.
+    /// The message for clients that were sent nothing else for a while.
     pub heartbeat: Option<Heartbeat>,
-    /// What each client is sent first; nothing if none. It isn't sent to those who only publish,
-    /// nor as a datagram.
+    /// The text that a client is sent first. A client that only publishes is sent none, and neither
+    /// is the sender of a datagram.
     pub greeting: Option<Template>,
-    /// The server stops by itself when its first client has gone, or its first datagram was dealt
-    /// with.
+    /// True to stop after the first client was closed, or the first datagram was handled.
     pub once: bool,
-    /// A client that sent nothing and was sent nothing for so long is closed; never if none.
+    /// The time without input and output after which a client is closed; unlimited if none.
     pub idle_timeout: Option<Duration>,
-    /// A client that took nothing of what it is owed for so long is closed; never if none.
+    /// The time without progress of its pending output after which a client is closed; unlimited if
+    /// none.
     pub write_timeout: Option<Duration>,
-    /// How many datagrams a second are answered to one IP address (IPv6: one /64), on average
-    /// and in a burst; any number if none.
+    /// The most datagrams a second that are sent to one IP address (IPv6: to one /64), on average and
+    /// in a burst; unlimited if none.
     pub udp_rate: Option<u32>,
-    /// After the last event the server goes on polling for so long before it sleeps: who comes
-    /// back within that time is answered sooner, for a CPU that is busy meanwhile. Zero: it sleeps
-    /// at once.
+    /// The time of busy polling after the last event, before the server sleeps: it lowers the latency
+    /// of a message that arrives meanwhile, and keeps a CPU busy. With zero the server sleeps at once.
     pub spin: Duration,
-    /// How long a stopping server goes on delivering what is pending.
+    /// The longest time for which a stopping server delivers pending output.
     pub grace: Duration,
 }
 
-/// What becomes of a client that is behind for longer than the patience.
+/// The treatment of a client that holds up the room for longer than the patience.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum SlowConsumer {
-    /// It is closed, after the rest of a message that it was sent in part.
+    /// The client is closed, after the rest of a message that it was sent in part.
     #[default]
     Close,
-    /// After the rest of such a message it goes on with the newest one. What it missed is
-    /// counted. Until it has caught up again nobody waits for it another time.
+    /// The client continues with the newest message, after the rest of a message that it was sent in
+    /// part. Missed messages are counted. It does not hold up the room again until it has caught up.
     Skip,
 }
 
-/// A sign of life for clients to whom there is nothing to say.
+/// A message for clients that were sent nothing else for a while.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Heartbeat {
-    /// After how long without a byte it is sent; up to an eighth of that later.
+    /// The time without output after which it is sent; up to an eighth of that later.
     pub every: Duration,
-    /// A text of one line, which is sent as a message.
+    /// A text of one line, in the encoding of the clients; it may be empty.
     pub text: Vec<u8>,
 }
 
 impl Heartbeat {
-    /// A heartbeat with these values.
+    /// A heartbeat with this interval and text.
     #[must_use]
     pub fn new(every: Duration, text: impl Into<Vec<u8>>) -> Self {
         let text = text.into();

@@ -1,18 +1,19 @@
-//! Bytes that start at a page, as the kernel likes to copy them.
+//! Buffers that start at a page boundary.
 //!
-//! The kernel copies from and to pages. A large allocation starts 16 bytes into one: then each
-//! load of a copy crosses a cache line, or waits for an earlier store that only looks as if it
-//! were to the same address (Intel's Optimization Reference Manual, "4-KByte aliasing"). Bulk
-//! echo took 1.7 times the CPU.
+//! The kernel's own buffers are pages. A large allocation starts 16 bytes into a page. A copy
+//! between the two then loads across cache lines, or its loads wait for earlier stores to the same
+//! offset of another page (Intel's Optimization Reference Manual, "4-KByte aliasing"). Bulk echo
+//! without alignment took 1.7 times the CPU.
 
-/// The size of a page, or a divisor of it.
+/// The alignment in bytes: the size of a page, or a divisor of it.
 const PAGE: usize = 4096;
 
-/// A vector of bytes that starts at a page and never moves.
+/// A vector of bytes that starts at a page boundary and never moves.
 #[derive(Debug, Default)]
 pub(crate) struct Aligned {
-    /// What is in front of the page, then the bytes.
+    /// Padding up to the page boundary, then the bytes.
     memory: Vec<u8>,
+    /// Length of the padding.
     start: usize,
 }
 
@@ -26,7 +27,7 @@ impl Aligned {
         aligned
     }
 
-    /// Makes room for `size` bytes, if that was not done before.
+    /// Allocates memory for `size` bytes, unless there is memory already.
     pub(crate) fn allocate(&mut self, size: usize) {
         if !self.is_allocated() {
             self.memory.reserve_exact(size + PAGE);
@@ -43,10 +44,13 @@ impl Aligned {
         self.memory.len() - self.start
     }
 
-    /// Appends bytes, for which there must be room.
+    /// Appends bytes.
+    ///
+    /// # Panics
+    /// If the allocated memory has no room for them.
     pub(crate) fn extend(&mut self, bytes: &[u8]) {
         let room = self.memory.capacity() - self.memory.len();
-        assert!(bytes.len() <= room, "what is aligned never moves");
+        assert!(bytes.len() <= room, "an aligned buffer never moves");
         self.memory.extend_from_slice(bytes);
     }
 
@@ -68,7 +72,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn bytes_start_at_a_page() {
+    fn bytes_start_at_a_page_boundary() {
         for size in [1, 4096, 256 * 1024] {
             let mut zeroed = Aligned::zeroed(size);
             assert_eq!(zeroed.bytes_mut().as_ptr() as usize % PAGE, 0);

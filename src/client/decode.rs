@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use crate::text::encoding::{Decoder, TextEncoding};
-use crate::text::escape::{escape, whole_letters, without_end};
+use crate::text::escape::{complete_length, escape, without_line_end};
 
 /// Converts received bytes to what standard output gets.
 #[derive(Debug)]
@@ -57,7 +57,7 @@ fn decoder(encoding: TextEncoding) -> Option<Decoder> {
 fn complete_len(text: &[u8]) -> usize {
     match text.strip_suffix(b"\r") {
         Some(rest) => rest.len(),
-        None => whole_letters(text),
+        None => complete_length(text),
     }
 }
 
@@ -66,7 +66,7 @@ fn printable(text: &[u8]) -> String {
     let mut shown = String::new();
     for line in text.split_inclusive(|&byte| byte == b'\n') {
         if line.ends_with(b"\n") {
-            shown += &escape(without_end(line));
+            shown += &escape(without_line_end(line));
             shown.push('\n');
         } else {
             shown += &escape(line);

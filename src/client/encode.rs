@@ -7,7 +7,7 @@ use log::warn;
 
 use super::Connect;
 use crate::text::encoding::TextEncoding;
-use crate::text::escape::whole_letters;
+use crate::text::escape::complete_length;
 
 /// Converts standard input to what the server gets.
 #[derive(Debug)]
@@ -47,7 +47,7 @@ impl InputEncoder {
         let mut text = std::mem::take(&mut self.incomplete);
         text.extend(input.iter());
         if !last {
-            self.incomplete = text.split_off(whole_letters(&text));
+            self.incomplete = text.split_off(complete_length(&text));
         }
         Cow::Owned(self.encode(&text))
     }

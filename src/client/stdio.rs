@@ -9,7 +9,7 @@ use crate::close::CloseReason;
 use crate::net::link::Link;
 use crate::net::pipe::Direction;
 use crate::net::{Readiness, Stream};
-use crate::text::escape::without_end;
+use crate::text::escape::without_line_end;
 
 /// Opens one of the standard streams.
 fn open<N: Kernel>(direction: Direction, net: &mut N, key: usize) -> io::Result<Link<N::Stream>> {
@@ -99,7 +99,7 @@ impl<S: Stream> Input<S> {
 fn find_quit(typed: &[u8]) -> Option<usize> {
     let mut at = 0;
     for line in typed.split_inclusive(|&byte| byte == b'\n') {
-        if line.ends_with(b"\n") && matches!(without_end(line), b"quit" | b"exit") {
+        if line.ends_with(b"\n") && matches!(without_line_end(line), b"quit" | b"exit") {
             return Some(at);
         }
         at += line.len();

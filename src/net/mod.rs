@@ -1,4 +1,19 @@
-//! The network: addresses, sockets and their options, streams, and the poller over them.
+//! The network: the kernel as the loops see it, in production and in tests.
+//!
+//! | file | content |
+//! |---|---|
+//! | `kernel.rs` | the traits [`Net`] and [`Dial`] and their [`Event`]s: all that a loop knows of the outside |
+//! | `poller.rs`, `connect.rs` | [`Poller`], which implements them over `mio::Poll`; its way to open connections |
+//! | `simulation/` | the same for the tests, over a kernel made up from a seed |
+//! | `stream.rs`, `link.rs` | the trait [`Stream`]; a stream with its readiness and its outbox |
+//! | `socket.rs`, `pipe.rs` | streams of the kernel: connected sockets; standard input and output |
+//! | `listener.rs`, `accept_error.rs` | listening sockets; errors of accepting |
+//! | `datagram/` | datagram sockets that receive and reply in batches |
+//! | `unix.rs`, `options/`, `address/` | names of Unix sockets; socket options; addresses |
+//! | `spin.rs`, `error.rs` | busy polling; messages of errors |
+//!
+//! Arrows point down: `poller, connect → kernel → datagram, listener, socket → options, unix, address
+//! → error`.
 
 pub(crate) mod accept_error;
 pub(crate) mod address;

@@ -19,7 +19,7 @@ use crate::net::{Net, Readiness, Stream};
 use crate::peer::Peer;
 use crate::service::Service;
 use crate::text::encoding::{Decoder, TextEncoding};
-use crate::text::escape::{escape, without_end};
+use crate::text::escape::{escape, without_line_end};
 use crate::text::plural;
 
 /// The keys of its two streams, out of reach of the table of clients.
@@ -202,7 +202,7 @@ impl<T: Stream> Console<T> {
             self.show_line(&part.source, line);
             rest = after;
         }
-        if rest.is_empty() && whole && part.decoder.rests_after_a_line() {
+        if rest.is_empty() && whole && part.decoder.is_stateless_after_a_line() {
             return;
         }
         let (done, fresh) = (part.line.len() - rest.len(), !rest.is_empty());
@@ -323,7 +323,7 @@ impl<T: Stream> Console<T> {
             self.show(&format!("a line has at most {LONGEST} bytes: left out"));
         }
         let lines = typed.split_inclusive(|&byte| byte == b'\n');
-        lines.map(|line| without_end(line).to_vec()).collect()
+        lines.map(|line| without_line_end(line).to_vec()).collect()
     }
 
     /// Executes what the operator has typed, and shows what there is to show. `report` is the text

@@ -65,7 +65,7 @@ fn furthest_behind<S: Service, T: Stream>(clients: &Clients<S, T>) -> String {
         .filter(|(bytes, _)| *bytes > 0)
         .max_by_key(|(bytes, _)| *bytes);
     let Some((bytes, client)) = behind else {
-        return "furthest behind: nobody".to_owned();
+        return "furthest behind: none".to_owned();
     };
     let (peer, bytes) = (client.peer(), plural(bytes, "byte"));
     format!(

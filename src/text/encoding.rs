@@ -8,10 +8,10 @@ use encoding_rs::{DecoderResult, Encoding, REPLACEMENT, UTF_8, UTF_16BE, UTF_16L
 
 use crate::text::escape::push_hex;
 
-/// An encoding of text, UTF-8 unless something else is said.
+/// An encoding of text; UTF-8 by default.
 ///
-/// As a text it is any label of the WHATWG Encoding Standard, such as `gbk`, `big5`, `shift_jis`, `latin1`
-/// or `utf-16le`.
+/// It is parsed from any label of the WHATWG Encoding Standard, such as `gbk`, `big5`, `shift_jis`,
+/// `latin1` or `utf-16le`. Its `Display` form is the standard's name.
 ///
 /// ```
 /// use resound::TextEncoding;
@@ -23,7 +23,7 @@ use crate::text::escape::push_hex;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TextEncoding(&'static Encoding);
 
-/// Why a text is not the label of an encoding, or can't be encoded: one line.
+/// The fault of a label that names no encoding, or of a text that can't be encoded: one line.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EncodingError(String);
 
@@ -61,10 +61,10 @@ impl fmt::Display for TextEncoding {
 }
 
 impl TextEncoding {
-    /// A text in this encoding.
+    /// Encodes a text.
     ///
     /// # Errors
-    /// When the encoding hasn't one of its letters.
+    /// If the encoding lacks one of the text's characters.
     pub fn encode(self, text: &str) -> Result<Cow<'_, [u8]>, EncodingError> {
         if let Some(bytes) = self.encode_utf16(text) {
             return Ok(bytes.into());
@@ -73,30 +73,30 @@ impl TextEncoding {
         if !unmappable {
             return Ok(bytes);
         }
-        let absent = |letter: &char| self.0.encode(letter.encode_utf8(&mut [0; 4])).2;
-        let letter = text.chars().find(absent).unwrap_or_default();
+        let absent = |character: &char| self.0.encode(character.encode_utf8(&mut [0; 4])).2;
+        let character = text.chars().find(absent).unwrap_or_default();
         let name = self.0.name();
         Err(EncodingError(format!(
             "{name} has no '{}'",
-            letter.escape_debug()
+            character.escape_debug()
         )))
     }
 
-    /// The same, with question marks for letters that the encoding hasn't.
+    /// Encodes a text, with a question mark for each character that the encoding lacks.
     pub(crate) fn encode_lossy(self, text: &str) -> Cow<'_, [u8]> {
         self.encode(text).unwrap_or_else(|_| {
-            let encode = |letter: char| {
-                self.encode(letter.encode_utf8(&mut [0; 4]))
+            let encode = |character: char| {
+                self.encode(character.encode_utf8(&mut [0; 4]))
                     .map(Cow::into_owned)
             };
-            let letters = text
+            let characters = text
                 .chars()
-                .flat_map(|letter| encode(letter).unwrap_or(b"?".to_vec()));
-            letters.collect::<Vec<u8>>().into()
+                .flat_map(|character| encode(character).unwrap_or(b"?".to_vec()));
+            characters.collect::<Vec<u8>>().into()
         })
     }
 
-    /// What the Encoding Standard only decodes.
+    /// UTF-16, which the Encoding Standard can decode but not encode.
     fn encode_utf16(self, text: &str) -> Option<Vec<u8>> {
         let units = text.encode_utf16();
         if self.0 == UTF_16LE {
@@ -108,7 +108,7 @@ impl TextEncoding {
         }
     }
 
-    /// Something that decodes a text as it comes, cut anywhere.
+    /// A decoder for a text that arrives in pieces.
     pub(crate) fn decoder(self) -> Decoder {
         Decoder {
             inner: self.0.new_decoder_without_bom_handling(),
@@ -117,15 +117,15 @@ impl TextEncoding {
     }
 }
 
-/// Decodes a text as it comes.
+/// A decoder for a text that arrives in pieces, cut anywhere.
 pub(crate) struct Decoder {
     inner: encoding_rs::Decoder,
-    /// The last bytes so far: of a letter that isn't whole nobody else knows them any more.
+    /// The newest bytes: if an incomplete character among them turns out malformed, they are shown.
     recent: Vec<u8>,
 }
 
-/// More bytes than any encoding has in a letter, an escape sequence before it included.
-const LONGEST_LETTER: usize = 8;
+/// More bytes than a character has in any encoding, with an escape sequence before it.
+const LONGEST_CHARACTER: usize = 8;
 
 impl fmt::Debug for Decoder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -135,8 +135,8 @@ impl fmt::Debug for Decoder {
 }
 
 impl Decoder {
-    /// The letters that are whole by now; with `last` there is nothing more to come. Bytes that are
-    /// no text appear as `\xNN`.
+    /// Decodes the characters that are complete; all of them if `last`, the end of the text. Malformed
+    /// bytes appear as `\xNN`.
     pub(crate) fn decode(&mut self, input: &[u8], last: bool) -> String {
         let mut text = String::with_capacity(input.len() + 16);
         let mut taken = 0;
@@ -164,15 +164,15 @@ impl Decoder {
         text
     }
 
-    /// Whether nothing is kept in it after the end of a line.
-    pub(crate) fn rests_after_a_line(&self) -> bool {
+    /// True if the decoder keeps no state after the end of a line.
+    pub(crate) fn is_stateless_after_a_line(&self) -> bool {
         self.inner.encoding().is_ascii_compatible()
     }
 
     fn remember(&mut self, taken: &[u8]) {
-        let newest = &taken[taken.len().saturating_sub(LONGEST_LETTER)..];
+        let newest = &taken[taken.len().saturating_sub(LONGEST_CHARACTER)..];
         self.recent.extend_from_slice(newest);
-        let old = self.recent.len().saturating_sub(LONGEST_LETTER);
+        let old = self.recent.len().saturating_sub(LONGEST_CHARACTER);
         self.recent.drain(..old);
     }
 }
@@ -201,19 +201,19 @@ mod tests {
     }
 
     #[test]
-    fn a_letter_that_an_encoding_lacks_is_named() {
+    fn character_that_an_encoding_lacks_is_named() {
         let error = encoding("gbk").encode("a👍").unwrap_err();
         assert_eq!(error.to_string(), "GBK has no '👍'");
         assert_eq!(*encoding("latin1").encode_lossy("é好"), *b"\xe9?");
     }
 
     #[test]
-    fn bytes_that_are_no_text_are_shown_as_such() {
+    fn malformed_bytes_are_shown_in_hexadecimal() {
         let decode = |label: &str, bytes: &[u8]| encoding(label).decoder().decode(bytes, true);
         assert_eq!(decode("utf-8", b"a\xffb"), "a\\xffb");
         assert_eq!(decode("gbk", b"\xba\xc3\xff\xff"), "好\\xff\\xff");
         assert_eq!(decode("gbk", b"a\xba"), "a\\xba");
-        // Whenever they came.
+        // Also when a character was cut.
         let mut decoder = encoding("utf-8").decoder();
         assert_eq!(decoder.decode(b"a\xe4", false), "a");
         assert_eq!(decoder.decode(b"\xbd", false), "");
@@ -223,7 +223,7 @@ mod tests {
     }
 
     proptest! {
-        /// What is encoded comes back, however it is cut.
+        /// Encoded text decodes to itself, in any pieces.
         #[test]
         fn text_survives_any_cut(text in "[a-z你好信息é\n]{0,20}", cuts: Vec<u8>, which in 0..4usize) {
             let encoding = encoding(["gbk", "utf-8", "utf-16le", "utf-16be"][which]);
@@ -240,7 +240,7 @@ mod tests {
         }
 
         #[test]
-        fn no_bytes_are_too_much(bytes: Vec<u8>, which in 0..4usize) {
+        fn no_bytes_panic(bytes: Vec<u8>, which in 0..4usize) {
             let encoding = encoding(["gbk", "utf-8", "utf-16le", "iso-2022-jp"][which]);
             encoding.decoder().decode(&bytes, true);
         }

@@ -1,7 +1,7 @@
-//! Text from outside on its way to a terminal.
+//! Text from outside, made safe for a terminal.
 
-/// A text as it can be shown on any terminal: what is not UTF-8, control characters (but tabs) and
-/// those that turn the direction of writing appear as what they are in Rust.
+/// A text that any terminal can show. Control characters except tabs, characters that change the
+/// direction of writing, and bytes that are not UTF-8 are escaped as in Rust.
 pub(crate) fn escape(text: &[u8]) -> String {
     let mut shown = String::new();
     for chunk in text.utf8_chunks() {
@@ -20,7 +20,7 @@ pub(crate) fn escape(text: &[u8]) -> String {
     shown
 }
 
-/// A byte that is no text, as `\xNN`.
+/// Appends a byte as `\xNN`.
 pub(crate) fn push_hex(text: &mut String, byte: u8) {
     let digit = |value: u8| char::from_digit(value.into(), 16).unwrap_or('0');
     text.push_str("\\x");
@@ -28,9 +28,9 @@ pub(crate) fn push_hex(text: &mut String, byte: u8) {
     text.push(digit(byte & 0xf));
 }
 
-/// How many bytes of a text come before a letter that isn't complete, if it ends in one.
-pub(crate) fn whole_letters(text: &[u8]) -> usize {
-    // Only the last few bytes can be the beginning of a letter.
+/// The length of a text in bytes without an incomplete UTF-8 character at its end.
+pub(crate) fn complete_length(text: &[u8]) -> usize {
+    // An incomplete character has at most three bytes.
     let tail = text.len().saturating_sub(3);
     let begins = |at: &usize| text[*at] & 0b1100_0000 != 0b1000_0000;
     let Some(at) = (tail..text.len()).rev().find(begins) else {
@@ -42,8 +42,8 @@ pub(crate) fn whole_letters(text: &[u8]) -> usize {
     }
 }
 
-/// A line without its end, `\n` or `\r\n`.
-pub(crate) fn without_end(line: &[u8]) -> &[u8] {
+/// A line without its line end, `\n` or `\r\n`.
+pub(crate) fn without_line_end(line: &[u8]) -> &[u8] {
     let line = line.strip_suffix(b"\n").unwrap_or(line);
     line.strip_suffix(b"\r").unwrap_or(line)
 }
@@ -54,7 +54,7 @@ mod tests {
     use proptest::prelude::*;
 
     #[test]
-    fn nothing_drives_the_terminal() {
+    fn control_characters_are_escaped() {
         assert_eq!(escape("你好 é 👍🏽\t'\\'".as_bytes()), "你好 é 👍🏽\t'\\'");
         assert_eq!(
             escape(b"\x1b[2J\x07\r\0\x7f"),
@@ -68,7 +68,7 @@ mod tests {
     }
 
     #[test]
-    fn a_letter_that_is_not_complete_is_left_for_later() {
+    fn incomplete_character_is_left_out_of_the_length() {
         for (text, whole) in [
             ("ab你".as_bytes(), 5),
             (&"ab你".as_bytes()[..4], 2),
@@ -78,21 +78,21 @@ mod tests {
             (b"\x80\x80\x80\x80", 4),
             (b"", 0),
         ] {
-            assert_eq!(whole_letters(text), whole, "{text:?}");
+            assert_eq!(complete_length(text), whole, "{text:?}");
         }
     }
 
     proptest! {
         #[test]
-        fn whatever_is_shown_is_printable(text: Vec<u8>) {
+        fn escaped_text_is_printable(text: Vec<u8>) {
             prop_assert!(!escape(&text).chars().any(|c| c != '\t' && c.is_control()));
         }
 
         #[test]
-        fn no_letter_is_cut(text: String, at in 0..100usize) {
+        fn no_character_is_cut(text: String, at in 0..100usize) {
             let cut = &text.as_bytes()[..at.min(text.len())];
-            prop_assert!(std::str::from_utf8(&cut[..whole_letters(cut)]).is_ok());
-            prop_assert!(cut.len() - whole_letters(cut) < 4);
+            prop_assert!(std::str::from_utf8(&cut[..complete_length(cut)]).is_ok());
+            prop_assert!(cut.len() - complete_length(cut) < 4);
         }
     }
 }

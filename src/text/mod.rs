@@ -1,4 +1,4 @@
-//! Texts: templates, encodings, what a terminal is shown.
+//! Texts: templates and their placeholders, encodings, escapes for terminals, counts with nouns.
 
 mod duration;
 pub(crate) mod encoding;

@@ -1,6 +1,6 @@
-//! Numbers of things.
+//! Counts with their noun.
 
-/// A number of things, such as `1 client` and `2 clients`.
+/// A count with its noun, such as `1 client` and `2 clients`.
 pub(crate) fn plural(count: u64, thing: &str) -> String {
     let ending = if count == 1 { "" } else { "s" };
     format!("{count} {thing}{ending}")

@@ -321,7 +321,7 @@ fn statistics(service: &str, now: usize) -> Vec<String> {
             "log: position 6, 6 bytes held",
         ],
     };
-    let all = [&[&clients[..]], lines, &["furthest behind: nobody"]].concat();
+    let all = [&[&clients[..]], lines, &["furthest behind: none"]].concat();
     all.into_iter().map(str::to_owned).collect()
 }
 
@@ -627,7 +627,7 @@ fn sigusr1_names_who_is_furthest_behind() {
     let held: u64 = held.strip_suffix(" bytes held").unwrap().parse().unwrap();
     assert!(position > bytes && held >= bytes, "{report:#?}");
     assert!(report.contains(&"clients: 3 now, 3 in all".to_owned()));
-    assert!(report.contains(&"closed: nobody".to_owned()));
+    assert!(report.contains(&"closed: none".to_owned()));
     drop(stopped);
     for thread in [sending, checking] {
         thread.join().unwrap();

@@ -24,7 +24,7 @@ impl FromStr for Listen {
             }
             Some(_) => {
                 return Err(error(
-                    "behind an address only ?role=publish or ?role=subscribe may follow",
+                    "only ?role=publish or ?role=subscribe may follow an address",
                 ));
             }
             None => (text, Role::Both),
@@ -71,7 +71,7 @@ fn host_and_port(text: &str) -> Result<(String, u16), AddressError> {
     }
     match text.rsplit_once(':') {
         Some(_) if text.contains("://") => {
-            Err(error("only tcp:// or udp:// may be in front of HOST:PORT"))
+            Err(error("only tcp:// or udp:// may precede HOST:PORT"))
         }
         None => Err(error(
             "expected HOST:PORT, [IPv6]:PORT, PORT, udp://HOST:PORT or unix:PATH",
@@ -95,7 +95,7 @@ fn unix(path: &str) -> Result<PathBuf, AddressError> {
         return Err(error("expected a name after '@'"));
     }
     if path.contains('\0') {
-        return Err(error("a path has no NUL byte"));
+        return Err(error("a path cannot contain a NUL byte"));
     }
     Ok(PathBuf::from(path))
 }
@@ -103,7 +103,7 @@ fn unix(path: &str) -> Result<PathBuf, AddressError> {
 /// Checks the characters of a host and the range of a port.
 fn checked(host: &str, port: &str) -> Result<(String, u16), AddressError> {
     if host.is_empty() {
-        return Err(error("the host is missing; * stands for every address"));
+        return Err(error("the host is missing; * means every address"));
     }
     if host.contains(|c: char| c.is_whitespace() || c.is_control() || "/[]".contains(c)) {
         return Err(error(format!("'{}' is not a host", host.escape_debug())));
