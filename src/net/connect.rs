@@ -1,4 +1,4 @@
-//! Connections to servers, which never wait: the production form of [`Dial`].
+//! Non-blocking connections to servers: [`Dial`] for the [`Poller`].
 
 use std::io::{self, ErrorKind};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -18,7 +18,7 @@ use super::unix::{self, SocketFile, socket_name};
 /// A non-blocking socket that exchanges datagrams with one server.
 #[derive(Debug)]
 pub(crate) enum DatagramClient {
-    /// With the server's address, unless the socket is connected to it.
+    /// A UDP socket, with the server's address unless it is connected to it.
     Udp(UdpSocket, Option<SocketAddr>),
     Unix {
         socket: UnixDatagram,
@@ -58,7 +58,7 @@ impl Dial for Poller {
 
     fn finish_connect(&mut self, stream: &Socket, to: &Address) -> io::Result<Address> {
         let Socket::Tcp(stream) = stream else {
-            // It is connected at once, or not at all.
+            // A Unix socket connects or fails at once.
             return Ok(to.clone());
         };
         if let Some(error) = stream.take_error()? {
@@ -66,7 +66,8 @@ impl Dial for Poller {
         }
         let local = Address::Tcp(stream.local_addr()?);
         if local == *to {
-            // Without a listener, a port that the system has chosen may be that very one.
+            // Without a listener there, the kernel may have chosen the port that the socket connects
+            // to: it is connected to itself.
             return Err(ErrorKind::ConnectionRefused.into());
         }
         Ok(local)
@@ -106,8 +107,8 @@ fn connect_tcp(to: SocketAddr, options: ConnectOptions<'_>) -> io::Result<TcpStr
     Ok(TcpStream::from_std(socket.into()))
 }
 
-/// A connected socket is told that there is no listener, and receives from its server alone; where
-/// many servers are addressed it has to receive from all of them.
+/// Opens a UDP socket. It is connected to a single server: then it is told if there is no listener,
+/// and receives from that server alone. For broadcast and multicast it receives from every server.
 fn open_udp(to: SocketAddr, options: ConnectOptions<'_>) -> io::Result<(DatagramClient, Address)> {
     let socket = ip_socket(to, Type::DGRAM, Protocol::UDP)?;
     if options.broadcast {
@@ -138,13 +139,13 @@ fn ip_socket(to: SocketAddr, kind: Type, protocol: Protocol) -> io::Result<socke
     Ok(socket)
 }
 
-/// Binds a socket, that will be connected, to its source if it has one.
+/// Binds a socket to its source, if it has one, before it is connected.
 fn bind(socket: &socket2::Socket, source: Option<SocketAddr>) -> io::Result<()> {
     let Some(source) = source else {
         return Ok(());
     };
     if source.port() == 0 {
-        // The port is chosen when it connects: it need be free only for this server.
+        // The kernel chooses the port when the socket connects: it may be in use for other servers.
         #[cfg(target_os = "linux")]
         nix::sys::socket::setsockopt(
             socket,
@@ -161,7 +162,7 @@ fn no_source(source: impl std::fmt::Display, error: &io::Error) -> io::Error {
     io::Error::new(ErrorKind::AddrNotAvailable, text)
 }
 
-/// A Unix socket is connected at once, or not at all.
+/// Connects a Unix socket, which succeeds or fails at once.
 fn connect_unix(path: &Path) -> io::Result<UnixStream> {
     let socket = socket2::Socket::new(Domain::UNIX, Type::STREAM, None)?;
     socket.set_nonblocking(true)?;
@@ -169,7 +170,7 @@ fn connect_unix(path: &Path) -> io::Result<UnixStream> {
     Ok(UnixStream::from_std(socket.into()))
 }
 
-/// A socket without a name could not be answered.
+/// Opens a Unix datagram socket with a name, without which the server could not reply.
 fn open_unix_datagram(to: &Path, source: Option<&Path>) -> io::Result<(DatagramClient, Address)> {
     let socket = socket2::Socket::new(Domain::UNIX, Type::DGRAM, None)?;
     socket.set_nonblocking(true)?;
@@ -188,7 +189,7 @@ fn open_unix_datagram(to: &Path, source: Option<&Path>) -> io::Result<(DatagramC
     Ok((socket, local))
 }
 
-/// A name of its own: on Linux the system chooses (unix(7), autobind).
+/// An unused name; empty on Linux, where the kernel chooses one (unix(7), autobind).
 fn unused_name() -> PathBuf {
     if cfg!(target_os = "linux") {
         return PathBuf::new();

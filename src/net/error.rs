@@ -58,9 +58,9 @@ pub(crate) fn cause(error: &io::Error) -> String {
     if text.chars().take(2).all(capital) {
         return text.to_owned();
     }
-    let mut letters = text.chars();
-    let first = letters.next().map(|c| c.to_ascii_lowercase());
-    first.into_iter().chain(letters).collect()
+    let mut characters = text.chars();
+    let first = characters.next().map(|c| c.to_ascii_lowercase());
+    first.into_iter().chain(characters).collect()
 }
 
 #[cfg(test)]

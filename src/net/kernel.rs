@@ -69,8 +69,8 @@ pub(crate) trait Dial: Net {
     /// tells the outcome.
     ///
     /// # Errors
-    /// `WouldBlock` if the accept queue of a Unix socket is full, `AddrNotAvailable` if the source
-    /// cannot be used; whatever else the kernel knows at once.
+    /// `WouldBlock` if the accept queue of a Unix socket is full; `AddrNotAvailable` if the source
+    /// cannot be used; those of connect(2) that occur at once.
     fn connect(&mut self, to: &Address, options: ConnectOptions<'_>) -> io::Result<Self::Stream>;
 
     /// The local address of a stream that has connected to this server, or the reason why it has
@@ -80,7 +80,7 @@ pub(crate) trait Dial: Net {
     /// Opens a socket for datagrams to and from a server; also returns its local address.
     ///
     /// # Errors
-    /// `AddrNotAvailable` if the source cannot be used; whatever else the kernel says.
+    /// `AddrNotAvailable` if the source cannot be used; those of socket(2), bind(2) and connect(2).
     fn open_datagrams(
         &mut self,
         to: &Address,
@@ -91,7 +91,7 @@ pub(crate) trait Dial: Net {
     fn register_datagrams(&mut self, socket: &mut Self::Datagrams, key: usize) -> io::Result<()>;
 }
 
-/// How to connect; by default as the system chooses.
+/// Options of a connection; by default the system chooses.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct ConnectOptions<'a> {
     /// The local IP address, and the port unless it is 0.

@@ -12,8 +12,8 @@
 //! | `unix.rs`, `options/`, `address/` | names of Unix sockets; socket options; addresses |
 //! | `spin.rs`, `error.rs` | busy polling; messages of errors |
 //!
-//! Arrows point down: `poller, connect → kernel → datagram, listener, socket → options, unix, address
-//! → error`.
+//! Arrows point down: `connect → poller → kernel, listener → datagram, socket → options, unix, address →
+//! error`.
 
 pub(crate) mod accept_error;
 pub(crate) mod address;

@@ -35,7 +35,7 @@ pub(crate) struct Pipe {
 }
 
 impl Pipe {
-    /// Opens a standard stream, which nothing else in this process may use.
+    /// Opens a standard stream. From then on nothing else in this process may use it.
     pub(crate) fn open(direction: Direction) -> io::Result<Self> {
         let standard: BorrowedFd<'_> = match direction {
             Direction::Input => stdio::stdin(),

@@ -5,12 +5,13 @@
 pub(crate) fn escape(text: &[u8]) -> String {
     let mut shown = String::new();
     for chunk in text.utf8_chunks() {
-        for letter in chunk.valid().chars() {
-            let turns = matches!(letter, '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
-            if letter != '\t' && letter.is_control() || turns {
-                shown.extend(letter.escape_default());
+        for character in chunk.valid().chars() {
+            let changes_direction =
+                matches!(character, '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+            if character != '\t' && character.is_control() || changes_direction {
+                shown.extend(character.escape_default());
             } else {
-                shown.push(letter);
+                shown.push(character);
             }
         }
         for &byte in chunk.invalid() {

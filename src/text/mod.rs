@@ -1,4 +1,4 @@
-//! Texts: templates and their placeholders, encodings, escapes for terminals, counts with nouns.
+//! Texts: templates and their placeholders, encodings, escapes for terminals, counts and durations.
 
 mod duration;
 pub(crate) mod encoding;

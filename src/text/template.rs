@@ -1,4 +1,4 @@
-//! Texts that the server sends of its own, with escapes and placeholders.
+//! Texts to be sent, with escapes and placeholders.
 
 use std::env;
 use std::fmt::{self, Write};
@@ -20,7 +20,7 @@ use crate::text::placeholders::{self, Token};
 /// | `\xNN` | the byte with these two hexadecimal digits, in any encoding |
 /// | `{peer}` | the recipient's address |
 /// | `{local}` | the address at which it was accepted |
-/// | `{id}` | its number; 0 for the sender of a datagram |
+/// | `{id}` | the recipient's number; 0 for the sender of a datagram |
 /// | `{date}`, `{time}` | the local date as `MMDD`, and time as `HH:MM:SS` |
 /// | `{iso}` | the local date and time with offset (RFC 3339) |
 /// | `{hostname}` | the machine's name, when the text was parsed |
@@ -47,7 +47,7 @@ enum Part {
     Peer,
     Local,
     Id,
-    /// A format of strftime(3).
+    /// The local time, in a format of strftime(3).
     Time(&'static str),
 }
 
@@ -69,7 +69,7 @@ impl FromStr for Template {
         while let Some(token) = placeholders::next(&mut rest).map_err(error)? {
             match token {
                 Token::Char('\\') => rest = parts.escape(rest)?,
-                Token::Char(letter) => parts.text(letter),
+                Token::Char(character) => parts.text(character),
                 Token::Placeholder(name) => parts.placeholder(name)?,
             }
         }
@@ -85,33 +85,33 @@ impl FromStr for Template {
 struct Parts(Vec<Part>);
 
 impl Parts {
-    fn text(&mut self, letter: char) {
+    fn text(&mut self, character: char) {
         if let Some(Part::Text(text)) = self.0.last_mut() {
-            text.push(letter);
+            text.push(character);
         } else {
-            self.0.push(Part::Text(letter.to_string()));
+            self.0.push(Part::Text(character.to_string()));
         }
     }
 
     /// Parses what follows a backslash; returns the text after it.
     fn escape<'a>(&mut self, rest: &'a str) -> Result<&'a str, TemplateError> {
-        let mut letters = rest.chars();
-        match letters.next() {
+        let mut characters = rest.chars();
+        match characters.next() {
             Some('n') => self.text('\n'),
             Some('r') => self.text('\r'),
             Some('t') => self.text('\t'),
             Some('\\') => self.text('\\'),
             Some('x') => {
-                let digits = letters.as_str().get(..2).unwrap_or_default();
+                let digits = characters.as_str().get(..2).unwrap_or_default();
                 let hex = digits.bytes().all(|byte| byte.is_ascii_hexdigit());
                 let byte = u8::from_str_radix(digits, 16).ok().filter(|_| hex);
                 let byte = byte.ok_or_else(|| error("expected two hex digits after '\\x'"))?;
                 self.0.push(Part::Byte(byte));
-                return Ok(&letters.as_str()[2..]);
+                return Ok(&characters.as_str()[2..]);
             }
             _ => return Err(error("after '\\' expected n, r, t, xNN or another '\\'")),
         }
-        Ok(letters.as_str())
+        Ok(characters.as_str())
     }
 
     fn placeholder(&mut self, name: &str) -> Result<(), TemplateError> {
