@@ -1,19 +1,14 @@
 //! Broadcast over real sockets: a flood of lines to many subscribers, by one and by several, beside
 //! one who doesn't read; and a single line to all.
 
-mod common;
-mod peers;
-mod report;
-
 use std::net::SocketAddr;
-use std::process::ExitCode;
 
-use common::client::{Client, give_up};
-use common::remote::remote;
-use common::room::{LINE, gather, lines};
-use common::{compare, some};
+use crate::common::client::{Client, give_up};
+use crate::common::remote::remote;
+use crate::common::room::{LINE, gather, lines};
+use crate::common::{Bench, compare, some};
+use crate::peers::Kind;
 use criterion::{Criterion, Throughput};
-use peers::Kind;
 
 /// Lines in a flood.
 const LINES: usize = 1000;
@@ -22,9 +17,10 @@ const LINES: usize = 1000;
 /// are more than the 4 MiB and 6 MiB that Linux gives to both ends of a connection at most.
 const FLOODS: usize = 200;
 
-fn main() -> ExitCode {
-    common::main(Kind::Broadcast, &[flood, publishers, stopped, one_to_all])
-}
+pub(crate) const BENCH: Bench = Bench {
+    kind: Kind::Broadcast,
+    targets: &[flood, publishers, stopped, one_to_all],
+};
 
 /// Some clients that publish, and many that read.
 struct Room {

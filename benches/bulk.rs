@@ -1,24 +1,20 @@
 //! Streams in one direction, beside the floor: what discard takes and chargen gives.
 
-mod common;
-mod peers;
-mod report;
-
 use std::net::SocketAddr;
-use std::process::ExitCode;
 
-use common::client::Client;
-use common::compare;
+use crate::common::client::Client;
+use crate::common::{Bench, compare};
+use crate::peers::Kind;
 use criterion::{Criterion, Throughput};
-use peers::Kind;
 
 /// Bytes in an iteration, and in a write or a read.
 const BYTES: usize = 64 * 1024 * 1024;
 const CHUNK: usize = 256 * 1024;
 
-fn main() -> ExitCode {
-    common::main(Kind::Discard, &[discard, chargen])
-}
+pub(crate) const BENCH: Bench = Bench {
+    kind: Kind::Discard,
+    targets: &[discard, chargen],
+};
 
 /// Sends a stream, until the server has read all of it.
 fn fill(server: SocketAddr, chunk: &[u8]) {

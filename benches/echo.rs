@@ -1,17 +1,12 @@
 //! Echo over real sockets: round trips, pipelining, a bulk stream, short-lived connections.
 
-mod common;
-mod peers;
-mod report;
-
 use std::net::SocketAddr;
-use std::process::ExitCode;
 use std::time::Duration;
 
-use common::client::{Client, give_up};
-use common::{compare, some};
+use crate::common::client::{Client, give_up};
+use crate::common::{Bench, compare, some};
+use crate::peers::Kind;
 use criterion::{Criterion, Throughput};
-use peers::Kind;
 
 /// Bytes in a short message.
 const SHORT: usize = 64;
@@ -25,9 +20,10 @@ const STREAM: usize = 256 * CHUNK;
 /// Bytes of a bulk stream that are on their way at any time.
 const WINDOW: usize = 4 * CHUNK;
 
-fn main() -> ExitCode {
-    common::main(Kind::Echo, &[round_trip, pipelined, bulk, connect])
-}
+pub(crate) const BENCH: Bench = Bench {
+    kind: Kind::Echo,
+    targets: &[round_trip, pipelined, bulk, connect],
+};
 
 /// What is sent in one go: a message, or some of them at once, each with a number of its own
 /// at its end.

@@ -1,33 +1,26 @@
 //! What an idle client costs: bytes of the server's memory, counted in `/proc`, not timed. What the
 //! kernel keeps for the socket is not in it, and the same for all.
 
-mod common;
-mod peers;
-mod report;
-
 use std::env;
 use std::fs;
 use std::path::Path;
-use std::process::ExitCode;
 
-use common::client::{Client, give_up};
-use common::print;
-use common::remote::remote;
-use common::room::{LINE, gather, lines};
-use common::server::{Running, raise_descriptor_limit, was_server};
-use peers::{Kind, Program};
-use report::memory::{Cost, Counted};
-use report::results;
+use crate::common::client::{Client, give_up};
+use crate::common::print;
+use crate::common::remote::remote;
+use crate::common::room::{LINE, gather, lines};
+use crate::common::server::{Running, raise_descriptor_limit};
+use crate::peers::{Kind, Program};
+use crate::report::memory::{Cost, Counted};
+use crate::report::results;
 use rustix::process::{Resource, getrlimit};
 
 /// Idle clients, and how many a test counts with.
 const CLIENTS: usize = 5000;
 const TESTED: usize = 20;
 
-fn main() -> ExitCode {
-    if let Some(code) = was_server() {
-        return code;
-    }
+/// Counts, if the arguments of the benches ask for it.
+pub(crate) fn run() {
     let arguments: Vec<String> = env::args().skip(1).collect();
     let has = |name: &str| arguments.iter().any(|argument| argument == name);
     if remote().is_some() || !Path::new("/proc/self/smaps_rollup").exists() {
@@ -46,7 +39,6 @@ fn main() -> ExitCode {
             print("Testing memory\nSuccess");
         }
     }
-    ExitCode::SUCCESS
 }
 
 /// What of criterion's arguments are no options.

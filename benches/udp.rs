@@ -1,24 +1,20 @@
 //! Echo of datagrams: one at a time, and 32 under way.
 
-mod common;
-mod peers;
-mod report;
-
 use std::net::{SocketAddr, UdpSocket};
-use std::process::ExitCode;
 
-use common::client::{give_up, insist};
-use common::{compare, some};
+use crate::common::client::{give_up, insist};
+use crate::common::{Bench, compare, some};
+use crate::peers::Kind;
 use criterion::{Criterion, Throughput};
-use peers::Kind;
 use rustix::event::PollFlags;
 
 /// Bytes in a datagram.
 const SIZE: usize = 64;
 
-fn main() -> ExitCode {
-    common::main(Kind::Datagrams, &[udp])
-}
+pub(crate) const BENCH: Bench = Bench {
+    kind: Kind::Datagrams,
+    targets: &[udp],
+};
 
 struct Exchange {
     socket: UdpSocket,

@@ -4,8 +4,6 @@
 //! one and the load the other; on one, such as under `taskset -c 1`, they take turns. The programs
 //! of a group are measured one right after the other: in minutes a machine drifts by a third.
 
-#![allow(dead_code, reason = "no bench uses all of it")]
-
 pub(crate) mod client;
 pub(crate) mod cores;
 pub(crate) mod remote;
@@ -14,7 +12,6 @@ pub(crate) mod server;
 
 use std::env;
 use std::net::SocketAddr;
-use std::process::ExitCode;
 use std::time::{Duration, SystemTime};
 
 use criterion::measurement::WallTime;
@@ -26,25 +23,28 @@ use crate::report::table;
 use remote::{Remote, remote};
 use server::Running;
 
-/// What a bench's `main` does: measures, then tells the ratios of what it has measured.
-pub(crate) fn main(kind: Kind, targets: &[fn(&mut Criterion)]) -> ExitCode {
-    if let Some(code) = server::was_server() {
-        return code;
-    }
-    if remote().is_some_and(|remote| !remote.is(kind)) {
-        return ExitCode::SUCCESS;
-    }
+/// The benches of one kind of server.
+pub(crate) struct Bench {
+    pub(crate) kind: Kind,
+    pub(crate) targets: &'static [fn(&mut Criterion)],
+}
+
+/// Measures, then prints the ratios of the throughputs.
+pub(crate) fn measure(benches: &[Bench]) {
     cores::cores();
     server::raise_descriptor_limit();
     cores::take_for_load();
     let began = SystemTime::now();
     let mut criterion = settings().configure_from_args();
-    for target in targets {
-        target(&mut criterion);
+    for bench in benches {
+        if remote().is_none_or(|remote| remote.is(bench.kind)) {
+            for target in bench.targets {
+                target(&mut criterion);
+            }
+        }
     }
     criterion.final_summary();
     tell(began);
-    ExitCode::SUCCESS
 }
 
 /// The table of what has been measured since then; without a test's single runs and lists of names.

@@ -1,9 +1,9 @@
 //! A server in a process of its own: the bench's executable, started another time.
 
 use std::env;
-use std::io::{self, BufRead, BufReader, Read, Write};
+use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
-use std::process::{self, Child, Command, ExitCode, Stdio};
+use std::process::{Child, Command, ExitCode, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -85,26 +85,6 @@ pub(crate) fn was_server() -> Option<ExitCode> {
     };
     program.serve(kind);
     Some(ExitCode::SUCCESS)
-}
-
-/// Tells the bench where this server listens.
-pub(crate) fn announce(address: SocketAddr) {
-    let mut output = io::stdout();
-    let told = writeln!(output, "{address}").and_then(|()| output.flush());
-    told.expect("the bench listens");
-}
-
-/// Ends this process, or calls what does it, when the bench wants it or has gone.
-pub(crate) fn at_end(stop: impl FnOnce() + Send + 'static) {
-    thread::spawn(|| {
-        let _ = io::stdin().read(&mut [0]);
-        stop();
-    });
-}
-
-/// For servers that know no way to end.
-pub(crate) fn exit_at_end() {
-    at_end(|| process::exit(0));
 }
 
 /// A thousand connections are more than the usual limit. If the system refuses, the benches with

@@ -10,57 +10,15 @@
 //! All of them give the same right answers, which the benches check; but only ours limits what it
 //! buffers, minds who is slow and says why it closes.
 
+mod child;
 #[cfg(target_os = "linux")]
 mod floor;
-#[cfg(target_os = "linux")]
-mod floor_room;
+mod kind;
 mod ours;
 mod threads;
 mod tokio;
 
-use std::net::{SocketAddr, TcpListener, UdpSocket};
-
-use crate::common::server::announce;
-
-/// What a server does.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Kind {
-    Echo,
-    /// Lines, to all but their sender.
-    Broadcast,
-    /// The same; who doesn't read misses something, and delays nobody.
-    Skipping,
-    /// Echo of datagrams.
-    Datagrams,
-    Discard,
-    Chargen,
-}
-
-impl Kind {
-    const ALL: [Self; 6] = [
-        Self::Echo,
-        Self::Broadcast,
-        Self::Skipping,
-        Self::Datagrams,
-        Self::Discard,
-        Self::Chargen,
-    ];
-
-    pub(crate) fn name(self) -> &'static str {
-        match self {
-            Self::Echo => "echo",
-            Self::Broadcast => "broadcast",
-            Self::Skipping => "skipping",
-            Self::Datagrams => "datagrams",
-            Self::Discard => "discard",
-            Self::Chargen => "chargen",
-        }
-    }
-
-    pub(crate) fn named(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|kind| kind.name() == name)
-    }
-}
+pub(crate) use kind::Kind;
 
 /// Who does it.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -110,23 +68,4 @@ impl Program {
             Self::Threads => threads::serve(kind),
         }
     }
-}
-
-/// More may wait to be accepted than ever do, so that none has to try again a second later.
-const BACKLOG: i32 = 4096;
-
-/// A listener on a free port, of which the bench is told.
-fn listener() -> TcpListener {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("there is a free port");
-    rustix::net::listen(&listener, BACKLOG).expect("it can be said another time");
-    announce(listener.local_addr().expect("it is bound"));
-    listener
-}
-
-/// A socket for datagrams on a free port, of which the bench is told.
-fn mailbox() -> UdpSocket {
-    let socket = UdpSocket::bind(SocketAddr::from(([127, 0, 0, 1], 0)));
-    let socket = socket.expect("there is a free port");
-    announce(socket.local_addr().expect("it is bound"));
-    socket
 }

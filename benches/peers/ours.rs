@@ -6,8 +6,8 @@ use resound::{
     Broadcast, Chargen, CloseReason, Config, Discard, Echo, Room, Server, Service, SlowConsumer,
 };
 
-use super::Kind;
-use crate::common::server::{announce, at_end};
+use super::child::{announce, at_end};
+use super::kind::Kind;
 
 pub(super) fn serve(kind: Kind) {
     let mut settings = Config::default();

@@ -7,8 +7,8 @@ use std::net::{TcpListener, TcpStream};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 
-use super::{Kind, listener, mailbox};
-use crate::common::server::exit_at_end;
+use super::child::{datagram_socket, exit_at_end, listener};
+use super::kind::Kind;
 
 /// Eight times as much as `std::io::copy` takes at a time: less is slower in bulk and in floods.
 const BUFFER: usize = 64 * 1024;
@@ -84,7 +84,7 @@ fn lock(members: &Members) -> impl std::ops::DerefMut<Target = HashMap<usize, Tc
 }
 
 fn datagrams() {
-    let socket = mailbox();
+    let socket = datagram_socket();
     let mut buffer = vec![0; 65536];
     while let Ok((n, from)) = socket.recv_from(&mut buffer) {
         let _ = socket.send_to(&buffer[..n], from);

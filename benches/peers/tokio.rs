@@ -10,8 +10,8 @@ use tokio::net::{self, TcpStream};
 use tokio::runtime::Builder;
 use tokio::sync::broadcast::{self, error::RecvError};
 
-use super::{Kind, listener, mailbox};
-use crate::common::server::exit_at_end;
+use super::child::{datagram_socket, exit_at_end, listener};
+use super::kind::Kind;
 
 /// Eight times as much as `tokio::io::copy` takes at a time: less is slower in bulk and in floods,
 /// more makes no difference.
@@ -106,7 +106,7 @@ async fn join(
 }
 
 async fn datagrams() -> io::Result<()> {
-    let socket = mailbox();
+    let socket = datagram_socket();
     socket.set_nonblocking(true)?;
     let socket = net::UdpSocket::from_std(socket)?;
     let mut buffer = vec![0; 65536];

@@ -8,7 +8,7 @@ use std::ops::Range;
 use rustix::buffer::spare_capacity;
 use rustix::io::{Errno, writev};
 
-use super::floor::{BULK, Client, Service, none_if_full};
+use super::epoll::{BULK, Client, Service, none_if_full};
 
 /// Who has more unsent than this misses what comes.
 const MOST_UNSENT: usize = 1024 * 1024;

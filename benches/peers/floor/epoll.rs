@@ -1,21 +1,16 @@
-//! The floor: what the cheapest loops over epoll(7) do that one would write in C, call by call.
-//! They trust their clients: none limits what a client may send, or when it is next.
+//! The loop over epoll(7) of the services over TCP.
 
-use std::io::{self, IoSlice, IoSliceMut};
-use std::net::{TcpListener, UdpSocket};
-use std::os::fd::{AsFd, OwnedFd};
+use std::io;
+use std::net::TcpListener;
+use std::os::fd::OwnedFd;
 
 use rustix::buffer::{Buffer, spare_capacity};
 use rustix::event::epoll::{self, CreateFlags, Event, EventData, EventFlags};
 use rustix::io::{Errno, read, write};
 use rustix::net::sockopt::set_tcp_nodelay;
-use rustix::net::{
-    RecvAncillaryBuffer, RecvFlags, SendAncillaryBuffer, SendFlags, SocketFlags, accept_with,
-    recvmsg, sendmsg_addr,
-};
+use rustix::net::{SocketFlags, accept_with};
 
-use super::{Kind, floor_room, listener, mailbox};
-use crate::common::server::exit_at_end;
+use crate::peers::child::listener;
 
 /// Bytes read or written at a time, as many as ours are.
 pub(super) const BULK: usize = 256 * 1024;
@@ -33,18 +28,6 @@ const INTEREST: EventFlags = EventFlags::IN
 const ENDS: EventFlags = EventFlags::RDHUP
     .union(EventFlags::HUP)
     .union(EventFlags::ERR);
-
-pub(super) fn serve(kind: Kind) {
-    exit_at_end();
-    let served = match kind {
-        Kind::Echo => serve_clients(Echo),
-        Kind::Broadcast | Kind::Skipping => serve_clients(floor_room::Room::default()),
-        Kind::Datagrams => datagrams(&mailbox()),
-        Kind::Discard => serve_clients(Discard),
-        Kind::Chargen => serve_clients(Chargen),
-    };
-    served.expect("epoll doesn't fail");
-}
 
 /// One connection: its socket, and what the service knows of it.
 pub(super) struct Client<T> {
@@ -66,7 +49,7 @@ pub(super) trait Service {
     fn after(&mut self, _: &mut [Option<Client<Self::State>>]) {}
 }
 
-fn serve_clients<S: Service>(mut service: S) -> io::Result<()> {
+pub(super) fn serve_clients<S: Service>(mut service: S) -> io::Result<()> {
     let listener = listener();
     listener.set_nonblocking(true)?;
     let poll = epoll::create(CreateFlags::CLOEXEC)?;
@@ -182,82 +165,9 @@ fn accept<T: Default>(
     }
 }
 
-fn wait(poll: &OwnedFd, events: &mut Vec<Event>) -> Result<(), Errno> {
+pub(super) fn wait(poll: &OwnedFd, events: &mut Vec<Event>) -> Result<(), Errno> {
     match epoll::wait(poll, spare_capacity(events), None) {
         Ok(_) | Err(Errno::INTR) => Ok(()),
         Err(e) => Err(e),
     }
-}
-
-/// Writes back straight from the buffer; what isn't taken is kept, and nothing is read until it is.
-struct Echo;
-
-impl Service for Echo {
-    type State = ();
-
-    fn turn(&mut self, client: &mut Client<()>, buffer: &mut [u8]) -> Result<(), Errno> {
-        while client.readable && client.unsent.is_empty() {
-            let n = client.read(BULK, &mut *buffer)?;
-            if n > 0 {
-                let sent = none_if_full(write(&client.socket, &buffer[..n]))?;
-                client.unsent.extend_from_slice(&buffer[sent..n]);
-            }
-        }
-        Ok(())
-    }
-}
-
-/// Reads until there is nothing.
-struct Discard;
-
-impl Service for Discard {
-    type State = ();
-
-    fn turn(&mut self, client: &mut Client<()>, buffer: &mut [u8]) -> Result<(), Errno> {
-        while client.readable {
-            client.read(BULK, &mut *buffer)?;
-        }
-        Ok(())
-    }
-}
-
-/// Writes the same bytes until nothing is taken.
-struct Chargen;
-
-impl Service for Chargen {
-    type State = ();
-
-    fn turn(&mut self, client: &mut Client<()>, buffer: &mut [u8]) -> Result<(), Errno> {
-        if client.ending {
-            return Err(Errno::PIPE);
-        }
-        while none_if_full(write(&client.socket, &*buffer))? == buffer.len() {}
-        Ok(())
-    }
-}
-
-/// One recvmsg(2) and one sendmsg(2) for each, until there are none.
-fn datagrams(socket: &UdpSocket) -> io::Result<()> {
-    socket.set_nonblocking(true)?;
-    let poll = epoll::create(CreateFlags::CLOEXEC)?;
-    epoll::add(&poll, socket, EventData::new_u64(0), EventFlags::IN)?;
-    let mut buffer = vec![0; 65536];
-    let mut events = Vec::with_capacity(1);
-    loop {
-        events.clear();
-        wait(&poll, &mut events)?;
-        while echo_one(socket, &mut buffer).is_ok() {}
-    }
-}
-
-fn echo_one(socket: &impl AsFd, buffer: &mut [u8]) -> Result<(), Errno> {
-    let flags = RecvFlags::empty();
-    let mut slices = [IoSliceMut::new(buffer)];
-    let mut nothing = RecvAncillaryBuffer::default();
-    let got = recvmsg(socket, &mut slices, &mut nothing, flags)?;
-    let from = got.address.expect("every datagram has a sender");
-    let answer = [IoSlice::new(&buffer[..got.bytes])];
-    let mut nothing = SendAncillaryBuffer::default();
-    sendmsg_addr(socket, &from, &answer, &mut nothing, SendFlags::empty())?;
-    Ok(())
 }
