@@ -8,6 +8,7 @@
 //! | `stream.rs`, `datagram.rs` | the two transports: a byte stream, and datagrams |
 //! | `stdio.rs` | the standard streams |
 //! | `kernel.rs` | the kernel as the client sees it |
+//! | `simulation/` | tests: the client over a simulated kernel, from seeds |
 //! | `encode.rs`, `decode.rs` | conversion of input to what is sent, and of received bytes to what is shown |
 
 mod datagram;
@@ -16,6 +17,8 @@ mod dial;
 mod encode;
 mod kernel;
 mod relay;
+#[cfg(test)]
+mod simulation;
 mod source;
 mod stdio;
 mod stream;

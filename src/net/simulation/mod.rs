@@ -10,7 +10,8 @@ mod net;
 mod seeds;
 mod world;
 
-pub(crate) use net::SimNet;
+pub(crate) use connection::History;
+pub(crate) use net::{SimNet, SimStream};
 pub(crate) use seeds::for_each_seed;
 pub(crate) use world::{Odds, Remote, World};
 

@@ -140,9 +140,13 @@ impl Read for SimStream {
         if world.chance(odds.interrupted) {
             return Err(ErrorKind::Interrupted.into());
         }
-        let connection = &world.connections[self.id];
+        let now = world.now;
+        let connection = &mut world.connections[self.id];
         let most = buffer.len().min(connection.to_loop.data.len());
         if most == 0 {
+            if connection.to_loop.ended && !connection.reset {
+                connection.history.end_read = Some(now);
+            }
             return match (connection.reset, connection.to_loop.ended) {
                 (true, _) => Err(ErrorKind::ConnectionReset.into()),
                 (false, true) => Ok(0),
@@ -153,7 +157,10 @@ impl Read for SimStream {
             true => world.rng.usize(1..=most),
             false => most,
         };
-        buffer[..n].copy_from_slice(&world.connections[self.id].to_loop.take(n));
+        let connection = &mut world.connections[self.id];
+        buffer[..n].copy_from_slice(&connection.to_loop.take(n));
+        connection.history.bytes_read += n;
+        connection.history.moved = Some(now);
         Ok(n)
     }
 }
@@ -166,7 +173,11 @@ impl Write for SimStream {
         if world.chance(odds.interrupted) {
             return Err(ErrorKind::Interrupted.into());
         }
+        let now = world.now;
         let connection = &mut world.connections[self.id];
+        if let Some(error) = connection.write_error {
+            return Err(error.into());
+        }
         assert_eq!(connection.connecting, Connecting::Connected);
         assert!(
             !connection.to_remote.ended,
@@ -185,6 +196,7 @@ impl Write for SimStream {
             return Err(ErrorKind::WouldBlock.into());
         }
         connection.to_remote.data.extend(&bytes[..n]);
+        connection.history.moved = Some(now);
         Ok(n)
     }
 
@@ -200,7 +212,8 @@ impl Write for SimStream {
 
 impl Stream for SimStream {
     fn short_read_drains(&self) -> bool {
-        !self.world.borrow().odds.cuts_reads
+        let world = self.world.borrow();
+        !world.odds.cuts_reads && !world.connections[self.id].is_file
     }
 
     fn shutdown_write(&mut self) -> io::Result<()> {
@@ -224,8 +237,10 @@ impl Drop for SimStream {
     fn drop(&mut self) {
         let mut world = self.world.borrow_mut();
         world.calls += 1;
+        let now = world.now;
         let connection = &mut world.connections[self.id];
         connection.dropped = true;
+        connection.history.dropped = Some(now);
         connection.to_remote.ended = true;
         connection.cut |= !connection.to_loop.data.is_empty();
     }

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use fastrand::Rng;
 
-use super::connection::{ALL, Connecting, Connection, Pipe};
+use super::connection::{ALL, Connecting, Connection, History, Pipe};
 use crate::net::{Event, Readiness};
 
 /// The remote ends of all connections.
@@ -27,6 +27,8 @@ pub(crate) struct Odds {
     pub(crate) interrupted: usize,
     /// A wait returns before its time, without an event.
     pub(crate) early: usize,
+    /// The process is stopped for a while after a wait.
+    pub(crate) stopped: usize,
     /// An event tells of input that isn't there.
     pub(crate) spurious: usize,
     /// A connection is refused; gets no answer, ever; finds a full accept queue.
@@ -56,6 +58,8 @@ pub(crate) struct World {
     pub(crate) stops: usize,
     /// The loop sleeps for ever, and nothing will wake it.
     pub(crate) stuck: bool,
+    /// A loop that sleeps for ever is told to stop.
+    pub(crate) stops_stuck: bool,
     /// Calls of the loop since the last wait.
     pub(super) calls: usize,
     pub(super) connections: Vec<Connection>,
@@ -77,6 +81,7 @@ impl World {
             awake: Duration::ZERO,
             stops: 0,
             stuck: false,
+            stops_stuck: false,
             calls: 0,
             connections: Vec::new(),
             remote: Some(remote),
@@ -94,6 +99,22 @@ impl World {
     /// Opens a connection that is connected already, such as a standard stream.
     pub(crate) fn open_connected(&mut self) -> usize {
         self.add(Connecting::Connected)
+    }
+
+    /// Opens a regular file with this content for the loop to read.
+    pub(crate) fn open_file(&mut self, content: &[u8]) -> usize {
+        let id = self.open_connected();
+        let file = &mut self.connections[id];
+        file.is_file = true;
+        file.to_loop.capacity = content.len();
+        file.to_loop.data.extend(content);
+        file.to_loop.ended = true;
+        id
+    }
+
+    /// Makes every write to a connection fail.
+    pub(crate) fn fail_writes(&mut self, id: usize, error: ErrorKind) {
+        self.connections[id].write_error = Some(error);
     }
 
     pub(super) fn add(&mut self, connecting: Connecting) -> usize {
@@ -120,6 +141,15 @@ impl World {
             key: None,
             edge: Readiness::default(),
             starved: false,
+            is_file: false,
+            write_error: None,
+            history: History {
+                begun: self.now,
+                dropped: None,
+                moved: None,
+                end_read: None,
+                bytes_read: 0,
+            },
         });
         self.connections.len() - 1
     }
@@ -145,7 +175,7 @@ impl World {
 
     pub(super) fn raise(&mut self, id: usize, edge: Readiness) {
         let connection = &mut self.connections[id];
-        if connection.key.is_none() || connection.dropped {
+        if connection.key.is_none() || connection.dropped || connection.is_file {
             return;
         }
         if connection.edge == Readiness::default() {
@@ -215,7 +245,12 @@ impl World {
         } else {
             1.0
         };
-        self.sleep(timeout.map(|timeout| timeout.mul_f64(part)), events);
+        // Cut only if early: the longest duration there is can't be multiplied.
+        let timeout = timeout.map(|t| if part < 1.0 { t.mul_f64(part) } else { t });
+        self.sleep(timeout, events);
+        if self.chance(odds.stopped) {
+            self.now += Duration::from_millis(self.rng.u64(..10_000));
+        }
     }
 
     fn check_vain(&mut self, timeout: Option<Duration>) {
@@ -256,6 +291,9 @@ impl World {
             });
             let Some(next) = outcomes.chain(alarm).chain(deadline).min() else {
                 self.stuck = true;
+                if self.stops_stuck {
+                    events.push(Event::Stop);
+                }
                 return;
             };
             self.now = next.max(self.now);
@@ -272,6 +310,33 @@ impl World {
     }
 }
 
+/// Facts for the checks of a test.
+impl World {
+    pub(crate) fn history(&self, id: usize) -> History {
+        self.connections[id].history
+    }
+
+    /// Bytes that the loop has written and the remote end has not received.
+    pub(crate) fn in_flight(&self, id: usize) -> Vec<u8> {
+        self.connections[id]
+            .to_remote
+            .data
+            .iter()
+            .copied()
+            .collect()
+    }
+
+    /// True if the loop would read bytes, the end, or an error.
+    pub(crate) fn is_readable(&self, id: usize) -> bool {
+        self.connections[id].level().readable
+    }
+
+    /// True if the kernel took less than the loop has written, and has no room since.
+    pub(crate) fn is_starved(&self, id: usize) -> bool {
+        self.connections[id].starved
+    }
+}
+
 /// The calls of a remote end.
 impl World {
     /// All connections that there ever were are numbered from 0 on.
@@ -282,6 +347,11 @@ impl World {
     /// True if a connection was made, whatever has happened since.
     pub(crate) fn is_connected(&self, id: usize) -> bool {
         self.connections[id].connecting == Connecting::Connected
+    }
+
+    /// True if the remote end has closed or reset the connection.
+    pub(crate) fn is_closed(&self, id: usize) -> bool {
+        self.connections[id].closed
     }
 
     /// True if the loop has dropped the connection.
