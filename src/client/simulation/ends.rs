@@ -235,7 +235,8 @@ impl Remote for SharedEnds {
             if acted {
                 let (usual, rare) = ends.pauses;
                 let most = if ends.rng.u8(..30) == 0 { rare } else { usual };
-                let pause = most.mul_f64(ends.rng.f64());
+                let part = if ends.rng.bool() { ends.rng.f64() } else { 0.0 };
+                let pause = most.mul_f64(part);
                 ends.due[end] = world.now + pause;
                 ends.steps += 1;
                 assert!(ends.steps < MAX_STEPS, "the run does not end");

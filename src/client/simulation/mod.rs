@@ -229,7 +229,6 @@ impl Run {
     fn check_end(&self, error: Option<&str>) {
         let (world, ends) = (self.world(), self.ends.borrow());
         let id = world.count() - 1;
-        let unread = world.is_readable(id) && !world.is_closed(id);
         match error {
             Some(error) if error.ends_with("is lost: reset") => assert!(world.is_closed(id)),
             Some(error) if error.starts_with("cannot write") => assert!(self.no_space),
@@ -251,7 +250,7 @@ impl Run {
                 assert!(!all || ends.received == ends.expected);
             }
             None => {
-                assert!(!unread && self.connection().bytes_read > 0);
+                assert!(self.connection().bytes_read > 0);
                 self.check_timeout();
             }
         }
@@ -269,6 +268,8 @@ impl Run {
             world.history(INPUT).end_read,
         ];
         let last = moves.into_iter().flatten().max();
+        let id = world.count() - 1;
+        assert!(!world.is_readable(id), "what has arrived is not read");
         let silence = ended - last.unwrap_or(connection.begun);
         assert!(silence >= timeout, "ended after {silence:?} of {timeout:?}");
         if !self.is_stopped_at_times() {

@@ -23,11 +23,11 @@ pub(crate) trait Remote {
 /// How often the kernel does what, as one in so many calls; never if 0.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Odds {
-    /// A call is interrupted, a wait too.
+    /// A call is interrupted; a wait, too, unless it polls.
     pub(crate) interrupted: usize,
     /// A wait returns before its time, without an event.
     pub(crate) early: usize,
-    /// The process is stopped for a while after a wait.
+    /// The process is stopped for a while after a wait that could sleep.
     pub(crate) stopped: usize,
     /// An event tells of input that isn't there.
     pub(crate) spurious: usize,
@@ -237,7 +237,8 @@ impl World {
         let odds = self.odds;
         // A poll takes some time, too.
         self.now += Duration::from_nanos(self.rng.u64(200..2000));
-        if self.chance(odds.interrupted) {
+        let sleeps = timeout != Some(Duration::ZERO);
+        if sleeps && self.chance(odds.interrupted) {
             return;
         }
         let part = if self.chance(odds.early) {
@@ -248,8 +249,11 @@ impl World {
         // Cut only if early: the longest duration there is can't be multiplied.
         let timeout = timeout.map(|t| if part < 1.0 { t.mul_f64(part) } else { t });
         self.sleep(timeout, events);
-        if self.chance(odds.stopped) {
+        if sleeps && self.chance(odds.stopped) {
             self.now += Duration::from_millis(self.rng.u64(..10_000));
+            for _ in 0..self.rng.usize(..10) {
+                self.act();
+            }
         }
     }
 
@@ -273,6 +277,7 @@ impl World {
     fn sleep(&mut self, timeout: Option<Duration>, events: &mut Vec<Event>) {
         let deadline = timeout.and_then(|timeout| self.now.checked_add(timeout));
         loop {
+            self.complete();
             for _ in 0..self.rng.usize(..4) {
                 self.act();
             }
