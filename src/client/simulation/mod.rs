@@ -61,6 +61,26 @@ fn client_survives_every_order_of_events() {
     });
 }
 
+/// Readiness that is told together with the outcome of connecting must not be lost.
+#[test]
+fn reply_and_end_that_arrive_while_connecting_are_read() {
+    for_each_seed(50, &[], |seed| {
+        let mut rng = Rng::with_seed(seed);
+        let run = Run::new(&mut rng);
+        {
+            let mut world = run.net.0.borrow_mut();
+            (world.odds.cuts_reads, world.odds.whole_state) = (false, true);
+            (world.odds.smallest_buffer, world.odds.buffer) = (10, 10);
+            let mut ends = run.ends.borrow_mut();
+            ends.reply = b"!".to_vec();
+            ends.server_end = ServerEnd::AfterReply;
+            ends.input_ends = false;
+            ends.pauses = (Duration::ZERO, Duration::ZERO);
+        }
+        run.go();
+    });
+}
+
 #[test]
 fn connecting_and_its_retries_are_exact() {
     for_each_seed(SEEDS, &[], |seed| {
@@ -285,7 +305,7 @@ impl Run {
         let id = world.count() - 1;
         let held_up = world.is_starved(OUTPUT);
         assert!(held_up || !world.is_readable(id), "input is forgotten");
-        let held_up = world.is_starved(id);
+        let held_up = world.is_starved(id) || world.history(id).end_read.is_some();
         let reads = self.connect.send.is_empty() && world.history(INPUT).end_read.is_none();
         let unread = reads && world.is_readable(INPUT);
         assert!(held_up || !unread, "standard input is forgotten");
@@ -321,8 +341,12 @@ impl Run {
             let Some(ended) = attempt.dropped.filter(|_| i < tried.len()) else {
                 continue;
             };
-            let within = |limit| ended <= attempt.begun + limit + TOLERANCE;
+            let lasted = ended - attempt.begun;
+            let within = |limit| lasted <= limit + TOLERANCE;
             assert!(limit.is_none_or(within), "an attempt beyond its limit");
+            let given_up = world.is_undecided(OUTPUT + 1 + i);
+            let whole = |limit| lasted >= limit;
+            assert!(!given_up || limit.is_some_and(whole), "given up early");
             due = ended;
             if (i + 1) % count == 0 {
                 let left = self.retry_left(ended).unwrap_or_default();

@@ -321,6 +321,11 @@ impl World {
         self.connections[id].history
     }
 
+    /// True if the outcome of connecting was never known.
+    pub(crate) fn is_undecided(&self, id: usize) -> bool {
+        matches!(self.connections[id].connecting, Connecting::Pending(_))
+    }
+
     /// Bytes that the loop has written and the remote end has not received.
     pub(crate) fn in_flight(&self, id: usize) -> Vec<u8> {
         self.connections[id]
