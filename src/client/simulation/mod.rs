@@ -4,6 +4,7 @@
 //! exact to a millisecond of the simulated clock; no poll in vain, and no sleep while something
 //! could be moved.
 
+mod datagrams;
 mod ends;
 
 use std::cell::{Ref, RefCell};
