@@ -22,7 +22,7 @@ struct Echo {
     /// Bytes of the datagrams for which the client had room.
     returned: Vec<u8>,
     shown: Vec<u8>,
-    /// When a datagram was last received or returned.
+    /// Time at which a datagram was last received or returned.
     moved: Option<Instant>,
 }
 

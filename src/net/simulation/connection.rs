@@ -77,9 +77,9 @@ pub(super) struct Connection {
     pub(super) edge: Readiness,
     /// A write was short: the loop is told when there is room again.
     pub(super) starved: bool,
-    /// Never told of: the loop has to read it without an event, as a regular file.
+    /// True if no event ever tells of it, as for a regular file.
     pub(super) is_file: bool,
-    /// Every write fails, for this reason.
+    /// The error of every write, if writing fails.
     pub(super) write_error: Option<ErrorKind>,
     pub(super) history: History,
 }
@@ -87,12 +87,12 @@ pub(super) struct Connection {
 /// Record of one connection, for the checks of a test.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct History {
-    /// When the loop began to connect, and when it dropped the connection.
+    /// Times at which the loop began to connect, and dropped the connection.
     pub(crate) begun: Instant,
     pub(crate) dropped: Option<Instant>,
-    /// When the loop last read or wrote bytes.
+    /// Time at which the loop last read or wrote bytes.
     pub(crate) moved: Option<Instant>,
-    /// When the loop read the end of input.
+    /// Time at which the loop read the end of input.
     pub(crate) end_read: Option<Instant>,
     /// Bytes that the loop has read.
     pub(crate) bytes_read: usize,
