@@ -50,20 +50,20 @@ pub(super) struct Ends {
     pub(super) input: Vec<u8>,
     pub(super) typed: usize,
     /// False if standard input stays open after its last byte.
-    pub(super) input_ends: bool,
+    pub(super) closes_input: bool,
     /// Bytes that the server is to receive, and those that it has received.
     pub(super) expected: Vec<u8>,
     pub(super) received: Vec<u8>,
     /// Bytes that the server sends, and the number of those sent so far.
     pub(super) reply: Vec<u8>,
     pub(super) sent: usize,
-    pub(super) server_end: ServerEnd,
+    pub(super) server: ServerEnd,
     /// True if the server has ended, closed or reset the connection.
     pub(super) server_ended: bool,
     saw_end: bool,
     /// The connection of these bytes.
     pub(super) connection: Option<usize>,
-    pub(super) reader_end: ReaderEnd,
+    pub(super) reader: ReaderEnd,
     pub(super) shown: Vec<u8>,
     /// Time from which connections are accepted.
     pub(super) listens_at: Instant,
@@ -82,16 +82,16 @@ impl Ends {
             rng,
             input: Vec::new(),
             typed: 0,
-            input_ends: true,
+            closes_input: true,
             expected: Vec::new(),
             received: Vec::new(),
             reply: Vec::new(),
             sent: 0,
-            server_end: ServerEnd::AfterClient,
+            server: ServerEnd::AfterClient,
             server_ended: false,
             saw_end: false,
             connection: None,
-            reader_end: ReaderEnd::Never,
+            reader: ReaderEnd::Never,
             shown: Vec::new(),
             listens_at: now,
             pauses,
@@ -108,11 +108,11 @@ impl Ends {
     }
 
     fn write_input(&mut self, world: &mut World) -> bool {
-        if world.is_dropped(INPUT) || (self.typed == self.input.len() && !self.input_ends) {
+        if world.is_dropped(INPUT) || (self.typed == self.input.len() && !self.closes_input) {
             return false;
         }
         if self.typed == self.input.len() {
-            self.input_ends = false; // done
+            self.closes_input = false; // done
             world.half_close(INPUT);
             return true;
         }
@@ -123,12 +123,12 @@ impl Ends {
     }
 
     fn read_output(&mut self, world: &mut World) -> bool {
-        let left = match self.reader_end {
+        let left = match self.reader {
             ReaderEnd::Never => usize::MAX,
             ReaderEnd::Close(most) | ReaderEnd::Stop(most) => most - self.shown.len(),
         };
         if left == 0 {
-            let closes = matches!(self.reader_end, ReaderEnd::Close(_));
+            let closes = matches!(self.reader, ReaderEnd::Close(_));
             if closes && !world.is_closed(OUTPUT) {
                 world.reset(OUTPUT);
                 return true;
@@ -152,7 +152,7 @@ impl Ends {
             self.received.clear();
         }
         let moved = self.sent + self.received.len();
-        match self.server_end {
+        match self.server {
             ServerEnd::Silent(most) if moved >= most => return false,
             ServerEnd::Reset(most) if moved >= most && !self.server_ended => {
                 self.server_ended = true;
@@ -192,7 +192,7 @@ impl Ends {
             self.sent += sent;
             return sent > 0;
         }
-        let ends = match self.server_end {
+        let ends = match self.server {
             ServerEnd::AfterClient => self.saw_end,
             ServerEnd::AfterReply | ServerEnd::Close => true,
             ServerEnd::Reset(_) | ServerEnd::Silent(_) => false,
@@ -201,7 +201,7 @@ impl Ends {
             return false;
         }
         self.server_ended = true;
-        match self.server_end {
+        match self.server {
             ServerEnd::Close => world.close(id),
             _ => world.half_close(id),
         }

@@ -74,8 +74,8 @@ fn reply_and_end_that_arrive_while_connecting_are_read() {
             (world.odds.smallest_buffer, world.odds.buffer) = (10, 10);
             let mut ends = run.ends.borrow_mut();
             ends.reply = b"!".to_vec();
-            ends.server_end = ServerEnd::AfterReply;
-            ends.input_ends = false;
+            ends.server = ServerEnd::AfterReply;
+            ends.closes_input = false;
             ends.pauses = (Duration::ZERO, Duration::ZERO);
         }
         run.go();
@@ -129,7 +129,7 @@ impl Run {
             let is_file = rng.u8(..4) == 0;
             let input = if is_file {
                 ends.typed = ends.input.len();
-                ends.input_ends = false;
+                ends.closes_input = false;
                 world.open_file(&ends.input)
             } else {
                 world.open_connected()
@@ -150,7 +150,7 @@ impl Run {
     fn choose_streams(&mut self, rng: &mut Rng) {
         let mut ends = self.ends.borrow_mut();
         let most = ends.reply.len() + ends.expected.len();
-        ends.server_end = match rng.u8(..8) {
+        ends.server = match rng.u8(..8) {
             0 => ServerEnd::AfterReply,
             1 => ServerEnd::Close,
             2 => ServerEnd::Reset(length(rng, most)),
@@ -158,12 +158,12 @@ impl Run {
             _ => ServerEnd::AfterClient,
         };
         let most = length(rng, ends.reply.len());
-        ends.reader_end = match rng.u8(..8) {
+        ends.reader = match rng.u8(..8) {
             0 => ReaderEnd::Close(most),
             1 => ReaderEnd::Stop(most),
             _ => ReaderEnd::Never,
         };
-        ends.input_ends &= rng.u8(..8) > 0;
+        ends.closes_input &= rng.u8(..8) > 0;
         if rng.u8(..16) == 0 {
             self.no_space = true;
             self.net.0.borrow_mut().fail_writes(OUTPUT, NO_SPACE);
@@ -183,9 +183,10 @@ impl Run {
     fn choose_dialing(&mut self, rng: &mut Rng) {
         let millis = |rng: &mut Rng, most| Duration::from_millis(rng.u64(1..most));
         let is_unix = rng.u8(..4) == 0;
-        let to = match is_unix {
-            true => "unix:/socket".to_owned(),
-            false => format!("127.0.0.1:{}", rng.u16(1..4)),
+        let to = if is_unix {
+            "unix:/socket".to_owned()
+        } else {
+            format!("127.0.0.1:{}", rng.u16(1..4))
         };
         self.connect.to = to.parse().unwrap();
         self.connect.timeout = rng.bool().then(|| millis(rng, 2000));
@@ -267,7 +268,7 @@ impl Run {
             None if self.connection().end_read.is_some() => {
                 assert!(ends.server_ended && ends.sent == ends.reply.len());
                 assert_eq!(self.connection().bytes_read, ends.reply.len());
-                let all = ends.server_end == ServerEnd::AfterClient;
+                let all = ends.server == ServerEnd::AfterClient;
                 assert!(!all || ends.received == ends.expected);
             }
             None => {

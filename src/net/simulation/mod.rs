@@ -57,8 +57,8 @@ mod tests {
             smallest_buffer: 10,
             interrupted: 7,
             early: 5,
-            cuts_reads: seed % 2 == 0,
-            whole_state: seed % 3 == 0,
+            cuts_reads: seed.is_multiple_of(2),
+            whole_state: seed.is_multiple_of(3),
             ..Odds::default()
         };
         change(&mut odds);

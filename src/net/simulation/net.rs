@@ -153,9 +153,10 @@ impl Read for SimStream {
                 (false, false) => Err(ErrorKind::WouldBlock.into()),
             };
         }
-        let n = match odds.cuts_reads {
-            true => world.rng.usize(1..=most),
-            false => most,
+        let n = if odds.cuts_reads {
+            world.rng.usize(1..=most)
+        } else {
+            most
         };
         let connection = &mut world.connections[self.id];
         buffer[..n].copy_from_slice(&connection.to_loop.take(n));
@@ -222,9 +223,10 @@ impl Stream for SimStream {
         let connection = &mut world.connections[self.id];
         assert!(!connection.to_remote.ended, "the output is ended twice");
         connection.to_remote.ended = true;
-        match connection.reset {
-            true => Err(ErrorKind::NotConnected.into()),
-            false => Ok(()),
+        if connection.reset {
+            Err(ErrorKind::NotConnected.into())
+        } else {
+            Ok(())
         }
     }
 

@@ -164,9 +164,10 @@ impl World {
         if self.chance(odds.unanswered) {
             return Connecting::Pending(None);
         }
-        let result = match self.chance(odds.refused) {
-            true => Err(ErrorKind::ConnectionRefused),
-            false => Ok(()),
+        let result = if self.chance(odds.refused) {
+            Err(ErrorKind::ConnectionRefused)
+        } else {
+            Ok(())
         };
         let longest = u64::try_from(odds.connecting.as_nanos()).unwrap_or(u64::MAX);
         let time = Duration::from_nanos(self.rng.u64(..=longest));
