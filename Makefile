@@ -13,7 +13,7 @@ QUICK = --warm-up-time 0.1 --measurement-time 0.4 --sample-size 10 --nresamples 
 # The same for a round of several.
 ROUND = --warm-up-time 0.3 --measurement-time 1.2 --sample-size 20 --nresamples 5000 --noplot
 
-.PHONY: help run build test format lint unit doc bench-test bench bench-quick bench-save bench-compare figures soak install clean
+.PHONY: help run build test format lint unit doc-test doc bench bench-quick bench-save bench-compare figures soak install clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -29,7 +29,7 @@ run: ## build for speed and run: an echo service on 127.0.0.1:9999, or what ARGS
 build: ## build for speed: target/release/resound
 	$(CARGO) build --release --locked
 
-test: format lint unit doc bench-test ## all checks and tests
+test: format lint unit doc-test doc ## all checks and tests
 	@echo "All checks and tests have passed."
 
 # rustfmt and clippy come with most toolchains; where they are absent and can't be added, their
@@ -46,15 +46,15 @@ lint:
 	$(CARGO) clippy --locked --lib --no-default-features --features "$$features" -- -D warnings || exit 1; done; \
 	else echo "clippy is not installed: its lints are not checked"; test -z "$$CI"; fi
 
+# The tests of the library, of the binary and from outside, and each bench once, from one build.
 unit:
-	$(CARGO) test --locked
+	$(CARGO) test --locked --all-targets
+
+doc-test:
+	$(CARGO) test --locked --doc --features testing
 
 doc:
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --no-deps --document-private-items
-
-# Each bench once, built for debugging.
-bench-test:
-	$(CARGO) test --locked --benches
 
 bench: ## measure with criterion, beside others (ten minutes once built); report in target/criterion/report/index.html
 	$(CARGO) bench --locked -- $(if $(FILTER),'$(FILTER)')
