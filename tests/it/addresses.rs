@@ -192,7 +192,7 @@ fn the_address_of_a_link_takes_the_name_of_its_interface() {
 }
 
 #[test]
-fn who_listens_everywhere_answers_over_the_address_of_a_link() {
+fn server_on_all_addresses_answers_over_the_address_of_a_link() {
     let Some((mut address, _)) = link_local() else {
         eprintln!("skipped: this machine has no address of a link (fe80::/10)");
         return;
@@ -289,7 +289,7 @@ fn unix_paths_are_served_both_as_streams_and_as_datagrams() {
 }
 
 #[test]
-fn all_kinds_are_served_at_once_and_what_is_printed_can_be_given_again() {
+fn all_kinds_are_served_at_once_and_printed_addresses_can_be_given_again() {
     let folder = Folder::new();
     let mut listens = vec![
         "127.0.0.1:0".to_owned(),

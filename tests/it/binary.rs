@@ -49,7 +49,7 @@ fn without_a_subcommand_help_goes_to_stderr() {
 }
 
 #[test]
-fn what_the_command_line_does_not_know_is_refused() {
+fn unknown_arguments_are_refused() {
     for args in [
         &["echo", "--no-such-option"][..],
         &["no-such-service"],
@@ -388,7 +388,7 @@ fn closed_standard_streams_do_not_matter() {
 }
 
 #[test]
-fn a_standard_error_that_nobody_reads_any_more_does_not_matter() {
+fn standard_error_without_a_reader_does_not_matter() {
     let folder = Folder::new();
     let path = folder.path("socket");
     let args = ["echo", "-vv", "-l", &folder.unix("socket")];

@@ -245,7 +245,7 @@ fn slow_consumer_is_closed_and_others_miss_nothing() {
 }
 
 #[test]
-fn with_unlimited_patience_nobody_is_closed_and_nothing_is_lost() {
+fn unlimited_patience_closes_no_client_and_loses_nothing() {
     let server = with_patience(None);
     let mut room = join(server.address(), 3);
     let flood = Flood::of_megabytes(64);
@@ -261,7 +261,7 @@ fn with_unlimited_patience_nobody_is_closed_and_nothing_is_lost() {
 }
 
 #[test]
-fn who_leaves_while_holding_up_the_room_sets_it_free() {
+fn client_that_leaves_while_holding_up_the_room_sets_it_free() {
     let server = with_patience(None);
     let mut room = join(server.address(), 3);
     let flood = Flood::of_megabytes(32);
@@ -275,7 +275,7 @@ fn who_leaves_while_holding_up_the_room_sets_it_free() {
 }
 
 #[test]
-fn who_is_owed_more_than_the_high_water_mark_when_its_turn_comes_gets_another() {
+fn client_owed_more_than_the_high_water_mark_at_its_turn_gets_another_turn() {
     let (broadcast, watch) = watched(room_of(MAX_MESSAGE));
     let config = with(config(), |config| config.high_water = 10);
     let server = Running::start(&config, broadcast);
@@ -319,7 +319,7 @@ fn chatters_that_come_and_go_at_random_spoil_nothing() {
 
 /// What it was sent ends within a line, and it is told that this is no end.
 #[test]
-fn who_does_not_take_the_rest_of_a_line_is_reset() {
+fn client_that_does_not_take_the_rest_of_a_line_is_reset() {
     let server = with_patience(Some(Duration::ZERO));
     let stopped = Client::with_small_buffers(server.address());
     let publisher = server.connect();

@@ -77,7 +77,7 @@ fn a_word_typed_at_a_terminal_leaves() {
 }
 
 #[test]
-fn ctrl_d_ends_the_input_and_what_comes_then_is_still_shown() {
+fn ctrl_d_ends_the_input_and_later_output_is_still_shown() {
     let (listener, address) = bare();
     let (program, feed, mut tap) = typing(&["connect", &address]);
     let (mut server, _) = accept(&listener);
@@ -114,7 +114,7 @@ fn a_server_does_not_drive_the_terminal_unless_it_may() {
 }
 
 #[test]
-fn what_goes_to_a_pipe_is_not_changed() {
+fn output_to_a_pipe_is_not_changed() {
     let (listener, address) = bare();
     let mut piped = Piped::to(&address);
     let (mut server, _) = accept(&listener);
@@ -163,7 +163,7 @@ fn each_failure_is_one_line_and_a_code() {
 }
 
 #[test]
-fn who_has_read_enough_ends_it_well() {
+fn reader_that_has_read_enough_ends_the_client_with_code_0() {
     let (listener, address) = bare();
     let (tap, output) = output_pipe();
     let program = Program::spawn_on(&["connect", &address], Stdio::null(), output);

@@ -93,7 +93,7 @@ fn texts_are_datagrams_of_their_own_and_one_may_be_empty() {
 }
 
 #[test]
-fn without_an_answer_it_ends_well_unless_somebody_has_said_how_long_to_wait() {
+fn missing_answer_is_no_failure_unless_a_timeout_is_given() {
     let (server, address) = bare_udp("127.0.0.1");
     let ended = saying(&[&address, "--send=hello"]).wait();
     assert_eq!((ended.code, ended.log), (Some(0), vec![]));
@@ -126,7 +126,7 @@ fn while_there_may_be_input_silence_is_no_end() {
 }
 
 #[test]
-fn where_nobody_listens_that_is_said() {
+fn unused_port_is_reported() {
     let (_port, address) = refusing();
     let line = format!("resound: cannot reach {address}: no server listens there");
     let ended = run(&["connect", &address, "--send=hello"]);
@@ -312,7 +312,7 @@ fn a_source_in_the_file_system_lasts_as_long_as_the_client() {
 }
 
 #[test]
-fn what_the_server_does_not_take_yet_waits_in_order_and_bounded() {
+fn input_that_the_server_does_not_take_yet_waits_in_order_and_bounded() {
     let folder = Folder::new();
     let server = bind_unix(&folder.path("s"));
     let piped = Piped::to(&unixgram(&folder, "s"));

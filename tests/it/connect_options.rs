@@ -13,7 +13,7 @@ use crate::common::{Folder, assert_same, program::Program};
 use socket2::{Domain, SockAddr, Socket, Type};
 
 #[test]
-fn texts_go_out_as_they_stand_and_what_comes_is_printed_to_its_end() {
+fn texts_are_sent_as_given_and_input_is_printed_to_its_end() {
     let (listener, address) = bare();
     let args = [&address, "--send", r"a\tb", "--send", r"{{x}}\xff\n"];
     let (input, feed) = input_pipe();
@@ -34,7 +34,7 @@ fn texts_go_out_as_they_stand_and_what_comes_is_printed_to_its_end() {
 }
 
 #[test]
-fn a_text_may_say_who_talks_to_whom() {
+fn text_may_name_both_ends() {
     let (listener, address) = bare();
     let program = saying(&[&address, "--send", "{peer} {local} {id}"]);
     let (mut server, peer) = accept(&listener);
@@ -81,7 +81,7 @@ fn connecting_takes_no_longer_than_the_timeout() {
 }
 
 #[test]
-fn who_takes_nothing_for_too_long_is_given_up() {
+fn server_that_takes_nothing_for_too_long_is_given_up() {
     let (listener, address) = bare();
     let folder = Folder::new();
     let input = File::create_new(folder.path("in")).expect("it can be made");
@@ -98,7 +98,7 @@ fn who_takes_nothing_for_too_long_is_given_up() {
 }
 
 #[test]
-fn what_nobody_reads_yet_is_no_silence_of_the_server() {
+fn output_not_yet_read_is_no_silence_of_the_server() {
     let (listener, address) = bare();
     let sent = vec![b'x'; 4 << 20];
     // All that there is lies in the client, or some is still on the way.
@@ -119,7 +119,7 @@ fn what_nobody_reads_yet_is_no_silence_of_the_server() {
 }
 
 #[test]
-fn who_retries_waits_for_a_server_and_says_so_once() {
+fn retrying_client_waits_for_a_server_and_says_so_once() {
     let (socket, address) = deaf();
     let program = saying(&[&address, "--retry", "--send=hello"]);
     program.will_have_logged("connection refused; retrying");
@@ -144,7 +144,7 @@ fn who_retries_waits_for_a_server_and_says_so_once() {
 }
 
 #[test]
-fn who_retries_gives_up_in_time_and_at_once_where_nothing_helps() {
+fn retrying_client_gives_up_in_time_and_at_once_where_nothing_helps() {
     let (_socket, address) = deaf();
     let ended = run(&["connect", &address, "--retry=300ms"]);
     let line = format!("resound: cannot connect to {address}: connection refused");

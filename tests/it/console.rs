@@ -42,7 +42,7 @@ fn answer<'a>(service: &str, text: &'a str) -> &'a str {
 }
 
 #[test]
-fn what_clients_send_is_shown_with_who_they_are() {
+fn input_of_clients_is_shown_with_their_names() {
     for_each(|_, mut operator| {
         let clients: [Client; 2] = admit(&mut operator);
         let shows = |id: usize, text: &str| format!("{id} {}: {text}", clients[id - 1].name());
@@ -186,7 +186,7 @@ fn private_text_goes_to_one_client() {
 }
 
 #[test]
-fn with_frames_what_the_operator_says_is_a_frame() {
+fn with_frames_a_text_of_the_operator_is_a_frame() {
     let mut operator = Operator::on_pipes(&console("broadcast", &["--framing=u32"]));
     let [client] = admit(&mut operator);
     operator.types("@1 you");
@@ -230,7 +230,7 @@ fn private_text_goes_between_whole_messages() {
 }
 
 #[test]
-fn list_shows_who_is_here() {
+fn list_shows_connected_clients() {
     for_each(|service, mut operator| {
         let clients: [Client; 3] = admit(&mut operator);
         clients[1].say("hello\n");
@@ -265,7 +265,7 @@ fn list_shows_who_is_here() {
 }
 
 #[test]
-fn who_is_kicked_sees_an_orderly_end_and_the_others_stay() {
+fn kicked_client_sees_an_orderly_end_and_the_others_stay() {
     for_each(|service, mut operator| {
         let clients: [Client; 3] = admit(&mut operator);
         operator.asks("/kick 4", "there is no client 4");
@@ -464,7 +464,7 @@ fn a_console_on_dev_null_costs_nothing() {
 }
 
 #[test]
-fn clients_are_served_while_nobody_reads_the_console() {
+fn clients_are_served_while_the_console_is_not_read() {
     let mut operator = Operator::on_pipes(&console("echo", &[]));
     let [client, other] = admit(&mut operator);
     let name = client.name();
@@ -495,7 +495,7 @@ fn clients_are_served_while_nobody_reads_the_console() {
 }
 
 #[test]
-fn who_does_not_read_is_not_told_without_end() {
+fn console_output_for_a_stopped_reader_is_bounded() {
     let mut operator = Operator::on_pipes(&console("discard", &[]));
     let stopped = operator.admit(Client::with_small_buffers);
     let text = "x".repeat(60_000);
@@ -522,7 +522,7 @@ fn who_does_not_read_is_not_told_without_end() {
 }
 
 #[test]
-fn kicking_who_holds_up_the_room_lets_the_others_go_on() {
+fn kicking_the_client_that_holds_up_the_room_lets_the_others_go_on() {
     for mut operator in Operator::of_each_kind(&console("broadcast", &["--patience=unlimited"])) {
         let stopped = operator.admit(Client::with_small_buffers);
         let [publisher, reader] = admit(&mut operator);
@@ -542,7 +542,7 @@ fn kicking_who_holds_up_the_room_lets_the_others_go_on() {
 }
 
 #[test]
-fn what_the_operator_says_to_a_room_that_is_held_up_is_said_when_it_goes_on() {
+fn text_for_a_room_that_is_held_up_is_sent_when_it_goes_on() {
     let mut operator = Operator::on_pipes(&console("broadcast", &["--patience=unlimited"]));
     let stopped = operator.admit(Client::with_small_buffers);
     let [publisher, reader] = admit(&mut operator);
@@ -569,7 +569,7 @@ fn what_the_operator_says_to_a_room_that_is_held_up_is_said_when_it_goes_on() {
 }
 
 #[test]
-fn what_slow_consumers_miss_is_counted() {
+fn messages_missed_by_slow_consumers_are_counted() {
     let options = ["--patience=300ms", "--slow-consumer=skip"];
     let mut operator = Operator::on_pipes(&console("broadcast", &options));
     let stopped = operator.admit(Client::with_small_buffers);
@@ -608,7 +608,7 @@ fn sigusr1_writes_the_statistics_to_the_log_of_any_service() {
 }
 
 #[test]
-fn sigusr1_names_who_is_furthest_behind() {
+fn sigusr1_names_the_client_furthest_behind() {
     let program = Program::start(&["broadcast", "-v", "-l0", "--patience=unlimited"]);
     let stopped = program.admit(Client::with_small_buffers);
     let [publisher, reader] = [Client::connect; 2].map(|connect| program.admit(connect));

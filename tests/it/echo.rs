@@ -52,7 +52,7 @@ fn a_half_closed_64_mib_comes_back_in_full_over_a_unix_socket() {
 }
 
 #[test]
-fn who_half_closes_first_and_reads_late_gets_everything() {
+fn client_that_half_closes_first_and_reads_late_gets_everything() {
     let (echo, watch) = watched(Echo::new());
     let server = Running::start(&config(), echo);
     let said = bytes(&mut random(), 256 * 1024);
@@ -85,7 +85,7 @@ fn send_without_reading(listen: &str, most: usize, most_read: u64) {
 }
 
 #[test]
-fn who_never_reads_is_not_read_beyond_a_bound_and_loses_nothing() {
+fn client_that_never_reads_is_not_read_beyond_a_bound_and_loses_nothing() {
     // The kernel may keep some megabytes for either direction.
     send_without_reading("127.0.0.1:0", 32 << 20, 16 << 20);
 }
@@ -162,7 +162,7 @@ fn five_hundred_clients_at_once_each_get_their_own() {
 }
 
 #[test]
-fn who_takes_the_place_of_one_who_left_gets_nothing_of_theirs() {
+fn client_in_the_slot_of_a_closed_one_gets_none_of_its_bytes() {
     let server = Running::echo();
     let mut rng = random();
     let mut inside: Vec<(Client, Vec<u8>)> = Vec::new();

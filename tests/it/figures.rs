@@ -111,7 +111,7 @@ fn bytes_are_told_in_the_unit_that_fits() {
 }
 
 #[test]
-fn who_was_not_measured_has_no_table() {
+fn program_that_was_not_measured_has_no_table() {
     let results = [measured("echo/a", "floor", 1.0)];
     assert_eq!(table::speed(&results, "resound"), "");
 }
@@ -182,7 +182,7 @@ fn rounds_are_taken_if_they_are_the_newest_and_compared_one_by_one() {
 }
 
 #[test]
-fn what_stands_between_the_marks_is_replaced_and_nothing_else() {
+fn text_between_the_marks_is_replaced_and_nothing_else() {
     let readme = format!("before\n{BEGIN}\nold\n{END}\nafter\n");
     let replaced = replace(&readme, "new\n").unwrap();
     assert_eq!(replaced, format!("before\n{BEGIN}\nnew\n{END}\nafter\n"));
@@ -216,7 +216,7 @@ fn where_nothing_was_measured_there_are_no_results() {
 }
 
 #[test]
-fn what_idle_clients_cost_is_kept_beside_criterions_results() {
+fn costs_of_idle_clients_are_kept_beside_criterions_results() {
     let directory = tempfile::tempdir().unwrap();
     counted().write(directory.path()).unwrap();
     let read = Counted::read(directory.path()).unwrap();

@@ -10,7 +10,7 @@ use crate::common::{assert_same, eventually, frame, random, some_bytes};
 use resound::{CloseReason, Framing, Room};
 
 #[test]
-fn raw_what_one_write_brought_stays_in_one_piece() {
+fn raw_bytes_of_one_write_stay_in_one_piece() {
     const SPEAKERS: usize = 5;
     let place = BoundAddress::with(&with_publishers(), &framed(Framing::Raw));
     let listener = place.join();
@@ -161,7 +161,7 @@ fn u32_a_frame_of_just_the_limit_passes_and_a_byte_more_closes_its_sender_alone(
 }
 
 #[test]
-fn u32_who_leaves_in_a_frame_publishes_nothing_of_it() {
+fn u32_client_that_leaves_in_a_frame_publishes_nothing_of_it() {
     let place = BoundAddress::of(&framed(Framing::U32));
     let (speaker, listener) = (place.join(), place.join());
     let last = frame(vec![b'x'; 50_000]);
@@ -184,7 +184,7 @@ fn u32_who_leaves_in_a_frame_publishes_nothing_of_it() {
 }
 
 #[test]
-fn lines_who_leaves_with_a_reset_in_a_line_publishes_nothing_of_it() {
+fn lines_client_that_resets_in_a_line_publishes_nothing_of_it() {
     let place = BoundAddress::of(&Room::default());
     let (speaker, listener) = (place.join(), place.join());
     for (gone, length) in [1, 100, 60_000].into_iter().enumerate() {

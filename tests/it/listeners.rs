@@ -99,7 +99,7 @@ fn clients_of_a_server_that_is_bound_but_does_not_run_yet_wait() {
 }
 
 #[test]
-fn who_is_one_too_many_waits_until_another_leaves() {
+fn client_beyond_the_limit_waits_until_another_leaves() {
     let config = with(config(), |config| config.max_clients = Some(2));
     let server = Running::start(&config, Echo::new());
     let (first, second) = (server.connect(), server.connect());

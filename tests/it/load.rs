@@ -180,7 +180,7 @@ fn people_get_a_table_and_bars() {
 }
 
 #[test]
-fn what_is_not_met_is_a_line_each_and_code_1() {
+fn each_limit_not_met_is_a_line_and_code_1() {
     let server = Program::start(&["echo", "-l", "127.0.0.1:0"]);
     let ended = load(&server, &["--max-p99=1ns", "--min-rate=1000000000"]);
     assert_eq!(ended.code, Some(1));
@@ -213,7 +213,7 @@ fn a_server_that_answers_nothing_fails() {
 }
 
 #[test]
-fn nobody_there_is_one_line_and_code_1() {
+fn unused_port_is_one_line_and_code_1() {
     let port = free_port("127.0.0.1");
     let line = complaint(&["load", &port.to_string()], 1);
     let expected = format!("resound: cannot connect to 127.0.0.1:{port}: connection refused");

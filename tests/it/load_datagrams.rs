@@ -72,7 +72,7 @@ fn without_checks_contents_are_not_looked_at() {
 }
 
 #[test]
-fn what_nobody_answers_is_lost() {
+fn unanswered_datagrams_are_lost() {
     expect(Trick::Stop, |load| load, &[(Lost, 1)]);
     expect(
         Trick::Stop,
@@ -82,7 +82,7 @@ fn what_nobody_answers_is_lost() {
 }
 
 #[test]
-fn all_that_was_due_is_accounted_for_when_nobody_answers_any_more() {
+fn due_messages_are_accounted_for_when_answers_stop() {
     for depth in [1, 8, 1000] {
         let server = Mailing::echo(Trick::Stop, 50);
         let outcome = run(&with(load(&server.address), |load| {
@@ -97,7 +97,7 @@ fn all_that_was_due_is_accounted_for_when_nobody_answers_any_more() {
 }
 
 #[test]
-fn where_nobody_has_the_port_datagrams_are_refused() {
+fn unbound_port_refuses_datagrams() {
     let port = free_port("127.0.0.1");
     let outcome = run(&with(load(format!("udp://127.0.0.1:{port}")), |load| {
         load.clients = 3;
@@ -137,7 +137,7 @@ fn an_echo_answers_all_that_is_sent_over_udp_and_unix_sockets() {
 }
 
 #[test]
-fn a_sink_for_datagrams_is_sent_what_it_may_drop() {
+fn sink_for_datagrams_may_drop_messages() {
     let folder = Folder::new();
     let config = listening_on(&["udp://127.0.0.1:0", &folder.unixgram("s")]);
     let server = Running::start(&config, Discard::new());

@@ -44,7 +44,7 @@ fn assert_caught(trick: Trick, depth: usize, expected: &[(Fault, u64)]) {
 }
 
 #[test]
-fn what_one_subscriber_alone_does_not_get_right_is_named() {
+fn fault_of_one_subscriber_alone_is_named() {
     let cases = [
         (Trick::None, &[][..]),
         (Trick::Drop, &[(Lost, 1)]),
@@ -93,7 +93,7 @@ fn numbers_are_checked_in_any_case() {
 }
 
 #[test]
-fn who_gets_nothing_more_is_missed_in_every_message_from_then_on() {
+fn subscriber_that_gets_nothing_more_is_missed_in_every_later_message() {
     // With room for all of them, so that none is sent so late that the others miss it, too.
     let (outcome, server) = caught(Trick::Stop, 1000, true);
     let missed = settled("what came last", || server.owed()) - AT;
@@ -101,7 +101,7 @@ fn who_gets_nothing_more_is_missed_in_every_message_from_then_on() {
 }
 
 #[test]
-fn who_is_closed_is_not_waited_for() {
+fn closed_subscriber_is_not_waited_for() {
     let (outcome, _) = caught(Trick::Close, 16, true);
     // What was under way to it then never came.
     let unanswered = outcome.faults.count(Unanswered);
@@ -112,7 +112,7 @@ fn who_is_closed_is_not_waited_for() {
 }
 
 #[test]
-fn where_somebody_gets_nothing_at_all_there_is_no_load() {
+fn subscriber_that_gets_nothing_at_all_prevents_the_load() {
     let server = Misbehaving::broadcast(SIZE, Trick::Stop, 0);
     let impatient = with(fanout(server.address), |load| {
         load.timeout = Duration::from_millis(200);
@@ -210,7 +210,7 @@ fn slow_readers_are_closed_by_a_room_without_patience() {
 }
 
 #[test]
-fn slow_readers_of_an_echo_are_nobodys_trouble() {
+fn slow_readers_of_an_echo_disturb_no_other_client() {
     let server = Running::start(&config(), resound::Echo::new());
     let outcome = run(&with(load(server.address()), |load| {
         load.slow = 3;

@@ -87,7 +87,7 @@ fn a_sound_server_is_not_blamed() {
 }
 
 #[test]
-fn at_depth_one_what_spoils_no_order_is_named_at_once() {
+fn at_depth_one_faults_that_spoil_no_order_are_named_at_once() {
     let cases = [
         (Trick::Double, &[(Doubled, 1)][..]),
         (Trick::Undigit, &[(Corrupt, 1)]),
@@ -99,7 +99,7 @@ fn at_depth_one_what_spoils_no_order_is_named_at_once() {
 }
 
 #[test]
-fn at_depth_one_what_is_missing_is_named_after_further_messages() {
+fn at_depth_one_missing_messages_are_named_after_further_ones() {
     let cases = [
         (Trick::Drop, &[(Lost, 1)][..]),
         (Trick::Swap, &[(Disordered, 1)]),
@@ -144,7 +144,7 @@ fn with_several_under_way_each_is_named_by_those_that_follow() {
 }
 
 #[test]
-fn who_stops_answering_leaves_all_that_was_under_way_unanswered() {
+fn server_that_stops_answering_leaves_all_messages_in_flight_unanswered() {
     let patient = |load: Load| with(load, |load| load.timeout = Duration::from_millis(600));
     assert_caught(Trick::Stop, patient, &[(Unanswered, 1)]);
     let settings = |load| unverified(patient(load));
@@ -157,7 +157,7 @@ fn who_stops_answering_leaves_all_that_was_under_way_unanswered() {
 }
 
 #[test]
-fn who_closes_or_resets_is_told_from_the_other() {
+fn closes_and_resets_are_told_apart() {
     for (trick, fault, cause) in [
         (Trick::Close, Closed, "the server has ended it"),
         (Trick::Reset, Reset, "connection reset by peer"),
@@ -215,7 +215,7 @@ fn unverified_messages_are_counted_all_the_same() {
 }
 
 #[test]
-fn where_nobody_listens_there_is_no_load() {
+fn unused_port_is_no_load() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
     drop(listener);

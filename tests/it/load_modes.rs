@@ -80,7 +80,7 @@ fn the_longest_and_the_shortest_messages_come_back() {
 }
 
 #[test]
-fn those_who_come_and_go_are_served_as_often_as_the_server_has_seen_them() {
+fn churn_counts_as_many_connections_as_the_server() {
     let folder = Folder::new();
     for index in 0..2 {
         let server = both(&folder, &index.to_string(), Echo::new());
@@ -151,7 +151,7 @@ fn visits_to_a_server_that_misbehaves_are_named() {
 }
 
 #[test]
-fn a_sink_gets_what_was_sent() {
+fn sink_receives_all_bytes_sent() {
     let folder = Folder::new();
     for (index, rate) in [(0, None), (1, None), (0, Some(1000)), (1, Some(1000))] {
         let server = both(&folder, &format!("{index}{rate:?}"), Discard::new());
@@ -172,7 +172,7 @@ fn a_sink_gets_what_was_sent() {
 }
 
 #[test]
-fn a_source_gives_what_has_come() {
+fn source_sends_all_bytes_received() {
     let folder = Folder::new();
     for index in 0..2 {
         let server = both(&folder, &index.to_string(), Chargen::new(false));
@@ -235,7 +235,7 @@ fn two_thousand_clients_are_served() {
 }
 
 #[test]
-fn a_server_that_is_full_refuses_nobody_but_lets_them_wait() {
+fn full_server_refuses_no_client_but_lets_them_wait() {
     let config = with(config(), |config| config.max_clients = Some(1));
     let server = Running::start(&config, Echo::new());
     let outcome = run(&with(load(server.address()), |load| {
@@ -248,7 +248,7 @@ fn a_server_that_is_full_refuses_nobody_but_lets_them_wait() {
 }
 
 #[test]
-fn what_makes_no_sense_is_one_line() {
+fn contradictory_settings_are_one_line() {
     let base = load("127.0.0.1:1");
     for (settings, line) in [
         (

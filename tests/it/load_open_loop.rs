@@ -133,7 +133,7 @@ fn when_the_server_stops_for_good_all_that_was_due_is_accounted_for() {
 }
 
 #[test]
-fn what_was_due_when_a_connection_is_reset_is_accounted_for() {
+fn messages_due_when_a_connection_is_reset_are_accounted_for() {
     let server = Misbehaving::echo(SIZE, Trick::Reset, AT);
     let outcome = run(&open(server.address));
     let unanswered = outcome.faults.count(Unanswered);
@@ -143,7 +143,7 @@ fn what_was_due_when_a_connection_is_reset_is_accounted_for() {
 }
 
 #[test]
-fn what_is_lost_is_in_the_latencies_too() {
+fn lost_messages_are_in_the_latencies_too() {
     let server = Misbehaving::echo(SIZE, Trick::Drop, AT);
     let outcome = run(&open(server.address));
     assert_faults(&outcome, &[(Lost, 1)], "drop");

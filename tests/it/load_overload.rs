@@ -46,7 +46,7 @@ fn echo(mut stream: TcpStream, count: usize, pause: Duration) {
 }
 
 #[test]
-fn a_server_that_cannot_keep_up_is_not_said_to_do_what_was_asked() {
+fn server_that_cannot_keep_up_is_not_reported_at_the_rate_asked_for() {
     let slow = serve(|_, stream| echo(stream, usize::MAX, Duration::from_millis(2)));
     let outcome = run(&with(load(slow), |load| {
         load.rate = Some(1000);
@@ -62,7 +62,7 @@ fn a_server_that_cannot_keep_up_is_not_said_to_do_what_was_asked() {
 }
 
 #[test]
-fn what_is_due_for_a_client_that_has_gone_counts_too() {
+fn messages_due_for_a_closed_client_count_too() {
     let server = serve(|number, stream| {
         let count = if number == 0 { 50 } else { usize::MAX };
         echo(stream, count, Duration::ZERO);
@@ -138,7 +138,7 @@ fn the_first_answer_of_a_client_is_looked_at_in_any_case() {
 }
 
 #[test]
-fn what_ends_at_once_is_not_taken_for_a_reader_that_stops() {
+fn server_that_ends_at_once_is_not_taken_for_a_stopped_reader() {
     let server = serve(|number, stream| {
         if number > 0 {
             echo(stream, usize::MAX, Duration::ZERO);

@@ -69,7 +69,7 @@ fn the_default_tag_is_date_time_and_sender() {
 }
 
 #[test]
-fn the_room_hears_who_comes_and_goes_and_newcomers_who_is_there() {
+fn room_is_told_of_joins_and_leaves_and_newcomers_of_members() {
     for framing in FRAMINGS {
         let place = BoundAddress::of(&with(framed(framing), |room| {
             room.announce = true;
@@ -138,7 +138,7 @@ fn beating(every: Duration, text: &str) -> Config {
 }
 
 #[test]
-fn who_is_sent_nothing_hears_a_heartbeat_again_and_again() {
+fn silent_connection_gets_a_heartbeat_again_and_again() {
     let every = Duration::from_millis(200);
     for framing in FRAMINGS {
         for text in ["", "still here"] {
@@ -154,7 +154,7 @@ fn who_is_sent_nothing_hears_a_heartbeat_again_and_again() {
 }
 
 #[test]
-fn who_is_sent_things_hears_no_heartbeat() {
+fn busy_connection_gets_no_heartbeat() {
     const LINES: usize = 60;
     let every = Duration::from_millis(200);
     let place = BoundAddress::with(&beating(every, "beat"), &Room::default());
@@ -206,7 +206,7 @@ fn a_heartbeat_is_never_within_a_message() {
     let mut got = Vec::new();
     for heart in 0..3 {
         // It takes some, and again stops in the middle of something.
-        got.extend(slow.what_has_come(10_000 + heart));
+        got.extend(slow.available(10_000 + heart));
         listener.hears("beat\n".repeat(3));
     }
     publisher.say("the end\n");

@@ -285,7 +285,7 @@ fn two_programs_may_share_a_port_if_both_want_to() {
 
 #[cfg(target_os = "linux")]
 #[test]
-fn programs_that_share_a_port_all_answer_what_goes_to_everybody() {
+fn programs_that_share_a_port_all_answer_multicast() {
     for listen in ["udp://0.0.0.0:0", "udp://*:0"] {
         let start = |prefix: &str, listen: &str| {
             let args = ["echo", "--reuse-port", "--prefix", prefix, "-l", listen];
@@ -323,7 +323,7 @@ fn may_bind_device() -> bool {
 
 #[cfg(target_os = "linux")]
 #[test]
-fn who_is_bound_to_an_interface_serves_what_comes_through_it() {
+fn listener_bound_to_an_interface_serves_its_traffic() {
     if !may_bind_device() {
         return;
     }
@@ -420,7 +420,7 @@ fn the_star_serves_both_families() {
 
 #[cfg(target_os = "linux")]
 #[test]
-fn who_says_nothing_is_not_accepted_yet_if_that_is_deferred() {
+fn silent_client_is_not_accepted_yet_if_accepting_is_deferred() {
     let args = ["echo", "-v", "--defer-accept", "60s", "-l", "127.0.0.1:0"];
     let program = Program::start(&args);
     let silent = program.connect();

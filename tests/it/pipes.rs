@@ -250,7 +250,7 @@ fn a_line_of_stdin_that_is_too_long_is_left_out_and_the_rest_goes_on() {
 }
 
 #[test]
-fn without_a_limit_to_patience_a_stopped_reader_stops_who_writes_to_the_pipe() {
+fn without_a_limit_to_patience_a_stopped_reader_stops_the_writer_of_the_pipe() {
     let (program, feed) = fed(&["--stdin=exit", "--patience=unlimited"]);
     let [stopped, reader] = [Client::with_small_buffers, Client::connect];
     let [stopped, reader] = [program.admit(stopped), program.admit(reader)];
@@ -386,7 +386,7 @@ fn stdout_to_a_file_goes_on_where_the_file_stands() {
 }
 
 #[test]
-fn an_output_to_nowhere_holds_up_nobody() {
+fn output_to_nowhere_holds_up_no_client() {
     let program = Program::start_on(&broadcast(&["--stdout"]), Stdio::null(), Stdio::null());
     let [publisher, reader] = two_clients(&program);
     let flood = Flood::of_megabytes(16);
@@ -400,7 +400,7 @@ fn an_output_to_nowhere_holds_up_nobody() {
 
 #[test]
 #[cfg(target_os = "linux")] // has /dev/full
-fn what_makes_a_filter_fail_is_said_and_a_server_goes_on() {
+fn cause_of_a_failed_filter_is_named_and_a_server_goes_on() {
     let full = || std::fs::OpenOptions::new().write(true).open("/dev/full");
     let full = || Stdio::from(full().expect("Linux has it"));
     let args = broadcast(&["--stdin=exit", "--stdout"]);

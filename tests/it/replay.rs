@@ -13,7 +13,7 @@ use crate::common::{assert_same, random};
 use resound::{Replay, Room};
 
 #[test]
-fn newcomers_get_the_newest_messages_and_then_what_is_new() {
+fn newcomers_get_the_newest_messages_and_then_new_ones() {
     for framing in FRAMINGS {
         let place = BoundAddress::of(&with(framed(framing), |room| {
             room.replay = Replay::Messages(3);

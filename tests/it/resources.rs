@@ -44,7 +44,7 @@ fn a_flood_past_a_stopped_reader_reaches_all_others_in_little_memory() {
 }
 
 #[test]
-fn who_sends_and_never_reads_costs_little_memory() {
+fn client_that_sends_and_never_reads_costs_little_memory() {
     for args in [
         &["echo", "-l", "127.0.0.1:0"][..],
         &["broadcast", "-l", "127.0.0.1:0", "--patience=unlimited"],

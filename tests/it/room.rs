@@ -15,7 +15,7 @@ use crate::common::{assert_same, eventually, random};
 use resound::{CloseReason, Framing, Heartbeat, Listen, Replay, Role, Room, SlowConsumer};
 
 #[test]
-fn senders_included_everybody_hears_everything_in_one_order() {
+fn senders_included_all_clients_get_all_messages_in_one_order() {
     const LINES: usize = 2000;
     let config = with(config(), |config| config.patience = None);
     let place = BoundAddress::with(
@@ -267,7 +267,7 @@ fn the_numbers_at_the_end_are_right() {
 }
 
 #[test]
-fn what_was_missed_is_not_counted_as_delivered() {
+fn missed_messages_are_not_counted_as_delivered() {
     let config = with(with_publishers(), |config| {
         config.patience = Some(Duration::ZERO);
         config.slow_consumer = SlowConsumer::Skip;

@@ -42,7 +42,7 @@ fn every_service_greets() {
 }
 
 #[test]
-fn who_only_publishes_is_sent_nothing() {
+fn client_that_only_publishes_is_sent_nothing() {
     let args = [
         "broadcast",
         "--greeting=hi",
@@ -61,7 +61,7 @@ fn who_only_publishes_is_sent_nothing() {
 }
 
 #[test]
-fn a_text_says_who_it_is_and_to_whom() {
+fn text_names_server_and_client() {
     let text = r"{id}|{peer}|{local}|{hostname}|{env:CARGO_PKG_NAME}|\x41\t{{}}|你好\n";
     let program = Program::start(&["reply", text, "-l0.0.0.0:0"]);
     let address = program.address().reachable();
@@ -111,7 +111,7 @@ fn one_client_is_enough_however_it_ends() {
 }
 
 #[test]
-fn what_clients_send_is_shown_line_by_line() {
+fn input_of_clients_is_shown_line_by_line() {
     let (program, mut tap) = shown(&["discard", "--show"]);
     let client = program.connect();
     let name = client.name();
@@ -128,7 +128,7 @@ fn what_clients_send_is_shown_line_by_line() {
 }
 
 #[test]
-fn what_is_shown_is_decoded() {
+fn shown_input_is_decoded() {
     for (encoding, parts) in [
         (
             "gbk",
@@ -159,7 +159,7 @@ fn what_is_shown_is_decoded() {
 
 /// The reader of what is shown delays nobody; what it didn't get is counted and said.
 #[test]
-fn a_stopped_reader_of_what_is_shown_delays_nobody() {
+fn stopped_reader_of_standard_output_delays_no_client() {
     let (program, mut tap) = shown(&["echo", "--show"]);
     let client = program.connect();
     let block = "a line of a client that is shown to somebody\n".repeat(100);
@@ -180,7 +180,7 @@ fn a_stopped_reader_of_what_is_shown_delays_nobody() {
 
 /// All that can be shown is shown before the program ends.
 #[test]
-fn who_reads_slowly_still_sees_everything() {
+fn slow_reader_still_sees_everything() {
     let (program, mut tap) = shown(&["discard", "--show", "--once"]);
     let client = program.connect();
     let name = client.name();
@@ -240,7 +240,7 @@ fn pattern(length: usize) -> Vec<u8> {
 }
 
 #[test]
-fn characters_come_as_they_are_taken_and_a_stopped_reader_delays_nobody() {
+fn characters_are_sent_as_they_are_taken_and_a_stopped_reader_delays_no_client() {
     let program = Program::start(&["chargen", LISTEN]);
     let stopped: Vec<Client> = (0..20).map(|_| program.connect()).collect();
     let expected = pattern(16 << 20);

@@ -156,14 +156,14 @@ fn is_closed(patience: &str) {
 }
 
 #[test]
-fn with_patience_who_stops_reading_is_closed_after_a_whole_message() {
+fn with_patience_a_stopped_reader_is_closed_after_a_whole_message() {
     let start = Instant::now();
     is_closed("1s");
     assert!(start.elapsed() >= Duration::from_secs(1));
 }
 
 #[test]
-fn without_patience_who_stops_reading_is_closed_after_a_whole_message() {
+fn without_patience_a_stopped_reader_is_closed_after_a_whole_message() {
     is_closed("0");
 }
 
@@ -174,7 +174,7 @@ fn skips(scene: Scene, flood: &Flood, mut reads: impl FnMut() -> Option<usize>) 
     let mut got = Vec::new();
     scene.publish(flood, &scene.others(), || {
         if let Some(most) = reads() {
-            got.extend(scene.slow.what_has_come(most));
+            got.extend(scene.slow.available(most));
         }
     });
     let all = flood.numbers();
@@ -198,32 +198,32 @@ fn now_and_then() -> impl FnMut() -> Option<usize> {
 }
 
 #[test]
-fn with_patience_who_stops_reading_skips_and_is_served_again_when_it_reads() {
+fn with_patience_a_stopped_reader_skips_and_is_served_again_when_it_reads() {
     let scene = Scene::new(&["--patience=300ms", "--slow-consumer=skip"]);
     skips(scene, &Flood::of_megabytes(MEGABYTES), || None);
 }
 
 #[test]
-fn without_patience_who_stops_reading_skips_and_is_served_again_when_it_reads() {
+fn without_patience_a_stopped_reader_skips_and_is_served_again_when_it_reads() {
     let scene = Scene::new(&["--patience=0", "--slow-consumer=skip"]);
     skips(scene, &Flood::of_megabytes(MEGABYTES), || None);
 }
 
 #[test]
-fn who_reads_now_and_then_skips_again_and_again_and_gets_whole_lines() {
+fn occasional_reader_skips_repeatedly_and_gets_whole_lines() {
     let scene = Scene::new(&["--patience=0", "--slow-consumer=skip"]);
     skips(scene, &Flood::of_megabytes(MEGABYTES), now_and_then());
 }
 
 #[test]
-fn who_reads_now_and_then_skips_again_and_again_and_gets_whole_frames() {
+fn occasional_reader_skips_repeatedly_and_gets_whole_frames() {
     let scene = Scene::framed(&["--patience=0", "--slow-consumer=skip"]);
     let flood = Flood::of_megabytes(MEGABYTES).framed();
     skips(scene, &flood, now_and_then());
 }
 
 #[test]
-fn with_unlimited_patience_who_stops_reading_stops_the_publisher_and_loses_nothing() {
+fn with_unlimited_patience_a_stopped_reader_stops_the_publisher_and_loses_nothing() {
     /// What the log and the kernel's buffers can hold, and more.
     const MOST_ON_THE_WAY: usize = 64_000_000;
     let mut scene = Scene::new(&["--patience=unlimited"]);

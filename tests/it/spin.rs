@@ -21,7 +21,7 @@ fn assert_answers(client: &Client) {
 
 #[cfg(target_os = "linux")]
 #[test]
-fn who_spins_answers_without_having_slept_and_stops_at_once() {
+fn spinning_server_answers_without_having_slept_and_stops_at_once() {
     for service in [&["echo"][..], &["broadcast", "--include-sender"]] {
         let args = [service, &["-l127.0.0.1:0", "--spin=1h"]].concat();
         let program = Program::start(&args);
@@ -53,7 +53,7 @@ fn when_the_spin_is_over_it_sleeps() {
 }
 
 #[test]
-fn who_spins_is_woken_by_a_handle() {
+fn spinning_server_is_woken_by_a_handle() {
     let config = with(config(), |config| config.spin = LONG);
     let server = Running::start(&config, Echo::new());
     let client = server.connect();
@@ -62,7 +62,7 @@ fn who_spins_is_woken_by_a_handle() {
 }
 
 #[test]
-fn who_spins_keeps_deadlines() {
+fn spinning_server_keeps_deadlines() {
     let config = with(config(), |config| {
         config.spin = LONG;
         config.idle_timeout = Some(Duration::from_millis(100));

@@ -54,7 +54,7 @@ fn a_server_without_clients_ends() {
 }
 
 #[test]
-fn what_had_arrived_before_the_stop_is_answered() {
+fn bytes_that_arrived_before_the_stop_are_answered() {
     let (echo, watch) = watched(Echo::new());
     let server = Running::start(&config(), echo);
     let (gatekeeper, client) = (server.connect(), server.connect());
@@ -85,7 +85,7 @@ fn a_slow_reader_is_sent_all_it_is_owed_within_the_grace() {
 }
 
 #[test]
-fn a_chatter_that_reads_late_gets_what_was_published_before_the_stop() {
+fn client_that_reads_late_gets_messages_published_before_the_stop() {
     let (broadcast, watch) = watched(room_of(64 * 1024));
     let folder = Folder::new();
     // Its kernel keeps a fifth of a megabyte; the rest waits in the log.
@@ -130,7 +130,7 @@ fn a_second_stop_ends_it_at_once() {
 }
 
 #[test]
-fn who_never_stops_sending_cannot_keep_it_from_ending() {
+fn client_that_never_stops_sending_cannot_prevent_the_end() {
     let server = Running::echo();
     let client = server.connect();
     let flooder = client.twin();

@@ -198,7 +198,7 @@ fn s4_one_client_then_the_end() {
 }
 
 #[test]
-fn s5_many_clients_each_message_answered_and_who_leaves_is_noticed() {
+fn s5_many_clients_each_message_answered_and_leaving_is_noticed() {
     let (program, mut tap) = serve("S5");
     let clients: Vec<Client> = (0..20).map(|_| Client::connect(&reach(&program))).collect();
     for _ in 0..3 {
@@ -311,7 +311,7 @@ fn s10_each_message_reaches_the_others() {
 }
 
 #[test]
-fn s11_each_message_reaches_everybody_with_a_stamp_and_quit_ends_it() {
+fn s11_each_message_reaches_all_clients_with_a_stamp_and_quit_ends_it() {
     let words = command("S11", 0, None, None);
     let mut operator = Operator::on_terminal(&strs(&words));
     let connect = |address: &Address| Client::connect(&address.reachable());

@@ -21,7 +21,7 @@ fn write() -> Config {
 }
 
 #[test]
-fn who_is_idle_is_closed_and_who_is_not_stays() {
+fn idle_client_is_closed_and_a_busy_one_stays() {
     let server = Running::start(&idle(), Echo::new());
     let start = Instant::now();
     let silent = server.connect();
@@ -56,7 +56,7 @@ fn a_client_that_only_hears_is_not_idle() {
 
 /// It had what it sent echoed, but for what is in its way: it must not take the end for all.
 #[test]
-fn who_does_not_take_its_echo_is_reset() {
+fn client_that_does_not_take_its_echo_is_reset() {
     let server = Running::start(&write(), Echo::new());
     let client = Client::with_small_buffers(server.address());
     say_until_reset(&client);
@@ -69,7 +69,7 @@ fn who_does_not_take_its_echo_is_reset() {
 
 /// One that has ended its input and never reads would stay for ever.
 #[test]
-fn who_has_ended_its_input_and_does_not_read_is_reset() {
+fn client_that_has_ended_its_input_and_does_not_read_is_reset() {
     let mut config = write();
     config.sockets.send_buffer = Some(16 * 1024);
     let (service, watch) = watched(Echo::new());
@@ -85,7 +85,7 @@ fn who_has_ended_its_input_and_does_not_read_is_reset() {
 
 /// Only one that is stuck is counted against.
 #[test]
-fn who_has_caught_up_may_be_silent() {
+fn client_that_has_caught_up_may_be_silent() {
     let mut config = write();
     config.sockets.send_buffer = Some(16 * 1024);
     let server = Running::start(&config, Echo::new());
@@ -100,7 +100,7 @@ fn who_has_caught_up_may_be_silent() {
 }
 
 #[test]
-fn who_takes_little_but_something_is_not_stuck() {
+fn client_that_takes_a_little_is_not_stuck() {
     let server = Running::start(&write(), Chargen::new(false));
     let slow = Client::with_small_buffers(server.address());
     let stopped = Client::with_small_buffers(server.address());

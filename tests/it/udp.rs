@@ -345,7 +345,7 @@ fn flood(program: &Program, sender: &Sender, count: usize) -> Vec<usize> {
     for start in (0..count).step_by(WINDOW) {
         (start..start + WINDOW).for_each(|number| sender.say(number.to_string()));
         other.echoes("all of them?");
-        answers.extend(sender.what_has_come());
+        answers.extend(sender.available());
     }
     let number = |answer: Vec<u8>| String::from_utf8(answer).ok()?.parse().ok();
     let numbers = answers.into_iter().map(number);
@@ -383,7 +383,7 @@ fn without_a_limit_every_datagram_is_answered() {
 }
 
 #[test]
-fn what_is_shown_of_a_datagram_is_its_lines() {
+fn lines_of_a_datagram_are_shown() {
     let (program, sender) = start(&["echo", "--show"]);
     for text in ["hello", "two\nlines\n", "", "\u{1b}[31mred\r\n"] {
         sender.echoes(text);
@@ -424,7 +424,7 @@ fn one_datagram_may_be_all_that_is_served() {
 }
 
 #[test]
-fn either_signal_stops_it_with_code_0_when_what_has_come_is_answered() {
+fn either_signal_stops_it_with_code_0_when_received_datagrams_are_answered() {
     for signal in [Signal::TERM, Signal::INT] {
         let (program, sender) = start(&["echo"]);
         sender.echoes("before");
@@ -481,7 +481,7 @@ fn clients_are_served_while_datagrams_flood_in() {
         scope.spawn(move || {
             while !over.load(Ordering::SeqCst) {
                 (0..50).for_each(|_| sender.say([7; 100]));
-                let answers = sender.what_has_come();
+                let answers = sender.available();
                 assert!(answers.iter().all(|answer| answer == &[7; 100]));
                 sent.fetch_add(50, Ordering::SeqCst);
             }
@@ -515,7 +515,7 @@ fn memory_stays_bounded_however_much_comes() {
         // More than there is room for.
         (0..20).for_each(|_| sender.say(&large));
         sender.hears(&large);
-        for answer in sender.what_has_come() {
+        for answer in sender.available() {
             assert_same(&answer, &large);
         }
     }
@@ -548,7 +548,7 @@ fn datagrams_of_unix_sockets_are_answered() {
 }
 
 #[test]
-fn who_has_no_name_is_not_answered_and_others_are() {
+fn unnamed_sender_is_not_answered_and_others_are() {
     let folder = Folder::new();
     let listen = folder.unixgram("server");
     let program = Program::start(&["echo", "-l", &listen]);
@@ -566,7 +566,7 @@ fn who_has_no_name_is_not_answered_and_others_are() {
 }
 
 #[test]
-fn who_has_gone_is_not_answered_and_others_are() {
+fn closed_sender_is_not_answered_and_others_are() {
     let folder = Folder::new();
     let program = Program::start(&["echo", "-l", &folder.unixgram("server")]);
     let address = program.address();
@@ -599,7 +599,7 @@ fn a_killed_one_leaves_a_file_that_the_next_replaces() {
 
 #[cfg(target_os = "linux")]
 #[test]
-fn who_does_not_read_holds_up_nobody() {
+fn stopped_reader_holds_up_no_sender() {
     let folder = Folder::new();
     let program = Program::start(&["echo", "-l", &folder.unixgram("server")]);
     let address = program.address();
@@ -635,7 +635,7 @@ fn who_does_not_read_holds_up_nobody() {
 
 #[cfg(target_os = "linux")]
 #[test]
-fn who_has_an_abstract_name_is_answered() {
+fn sender_with_an_abstract_name_is_answered() {
     let folder = Folder::new();
     let args = ["echo", "--show", "-l", &folder.unixgram("server")];
     let program = Program::start(&args);

@@ -159,7 +159,7 @@ impl Client {
 
     /// Reads what lies there, at most so many bytes.
     #[track_caller]
-    pub(crate) fn what_has_come(&self, most: usize) -> Vec<u8> {
+    pub(crate) fn available(&self, most: usize) -> Vec<u8> {
         let set = |on| self.socket.set_nonblocking(on);
         set(true).expect("it can be set");
         let mut got = Vec::new();

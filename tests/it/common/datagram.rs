@@ -137,7 +137,7 @@ impl Sender {
 
     /// The answers that lie there.
     #[track_caller]
-    pub(crate) fn what_has_come(&self) -> Vec<Vec<u8>> {
+    pub(crate) fn available(&self) -> Vec<Vec<u8>> {
         let set = |on| self.socket.set_nonblocking(on);
         set(true).expect("it can be set");
         let all = std::iter::from_fn(|| self.receive()).collect();
@@ -147,7 +147,7 @@ impl Sender {
 
     #[track_caller]
     pub(crate) fn has_heard_nothing(&self) {
-        assert_eq!(self.what_has_come(), Vec::<Vec<u8>>::new());
+        assert_eq!(self.available(), Vec::<Vec<u8>>::new());
     }
 }
 
