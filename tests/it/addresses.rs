@@ -51,7 +51,7 @@ fn assert_served(address: &Address, folder: &Folder, number: usize) {
             client.say("stream");
             client.finish();
             client.hears("stream");
-            return client.hears_the_end();
+            return client.receives_end();
         }
     };
     sender.echoes("datagram");
@@ -356,7 +356,7 @@ fn an_abstract_name_can_be_connected_to_as_the_ready_line_has_it() {
     feed.say("hello\n");
     tap.hears("hello\n");
     drop(feed);
-    tap.hears_the_end();
+    tap.receives_end();
     assert_eq!(client.wait().code, Some(0));
 }
 

@@ -15,7 +15,7 @@ fn assert_echoes(address: &Address) {
     client.say("hello\n");
     client.finish();
     client.hears("hello\n");
-    client.hears_the_end();
+    client.receives_end();
 }
 
 #[test]
@@ -133,7 +133,7 @@ fn either_signal_stops_it_with_code_0() {
             client.hears("hello");
         }
         program.signal(signal);
-        clients.iter().for_each(Client::hears_the_end);
+        clients.iter().for_each(Client::receives_end);
         assert_eq!(program.wait().code, Some(0));
         assert!(!path.exists(), "the socket's file is left");
     }
@@ -205,7 +205,7 @@ fn verbose_is_a_line_for_each_client_that_comes_and_one_when_it_goes() {
     let names: Vec<String> = room.iter().map(Client::name).collect();
     room[0].say("hi\n");
     room[0].finish();
-    room[0].hears_the_end();
+    room[0].receives_end();
     eventually("the first leaving", || program.has_logged("peer-closed"));
     room.swap_remove(1).reset();
     eventually("the second leaving", || program.has_logged("reset"));
@@ -392,7 +392,7 @@ fn standard_error_without_a_reader_does_not_matter() {
     let folder = Folder::new();
     let path = folder.path("socket");
     let args = ["echo", "-vv", "-l", &folder.unix("socket")];
-    let program = Program::start_with_deaf_stderr(&args);
+    let program = Program::start_with_closed_stderr(&args);
     let address = folder.address("socket");
     for _ in 0..20 {
         assert_echoes(&address);

@@ -5,7 +5,7 @@ use std::io::BufRead;
 use std::thread;
 use std::time::Duration;
 
-use crate::common::client::{Client, all_are_in, join};
+use crate::common::client::{Client, join, wait_until_joined};
 use crate::common::flood::Flood;
 use crate::common::running::{Running, config, listening_on, room_of};
 use crate::common::watched::watched;
@@ -35,7 +35,7 @@ fn three_chatters_see_each_others_lines_and_not_their_own() {
     }
     for chatter in &room {
         chatter.finish();
-        chatter.hears_the_end();
+        chatter.receives_end();
     }
     assert_eq!(server.stop().closes(CloseReason::PeerClosed), 3);
 }
@@ -47,7 +47,7 @@ fn a_last_line_without_newline_is_published_with_one() {
     room[0].say("whole\nin part");
     room[1].hears("whole\n");
     room[0].finish();
-    room[0].hears_the_end();
+    room[0].receives_end();
     room[2].say("next\n");
     room[1].hears("in part\nnext\n");
     room[2].hears("whole\nin part\n");
@@ -108,7 +108,7 @@ fn a_line_that_is_too_long_is_named_even_if_its_sender_ends_at_once() {
         room[1].finish();
     });
     room[1].hears("wait\n");
-    room[1].hears_the_end();
+    room[1].receives_end();
     assert_eq!(server.stop().closes(CloseReason::MessageTooLong), 1);
 }
 
@@ -168,7 +168,7 @@ fn a_byte_more_than_the_limit_closes_that_client_alone() {
     room[1].say("they go on\n");
     room[2].hears("before\nthey go on\n");
     room[2].say(&long); // too long before any newline
-    room[2].hears_the_end();
+    room[2].receives_end();
     drop(room);
     let stats = server.stop();
     assert_eq!(stats.closes(CloseReason::MessageTooLong), 2, "{stats}");
@@ -312,7 +312,7 @@ fn chatters_that_come_and_go_at_random_spoil_nothing() {
             }
         }
     }
-    all_are_in(&steady);
+    wait_until_joined(&steady);
     drop(steady);
     assert_eq!(server.stop().clients, 202);
 }
@@ -323,13 +323,13 @@ fn client_that_does_not_take_the_rest_of_a_line_is_reset() {
     let server = with_patience(Some(Duration::ZERO));
     let stopped = Client::with_small_buffers(server.address());
     let publisher = server.connect();
-    all_are_in(&[stopped.twin(), publisher.twin()]);
+    wait_until_joined(&[stopped.twin(), publisher.twin()]);
     let flood = Flood::of_megabytes(20);
     let publisher = flood.send(publisher).join().expect("it is sent");
     publisher.finish();
-    publisher.hears_the_end();
+    publisher.receives_end();
     // It is gone once the server has nobody left, which would be so later if it read.
     let stats = server.stop();
     assert_eq!(stats.closes(CloseReason::SlowConsumer), 1);
-    flood.assert_is_start(&stopped.rest_before_the_reset());
+    flood.assert_is_start(&stopped.rest_before_reset());
 }

@@ -6,11 +6,11 @@ use std::io::{Read, Write};
 use std::net::Shutdown;
 use std::process::Stdio;
 
+use crate::common::connecting::{Piped, accept, connect_at_terminal, listener, unserved_port};
 use crate::common::program::{Program, run};
 use crate::common::pty::END;
 use crate::common::running::{Running, listening_on};
 use crate::common::stdio::output_pipe;
-use crate::common::talking::{Piped, accept, bare, deaf, typing};
 use crate::common::{Folder, assert_same, bytes, eventually, random};
 use resound::Echo;
 use socket2::SockRef;
@@ -54,7 +54,7 @@ fn a_unix_socket_is_a_server_too() {
     piped.feed.say("hello");
     piped.tap.hears("hello");
     drop(piped.feed);
-    piped.tap.hears_the_end();
+    piped.tap.receives_end();
     assert_eq!(piped.program.wait().code, Some(0));
 }
 
@@ -63,7 +63,7 @@ fn a_word_typed_at_a_terminal_leaves() {
     for word in ["quit", "exit"] {
         let server = Running::echo();
         let address = server.address().to_string();
-        let (program, feed, mut tap) = typing(&["connect", &address]);
+        let (program, feed, mut tap) = connect_at_terminal(&["connect", &address]);
         feed.say("hello\n");
         assert_eq!(tap.line(), "hello");
         feed.say(format!("{word}\n"));
@@ -78,8 +78,8 @@ fn a_word_typed_at_a_terminal_leaves() {
 
 #[test]
 fn ctrl_d_ends_the_input_and_later_output_is_still_shown() {
-    let (listener, address) = bare();
-    let (program, feed, mut tap) = typing(&["connect", &address]);
+    let (listener, address) = listener();
+    let (program, feed, mut tap) = connect_at_terminal(&["connect", &address]);
     let (mut server, _) = accept(&listener);
     program.will_have_logged(&format!(
         "connected to {address}; type quit or press Ctrl-D to leave"
@@ -99,9 +99,9 @@ fn ctrl_d_ends_the_input_and_later_output_is_still_shown() {
 fn a_server_does_not_drive_the_terminal_unless_it_may() {
     let evil = b"\x1b[2Jboo\r\n\xe4\xbd";
     for (args, shown) in [(&[][..], "\\u{1b}[2Jboo"), (&["--raw"], "\x1b[2Jboo")] {
-        let (listener, address) = bare();
+        let (listener, address) = listener();
         let args = [&["connect", &address], args].concat();
-        let (program, _feed, mut tap) = typing(&args);
+        let (program, _feed, mut tap) = connect_at_terminal(&args);
         let (mut server, _) = accept(&listener);
         server.write_all(evil).expect("it listens");
         assert_eq!(tap.line().trim_end(), shown);
@@ -115,7 +115,7 @@ fn a_server_does_not_drive_the_terminal_unless_it_may() {
 
 #[test]
 fn output_to_a_pipe_is_not_changed() {
-    let (listener, address) = bare();
+    let (listener, address) = listener();
     let mut piped = Piped::to(&address);
     let (mut server, _) = accept(&listener);
     server.write_all(b"\x1b[2J\0\r\n").expect("it listens");
@@ -124,7 +124,7 @@ fn output_to_a_pipe_is_not_changed() {
 
 #[test]
 fn an_end_that_the_server_makes_ends_the_client() {
-    let (listener, address) = bare();
+    let (listener, address) = listener();
     let mut piped = Piped::to(&address);
     let (mut server, _) = accept(&listener);
     server.write_all(b"bye").expect("it listens");
@@ -135,12 +135,12 @@ fn an_end_that_the_server_makes_ends_the_client() {
 
 #[test]
 fn each_failure_is_one_line_and_a_code() {
-    let (_port, address) = deaf();
+    let (_port, address) = unserved_port();
     let ended = run(&["connect", &address]);
     let refused = format!("resound: cannot connect to {address}: connection refused");
     assert_eq!((ended.code, ended.log), (Some(1), vec![refused]));
 
-    let (listener, address) = bare();
+    let (listener, address) = listener();
     let mut piped = Piped::to(&address);
     let (mut server, _) = accept(&listener);
     server.write_all(b"what came before\n").expect("it listens");
@@ -164,7 +164,7 @@ fn each_failure_is_one_line_and_a_code() {
 
 #[test]
 fn reader_that_has_read_enough_ends_the_client_with_code_0() {
-    let (listener, address) = bare();
+    let (listener, address) = listener();
     let (tap, output) = output_pipe();
     let program = Program::spawn_on(&["connect", &address], Stdio::null(), output);
     let (mut server, _) = accept(&listener);
@@ -176,7 +176,7 @@ fn reader_that_has_read_enough_ends_the_client_with_code_0() {
 
 #[test]
 fn an_output_that_can_not_be_written_is_a_failure() {
-    let (listener, address) = bare();
+    let (listener, address) = listener();
     let full = File::options().write(true).open("/dev/full");
     let full = full.expect("Linux has it");
     let program = Program::spawn_on(&["connect", &address], Stdio::null(), full);
@@ -189,7 +189,7 @@ fn an_output_that_can_not_be_written_is_a_failure() {
 
 #[test]
 fn a_slow_reader_gets_every_byte_and_costs_little_memory() {
-    let (listener, address) = bare();
+    let (listener, address) = listener();
     let piped = Piped::to(&address);
     let (mut server, _) = accept(&listener);
     let mut rng = random();

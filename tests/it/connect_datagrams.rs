@@ -4,9 +4,11 @@ use std::net::UdpSocket;
 use std::os::unix::net::UnixDatagram;
 use std::path::Path;
 
+use crate::common::connecting::{
+    Piped, connect_at_terminal, connect_without_input, datagram, udp_socket,
+};
 use crate::common::program::{Program, run};
 use crate::common::running::{Running, listening_on};
-use crate::common::talking::{Piped, bare_udp, datagram, saying, typing};
 use crate::common::with;
 use crate::common::{DEADLINE, Folder, assert_same, eventually};
 use resound::Echo;
@@ -21,7 +23,7 @@ fn arrives(socket: &UdpSocket) -> String {
 
 /// The address of a socket that takes datagrams of one stranger only: to others nobody listens.
 fn refusing() -> (UdpSocket, String) {
-    let (socket, address) = bare_udp("127.0.0.1");
+    let (socket, address) = udp_socket("127.0.0.1");
     socket.connect("127.0.0.1:9").expect("it is only a name");
     (socket, address)
 }
@@ -39,7 +41,7 @@ fn unixgram(folder: &Folder, name: &str) -> String {
 
 #[test]
 fn each_line_is_a_datagram_and_a_second_of_silence_after_the_last_is_the_end() {
-    let (server, address) = bare_udp("127.0.0.1");
+    let (server, address) = udp_socket("127.0.0.1");
     let mut piped = Piped::to(&address);
     piped.feed.say("one\ntwo\nthr");
     let (first, client) = datagram(|buffer| server.recv_from(buffer));
@@ -57,21 +59,21 @@ fn each_line_is_a_datagram_and_a_second_of_silence_after_the_last_is_the_end() {
     assert_eq!(arrives(&server), "three");
     server.send_to(b", and more", client).expect("it is there");
     tap.hears(", and more");
-    tap.hears_the_end();
+    tap.receives_end();
     let ended = program.wait();
     assert_eq!((ended.code, ended.log), (Some(0), vec![]));
 }
 
 #[test]
 fn texts_are_datagrams_of_their_own_and_one_may_be_empty() {
-    let (server, address) = bare_udp("127.0.0.1");
+    let (server, address) = udp_socket("127.0.0.1");
     let args = ["--send=好", r"--send=a\nb\n", "--send=", "--send={peer}"];
     let args = [
         &[address.as_str(), "--encoding=gbk", "--timeout=2s"],
         &args[..],
     ]
     .concat();
-    let program = saying(&args);
+    let program = connect_without_input(&args);
     let expected: [&[u8]; 4] = [b"\xba\xc3", b"a\nb\n", b"", &address.as_bytes()[6..]];
     let mut client = None;
     for expected in expected {
@@ -94,10 +96,10 @@ fn texts_are_datagrams_of_their_own_and_one_may_be_empty() {
 
 #[test]
 fn missing_answer_is_no_failure_unless_a_timeout_is_given() {
-    let (server, address) = bare_udp("127.0.0.1");
-    let ended = saying(&[&address, "--send=hello"]).wait();
+    let (server, address) = udp_socket("127.0.0.1");
+    let ended = connect_without_input(&[&address, "--send=hello"]).wait();
     assert_eq!((ended.code, ended.log), (Some(0), vec![]));
-    let ended = saying(&[&address, "--send=hello", "--timeout=100ms"]).wait();
+    let ended = connect_without_input(&[&address, "--send=hello", "--timeout=100ms"]).wait();
     let line = format!("resound: received nothing from {address} for 100ms");
     assert_eq!((ended.code, ended.log), (Some(1), vec![line]));
     assert_eq!(
@@ -105,7 +107,7 @@ fn missing_answer_is_no_failure_unless_a_timeout_is_given() {
         ("hello".into(), "hello".into())
     );
 
-    let program = saying(&[&address, "--send=hello", "--timeout=2s"]);
+    let program = connect_without_input(&[&address, "--send=hello", "--timeout=2s"]);
     let (_, client) = datagram(|buffer| server.recv_from(buffer));
     server.send_to(b"", client).expect("it is there");
     assert_eq!(program.wait().code, Some(0));
@@ -113,7 +115,7 @@ fn missing_answer_is_no_failure_unless_a_timeout_is_given() {
 
 #[test]
 fn while_there_may_be_input_silence_is_no_end() {
-    let (server, address) = bare_udp("127.0.0.1");
+    let (server, address) = udp_socket("127.0.0.1");
     let mut piped = Piped::to(&address);
     piped.feed.say("one\n");
     let (_, client) = datagram(|buffer| server.recv_from(buffer));
@@ -140,7 +142,7 @@ fn unused_port_is_reported() {
 
 #[test]
 fn a_line_longer_than_a_datagram_is_a_failure() {
-    let (server, address) = bare_udp("127.0.0.1");
+    let (server, address) = udp_socket("127.0.0.1");
     let piped = Piped::to(&address);
     let longest = "a".repeat(65_506) + "\n";
     piped.feed.say(&longest);
@@ -172,8 +174,8 @@ fn an_echo_over_datagrams_comes_back() {
 
 #[test]
 fn a_word_typed_at_a_terminal_leaves_at_once() {
-    let (server, address) = bare_udp("127.0.0.1");
-    let (program, feed, mut tap) = typing(&["connect", &address, "--timeout=1h"]);
+    let (server, address) = udp_socket("127.0.0.1");
+    let (program, feed, mut tap) = connect_at_terminal(&["connect", &address, "--timeout=1h"]);
     program.will_have_logged(&format!(
         "connected to {address}; type quit or press Ctrl-D to leave"
     ));
@@ -192,7 +194,7 @@ fn a_word_typed_at_a_terminal_leaves_at_once() {
 
 #[test]
 fn a_broadcast_takes_its_option_and_anybody_may_answer() {
-    let (server, address) = bare_udp("0.0.0.0");
+    let (server, address) = udp_socket("0.0.0.0");
     let address = address.replace("127.0.0.1", "127.255.255.255");
     let ended = run(&["connect", &address, "--send=hello"]);
     let cause = "permission denied; a broadcast address needs --broadcast";
@@ -210,11 +212,11 @@ fn a_broadcast_takes_its_option_and_anybody_may_answer() {
             more,
         ]
         .concat();
-        let program = saying(&args);
+        let program = connect_without_input(&args);
         let (got, client) = datagram(|buffer| server.recv_from(buffer));
         assert_same(&got, b"hello");
         server.send_to(b"here; ", client).expect("it is there");
-        let (other, _) = bare_udp("127.0.0.1");
+        let (other, _) = udp_socket("127.0.0.1");
         other.send_to(b"here, too", client).expect("it is there");
         let ended = program.wait();
         let expected = (Some(0), "here; here, too", 0);
@@ -227,8 +229,8 @@ fn a_broadcast_takes_its_option_and_anybody_may_answer() {
 
 #[test]
 fn the_server_sees_the_source_that_was_asked_for() {
-    let (server, address) = bare_udp("127.0.0.1");
-    let program = saying(&[&address, "--source=127.0.0.9", "--send={local}"]);
+    let (server, address) = udp_socket("127.0.0.1");
+    let program = connect_without_input(&[&address, "--source=127.0.0.9", "--send={local}"]);
     let (local, client) = datagram(|buffer| server.recv_from(buffer));
     assert_same(&local, client.to_string().as_bytes());
     assert_eq!(client.ip().to_string(), "127.0.0.9");
@@ -266,7 +268,7 @@ fn a_unix_socket_that_is_not_there_is_named_or_waited_for() {
         (Some(1), failed("no such file or directory"))
     );
 
-    let program = saying(&[&address, "--retry", "--send=hello"]);
+    let program = connect_without_input(&[&address, "--retry", "--send=hello"]);
     program.will_have_logged("no such file or directory; retrying");
     let server = bind_unix(&folder.path("s"));
     assert_same(&datagram(|buffer| server.recv_from(buffer)).0, b"hello");

@@ -6,15 +6,17 @@ use std::net::{Ipv6Addr, Shutdown, SocketAddrV6, TcpListener};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::process::{Child, Command, Stdio};
 
+use crate::common::connecting::{
+    Piped, accept, connect_at_terminal, connect_without_input, hears, listener, rest, unserved_port,
+};
 use crate::common::program::run;
 use crate::common::stdio::input_pipe;
-use crate::common::talking::{Piped, accept, bare, deaf, hears, rest, saying, typing};
 use crate::common::{Folder, assert_same, program::Program};
 use socket2::{Domain, SockAddr, Socket, Type};
 
 #[test]
 fn texts_are_sent_as_given_and_input_is_printed_to_its_end() {
-    let (listener, address) = bare();
+    let (listener, address) = listener();
     let args = [&address, "--send", r"a\tb", "--send", r"{{x}}\xff\n"];
     let (input, feed) = input_pipe();
     let args = [&["connect"], &args[..]].concat();
@@ -35,8 +37,8 @@ fn texts_are_sent_as_given_and_input_is_printed_to_its_end() {
 
 #[test]
 fn text_may_name_both_ends() {
-    let (listener, address) = bare();
-    let program = saying(&[&address, "--send", "{peer} {local} {id}"]);
+    let (listener, address) = listener();
+    let program = connect_without_input(&[&address, "--send", "{peer} {local} {id}"]);
     let (mut server, peer) = accept(&listener);
     let expected = format!("{address} {peer} 0");
     assert_same(&rest(&mut server), expected.as_bytes());
@@ -46,15 +48,15 @@ fn text_may_name_both_ends() {
 
 #[test]
 fn a_silence_ends_a_wait_and_is_a_failure_if_nothing_came() {
-    let (listener, address) = bare();
+    let (listener, address) = listener();
     for args in [&["--timeout=200ms"][..], &["--timeout=200ms", "--send=hi"]] {
-        let program = saying(&[&[address.as_str()], args].concat());
+        let program = connect_without_input(&[&[address.as_str()], args].concat());
         let (_server, _) = accept(&listener);
         let ended = program.wait();
         let line = format!("resound: received nothing from {address} for 200ms");
         assert_eq!((ended.code, ended.log), (Some(1), vec![line]));
     }
-    let program = saying(&[&address, "--timeout=2s"]);
+    let program = connect_without_input(&[&address, "--timeout=2s"]);
     let (mut server, _) = accept(&listener);
     server.write_all(b"something").expect("it listens");
     let ended = program.wait();
@@ -82,7 +84,7 @@ fn connecting_takes_no_longer_than_the_timeout() {
 
 #[test]
 fn server_that_takes_nothing_for_too_long_is_given_up() {
-    let (listener, address) = bare();
+    let (listener, address) = listener();
     let folder = Folder::new();
     let input = File::create_new(folder.path("in")).expect("it can be made");
     input.set_len(64 << 20).expect("it has holes only");
@@ -99,7 +101,7 @@ fn server_that_takes_nothing_for_too_long_is_given_up() {
 
 #[test]
 fn output_not_yet_read_is_no_silence_of_the_server() {
-    let (listener, address) = bare();
+    let (listener, address) = listener();
     let sent = vec![b'x'; 4 << 20];
     // All that there is lies in the client, or some is still on the way.
     for length in [300_000, sent.len()] {
@@ -120,8 +122,8 @@ fn output_not_yet_read_is_no_silence_of_the_server() {
 
 #[test]
 fn retrying_client_waits_for_a_server_and_says_so_once() {
-    let (socket, address) = deaf();
-    let program = saying(&[&address, "--retry", "--send=hello"]);
+    let (socket, address) = unserved_port();
+    let program = connect_without_input(&[&address, "--retry", "--send=hello"]);
     program.will_have_logged("connection refused; retrying");
     socket.listen(1).expect("it is bound");
     let (mut server, _) = accept(&TcpListener::from(socket));
@@ -136,7 +138,7 @@ fn retrying_client_waits_for_a_server_and_says_so_once() {
     );
 
     let folder = Folder::new();
-    let program = saying(&[&folder.unix("s"), "--retry=1h"]);
+    let program = connect_without_input(&[&folder.unix("s"), "--retry=1h"]);
     program.will_have_logged("no such file or directory; retrying");
     let listener = UnixListener::bind(folder.path("s")).expect("it can be made");
     drop(listener.accept().expect("it comes"));
@@ -145,7 +147,7 @@ fn retrying_client_waits_for_a_server_and_says_so_once() {
 
 #[test]
 fn retrying_client_gives_up_in_time_and_at_once_where_nothing_helps() {
-    let (_socket, address) = deaf();
+    let (_socket, address) = unserved_port();
     let ended = run(&["connect", &address, "--retry=300ms"]);
     let line = format!("resound: cannot connect to {address}: connection refused");
     assert_eq!((ended.code, ended.log.last()), (Some(1), Some(&line)));
@@ -158,7 +160,7 @@ fn retrying_client_gives_up_in_time_and_at_once_where_nothing_helps() {
 
 #[test]
 fn another_encoding_is_spoken_both_ways_wherever_letters_are_cut() {
-    let (listener, address) = bare();
+    let (listener, address) = listener();
     let mut piped = Piped::with(&[&address, "--encoding=gbk"]);
     let (mut server, _) = accept(&listener);
     piped.feed.say(b"a\xe5\xa5");
@@ -181,7 +183,7 @@ fn another_encoding_is_spoken_both_ways_wherever_letters_are_cut() {
     let words = "GBK has no '👍': characters that cannot be encoded are sent as '?'";
     assert!(warning.ends_with(words), "{warning}");
 
-    let program = saying(&[&address, "--encoding=gbk", "--send=好的"]);
+    let program = connect_without_input(&[&address, "--encoding=gbk", "--send=好的"]);
     let (mut server, _) = accept(&listener);
     assert_same(&rest(&mut server), b"\xba\xc3\xb5\xc4");
     drop(server);
@@ -190,8 +192,9 @@ fn another_encoding_is_spoken_both_ways_wherever_letters_are_cut() {
 
 #[test]
 fn a_terminal_is_not_driven_in_another_encoding_either() {
-    let (listener, address) = bare();
-    let (program, _feed, mut tap) = typing(&["connect", &address, "--encoding=utf-16le"]);
+    let (listener, address) = listener();
+    let (program, _feed, mut tap) =
+        connect_at_terminal(&["connect", &address, "--encoding=utf-16le"]);
     let (mut server, _) = accept(&listener);
     let utf16: Vec<u8> = "\x1b好\r\n"
         .encode_utf16()
@@ -205,7 +208,7 @@ fn a_terminal_is_not_driven_in_another_encoding_either() {
 
 #[test]
 fn newlines_of_the_input_may_go_out_as_two_characters() {
-    let (listener, address) = bare();
+    let (listener, address) = listener();
     let piped = Piped::with(&[&address, "--crlf"]);
     let (mut server, _) = accept(&listener);
     piped.feed.say("a\n\nb\r");
@@ -215,7 +218,7 @@ fn newlines_of_the_input_may_go_out_as_two_characters() {
     drop(server);
     assert_eq!(piped.end().code, Some(0));
 
-    let program = saying(&[&address, "--crlf", r"--send=a\n"]);
+    let program = connect_without_input(&[&address, "--crlf", r"--send=a\n"]);
     let (mut server, _) = accept(&listener);
     assert_same(&rest(&mut server), b"a\n");
     drop(server);
@@ -224,13 +227,13 @@ fn newlines_of_the_input_may_go_out_as_two_characters() {
 
 #[test]
 fn the_server_sees_the_source_that_was_asked_for() {
-    let (listener, address) = bare();
-    let (port, _) = deaf();
+    let (listener, address) = listener();
+    let (port, _) = unserved_port();
     let free = port.local_addr().expect("it has one").as_socket();
     drop(port);
     let source = format!("127.0.0.9:{}", free.expect("it is IP").port());
     for (asked, port) in [("127.0.0.9", None), (source.as_str(), free)] {
-        let program = saying(&[&address, "--source", asked]);
+        let program = connect_without_input(&[&address, "--source", asked]);
         let (server, peer) = accept(&listener);
         assert_eq!(peer.ip().to_string(), "127.0.0.9");
         assert!(port.is_none_or(|free| free.port() == peer.port()));
@@ -245,9 +248,9 @@ fn the_server_sees_the_source_that_was_asked_for() {
 
 #[test]
 fn of_the_addresses_of_a_name_the_first_that_answers_is_taken() {
-    let (listener, address) = bare();
+    let (listener, address) = listener();
     let address = address.replace("127.0.0.1", "localhost");
-    let program = saying(&[&address, "--send=hello"]);
+    let program = connect_without_input(&[&address, "--send=hello"]);
     let (mut server, _) = accept(&listener);
     assert_same(&rest(&mut server), b"hello");
     drop(server);
@@ -277,7 +280,7 @@ fn an_address_may_have_a_zone() {
         format!("[{address}%{name}]:{port}"),
         format!("{address}%{name}"),
     );
-    let program = saying(&[&to, "--source", &source, "--send=hello"]);
+    let program = connect_without_input(&[&to, "--source", &source, "--send=hello"]);
     let (mut server, _) = accept(&listener);
     assert_same(&rest(&mut server), b"hello");
     drop(server);
@@ -349,12 +352,14 @@ fn servers_of_others_are_understood() {
     let folder = Folder::new();
     let listen = format!("UNIX-LISTEN:{}", folder.path("socat").display());
     if let Some(_socat) = Other::start("socat", &[&listen, "EXEC:cat"]) {
-        let ended = saying(&[&folder.unix("socat"), "--retry=20s", "--send=hello"]).wait();
+        let ended =
+            connect_without_input(&[&folder.unix("socat"), "--retry=20s", "--send=hello"]).wait();
         assert_eq!((ended.code, ended.stdout.as_str()), (Some(0), "hello"));
     }
     let path = folder.path("nc").display().to_string();
     if let Some(_nc) = Other::start("nc", &["-lNU", &path]) {
-        let ended = saying(&[&folder.unix("nc"), "--retry=20s", "--send=hello"]).wait();
+        let ended =
+            connect_without_input(&[&folder.unix("nc"), "--retry=20s", "--send=hello"]).wait();
         assert_eq!((ended.code, ended.stdout.as_str()), (Some(0), ""));
     }
 }

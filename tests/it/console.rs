@@ -104,7 +104,7 @@ fn text_without_a_newline_is_shown_when_its_client_leaves() {
         client.say("last words");
         client.finish();
         client.hears(answer(service, "last words"));
-        client.hears_the_end();
+        client.receives_end();
         operator.sees(&format!("1 {name}: last words"));
     });
 }
@@ -144,7 +144,7 @@ fn lines_that_come_without_a_pause_are_shown_whole() {
     let who = format!("1 {}: ", client.name());
     let client = flood.send(client).join().unwrap();
     client.finish();
-    client.hears_the_end();
+    client.receives_end();
     assert_eq!(program.terminate().code, Some(0));
     let shown = fs::read_to_string(folder.path("shown")).unwrap();
     for line in shown.lines() {
@@ -272,7 +272,7 @@ fn kicked_client_sees_an_orderly_end_and_the_others_stay() {
         operator.asks("/kick", "expected /kick ID");
         operator.asks("/kick me", "'me' is not a client's id");
         operator.types("/kick 2");
-        clients[1].hears_the_end();
+        clients[1].receives_end();
         clients[0].say("still there?\n");
         clients[0].hears(answer(service, "still there?\n"));
         operator.sees(&format!("1 {}: still there?", clients[0].name()));
@@ -366,7 +366,7 @@ fn quit_closes_every_client_and_ends_the_server_well() {
         for_each(|_, mut operator| {
             let clients: [Client; 3] = admit(&mut operator);
             operator.types(command);
-            clients.iter().for_each(Client::hears_the_end);
+            clients.iter().for_each(Client::receives_end);
             let ended = operator.program.wait();
             assert_eq!(ended.code, Some(0), "{ended:#?}");
             assert!(ended.log.last().unwrap().ends_with("3 shutdown"));
@@ -516,7 +516,7 @@ fn console_output_for_a_stopped_reader_is_bounded() {
     }
     let waiting = || operator.row_of(&stopped).counts[2];
     assert_eq!(settled("what waits for it", waiting), 0);
-    stopped.has_heard_nothing();
+    stopped.receives_nothing();
     operator.types("all");
     stopped.hears("all\n");
 }
@@ -594,7 +594,7 @@ fn sigusr1_writes_the_statistics_to_the_log_of_any_service() {
         one.say("hello\n");
         one.hears(answer(service, "hello\n"));
         one.finish();
-        one.hears_the_end();
+        one.receives_end();
         if service == "broadcast" {
             other.hears("hello\n");
         }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::common::client::Client;
 use crate::common::running::{Running, config, listening_on};
-use crate::common::trouble::make_trouble;
+use crate::common::vanishing::connect_and_vanish;
 use crate::common::watched::watched;
 use crate::common::{
     Folder, allow_many_descriptors, assert_same, bytes, eventually, random, some_bytes,
@@ -29,7 +29,7 @@ fn echo_a_stream(client: &Client, length: usize) {
     for _ in 0..length / CHUNK {
         client.hears(bytes(&mut same, CHUNK));
     }
-    client.hears_the_end();
+    client.receives_end();
     writing.join().expect("it only writes");
 }
 
@@ -76,7 +76,7 @@ fn send_without_reading(listen: &str, most: usize, most_read: u64) {
     let (echo, watch) = watched(Echo::new());
     let server = Running::start(&listening_on(&[listen]), echo);
     let client = Client::with_small_buffers(server.address());
-    let said = client.say_all_it_can(Duration::from_millis(300), &mut random());
+    let said = client.send_until_full(Duration::from_millis(300), &mut random());
     let read = watch.received();
     assert!(read < most_read, "{read} bytes were read");
     assert!(said.len() < most, "{} bytes were taken", said.len());
@@ -194,7 +194,7 @@ fn client_in_the_slot_of_a_closed_one_gets_none_of_its_bytes() {
 #[test]
 fn resets_at_any_moment_leave_the_server_serving() {
     let server = Running::echo();
-    make_trouble(server.address(), 400, &mut random());
+    connect_and_vanish(server.address(), 400, &mut random());
     let client = server.connect();
     client.say("still there?");
     client.hears("still there?");
@@ -238,7 +238,7 @@ fn a_long_reply_before_a_close_is_sent_at_the_readers_pace() {
         client.hears(part);
     }
     client.hears("!");
-    client.hears_the_end();
+    client.receives_end();
     drop(client);
     assert_eq!(server.stop().closes(CloseReason::Done), 1);
 }

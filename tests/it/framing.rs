@@ -3,8 +3,8 @@
 use std::thread;
 
 use crate::common::client::{Client, join};
-use crate::common::place::{BoundAddress, framed, leave, with_publishers};
 use crate::common::program::Program;
+use crate::common::watched_room::{WatchedRoom, framed, leave, with_publishers};
 use crate::common::with;
 use crate::common::{assert_same, eventually, frame, random, some_bytes};
 use resound::{CloseReason, Framing, Room};
@@ -12,9 +12,9 @@ use resound::{CloseReason, Framing, Room};
 #[test]
 fn raw_bytes_of_one_write_stay_in_one_piece() {
     const SPEAKERS: usize = 5;
-    let place = BoundAddress::with(&with_publishers(), &framed(Framing::Raw));
-    let listener = place.join();
-    let speakers: Vec<Client> = (0..SPEAKERS).map(|_| place.join_at(1)).collect();
+    let room = WatchedRoom::with(&with_publishers(), &framed(Framing::Raw));
+    let listener = room.join();
+    let speakers: Vec<Client> = (0..SPEAKERS).map(|_| room.join_at(1)).collect();
     let mut rng = random();
     for _ in 0..200 {
         let mut said: Vec<Vec<u8>> = (b'a'..)
@@ -40,17 +40,17 @@ fn raw_bytes_of_one_write_stay_in_one_piece() {
 fn raw_every_byte_of_many_writes_at_once_arrives_in_its_senders_order() {
     const SPEAKERS: u8 = 4;
     const EACH: usize = 1_000_000;
-    let place = BoundAddress::with(&with_publishers(), &framed(Framing::Raw));
-    let listener = place.join();
+    let room = WatchedRoom::with(&with_publishers(), &framed(Framing::Raw));
+    let listener = room.join();
     let mut rng = random();
-    // Two bits of a byte are for its speaker, six for its place.
+    // Two bits of a byte are for its speaker, six for its room.
     let bytes = |speaker: u8| -> Vec<u8> {
         let places = (0..64u8).cycle().take(EACH);
         places.map(|place| speaker << 6 | place).collect()
     };
     let got = thread::scope(|scope| {
         for speaker in 0..SPEAKERS {
-            let (client, mut rng) = (place.join_at(1), rng.fork());
+            let (client, mut rng) = (room.join_at(1), rng.fork());
             scope.spawn(move || say_in_parts(&client, &bytes(speaker), &mut rng, 100_000));
         }
         listener.next(EACH * usize::from(SPEAKERS))
@@ -59,7 +59,7 @@ fn raw_every_byte_of_many_writes_at_once_arrives_in_its_senders_order() {
         let own = got.iter().filter(|byte| *byte >> 6 == speaker);
         assert_same(&own.copied().collect::<Vec<_>>(), &bytes(speaker));
     }
-    assert_eq!(place.stop().bytes_out, u64::from(SPEAKERS) * EACH as u64);
+    assert_eq!(room.stop().bytes_out, u64::from(SPEAKERS) * EACH as u64);
 }
 
 /// Says it in parts of fewer than `most` bytes.
@@ -89,8 +89,8 @@ fn frames(mut bytes: &[u8]) -> Vec<&[u8]> {
 #[test]
 fn u32_frames_that_come_cut_anywhere_arrive_whole() {
     const SPEAKERS: u8 = 4;
-    let place = BoundAddress::with(&with_publishers(), &framed(Framing::U32));
-    let listener = place.join();
+    let room = WatchedRoom::with(&with_publishers(), &framed(Framing::U32));
+    let listener = room.join();
     let mut rng = random();
     let said: Vec<Vec<Vec<u8>>> = (0..SPEAKERS)
         .map(|speaker| {
@@ -103,7 +103,7 @@ fn u32_frames_that_come_cut_anywhere_arrive_whole() {
         .collect();
     thread::scope(|scope| {
         for messages in &said {
-            let (client, mut rng) = (place.join_at(1), rng.fork());
+            let (client, mut rng) = (room.join_at(1), rng.fork());
             let bytes: Vec<u8> = messages.iter().flat_map(frame).collect();
             // Of several frames and of the parts of a length.
             let most = [5000, 50][rng.usize(..2)];
@@ -125,24 +125,24 @@ fn u32_frames_that_come_cut_anywhere_arrive_whole() {
 
 #[test]
 fn u32_frames_of_nothing_and_several_at_once_pass() {
-    let place = BoundAddress::of(&framed(Framing::U32));
-    let (speaker, listener) = (place.join(), place.join());
+    let room = WatchedRoom::of(&framed(Framing::U32));
+    let (speaker, listener) = (room.join(), room.join());
     let said = ["", "one", "", "", "two", ""].map(frame).concat();
     speaker.say(&said);
     listener.hears(&said);
     // A length that comes byte by byte, and what it is for.
     for byte in frame("slow") {
-        place.hand_in(&speaker, [byte]);
+        room.hand_in(&speaker, [byte]);
     }
     listener.hears(frame("slow"));
-    assert_eq!(place.stop().messages, 7);
+    assert_eq!(room.stop().messages, 7);
 }
 
 #[test]
 fn u32_a_frame_of_just_the_limit_passes_and_a_byte_more_closes_its_sender_alone() {
     let room = with(framed(Framing::U32), |room| room.max_message = 1000);
-    let place = BoundAddress::of(&room);
-    let [long, speaker, listener, liar] = [(); 4].map(|()| place.join());
+    let room = WatchedRoom::of(&room);
+    let [long, speaker, listener, liar] = [(); 4].map(|()| room.join());
     let [most, more] = [1000, 1001].map(|n| frame(vec![b'x'; n]));
     long.say(&most);
     speaker.hears(&most);
@@ -151,62 +151,62 @@ fn u32_a_frame_of_just_the_limit_passes_and_a_byte_more_closes_its_sender_alone(
     speaker.hears(&most);
     liar.say(u32::MAX.to_be_bytes()); // a length is enough
     liar.hears([&most[..], &most].concat());
-    liar.hears_the_end();
+    liar.receives_end();
     speaker.say(frame("they go on"));
     listener.hears([&most[..], &most, &frame("they go on")].concat());
     drop((long, liar));
-    let stats = place.stop();
+    let stats = room.stop();
     assert_eq!(stats.closes(CloseReason::MessageTooLong), 2, "{stats}");
     assert_eq!(stats.messages, 3);
 }
 
 #[test]
 fn u32_client_that_leaves_in_a_frame_publishes_nothing_of_it() {
-    let place = BoundAddress::of(&framed(Framing::U32));
-    let (speaker, listener) = (place.join(), place.join());
+    let room = WatchedRoom::of(&framed(Framing::U32));
+    let (speaker, listener) = (room.join(), room.join());
     let last = frame(vec![b'x'; 50_000]);
     let mut gone = 0;
     for length in [1, 3, 4, 5, 10_000, last.len() - 1] {
         for abruptly in [false, true] {
-            let guest = place.join();
-            place.hand_in(&guest, [&frame("whole"), &last[..length]].concat());
+            let guest = room.join();
+            room.hand_in(&guest, [&frame("whole"), &last[..length]].concat());
             listener.hears(frame("whole"));
             speaker.hears(frame("whole"));
             leave(guest, abruptly);
             gone += 1;
-            place.wait_for_closes(gone);
+            room.wait_for_closes(gone);
             speaker.say(frame("next"));
             listener.hears(frame("next"));
         }
     }
-    listener.has_heard_nothing();
-    assert_eq!(place.stop().messages, 2 * gone);
+    listener.receives_nothing();
+    assert_eq!(room.stop().messages, 2 * gone);
 }
 
 #[test]
 fn lines_client_that_resets_in_a_line_publishes_nothing_of_it() {
-    let place = BoundAddress::of(&Room::default());
-    let (speaker, listener) = (place.join(), place.join());
+    let room = WatchedRoom::of(&Room::default());
+    let (speaker, listener) = (room.join(), room.join());
     for (gone, length) in [1, 100, 60_000].into_iter().enumerate() {
-        let guest = place.join();
+        let guest = room.join();
         let part = vec![b'x'; length];
-        place.hand_in(&guest, [b"whole\n", &part[..]].concat());
-        place.hand_in(&guest, "more of it");
+        room.hand_in(&guest, [b"whole\n", &part[..]].concat());
+        room.hand_in(&guest, "more of it");
         listener.hears("whole\n");
         guest.reset();
-        place.wait_for_closes(gone as u64 + 1);
+        room.wait_for_closes(gone as u64 + 1);
         speaker.say("next\n");
         listener.hears("next\n");
     }
-    assert_eq!(place.stop().messages, 6);
+    assert_eq!(room.stop().messages, 6);
 }
 
 #[test]
 fn lines_are_any_bytes_between_newlines() {
     // With it one sees where each message begins.
     let tag = "<{id}>".parse().expect("it is well-formed");
-    let place = BoundAddress::of(&with(Room::default(), |room| room.tag = Some(tag)));
-    let (speaker, listener) = (place.join(), place.join());
+    let room = WatchedRoom::of(&with(Room::default(), |room| room.tag = Some(tag)));
+    let (speaker, listener) = (room.join(), room.join());
     let mut text = b"CR LF\r\n\r\n\n\n\0\nNUL \0 within\n\r\r\n lone \r CR\n".to_vec();
     for value in 0..=255 {
         text.extend([b'[', value, b']', b'\n']);

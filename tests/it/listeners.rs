@@ -94,7 +94,7 @@ fn clients_of_a_server_that_is_bound_but_does_not_run_yet_wait() {
     let thread = std::thread::spawn(|| server.run());
     client.hears("early");
     handle.stop().unwrap();
-    client.hears_the_end();
+    client.receives_end();
     assert_eq!(thread.join().unwrap().unwrap().clients, 1);
 }
 
@@ -109,9 +109,9 @@ fn client_beyond_the_limit_waits_until_another_leaves() {
         client.say(format!("client {i}"));
         client.hears(format!("client {i}"));
     }
-    surplus.has_heard_nothing();
+    surplus.receives_nothing();
     first.finish();
-    first.hears_the_end();
+    first.receives_end();
     surplus.hears("me too");
     second.reset();
     assert_served(server.address());

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::common::loading::{SIZE, assert_faults, at_once, load, run};
-use crate::common::misbehaving::{Mailing, Trick};
+use crate::common::misbehaving::{MisbehavingDatagrams, Trick};
 use crate::common::running::{Running, listening_on};
 use crate::common::with;
 use crate::common::{Folder, free_port};
@@ -15,7 +15,7 @@ use resound::{Discard, Echo};
 const TIMEOUT: Duration = Duration::from_secs(1);
 
 fn expect(trick: Trick, settings: impl Fn(Load) -> Load, expected: &[(Fault, u64)]) {
-    let server = Mailing::echo(trick, 5);
+    let server = MisbehavingDatagrams::echo(trick, 5);
     let impatient = with(load(&server.address), |load| load.timeout = TIMEOUT);
     let outcome = run(&settings(impatient));
     assert!(outcome.counts.messages > 0, "{trick:?}");
@@ -84,7 +84,7 @@ fn unanswered_datagrams_are_lost() {
 #[test]
 fn due_messages_are_accounted_for_when_answers_stop() {
     for depth in [1, 8, 1000] {
-        let server = Mailing::echo(Trick::Stop, 50);
+        let server = MisbehavingDatagrams::echo(Trick::Stop, 50);
         let outcome = run(&with(load(&server.address), |load| {
             load.depth = depth;
             load.rate = Some(1000);

@@ -4,7 +4,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::common::client::Client;
-use crate::common::place::{BoundAddress, FRAMINGS, framed, wire, with_publishers};
+use crate::common::watched_room::{FRAMINGS, WatchedRoom, framed, wire, with_publishers};
 use crate::common::with;
 use crate::common::{assert_same, eventually};
 use resound::{Config, Framing, Heartbeat, Replay, Room};
@@ -13,8 +13,8 @@ use resound::{Config, Framing, Heartbeat, Replay, Room};
 fn tags_are_per_message_and_not_per_read() {
     let tag: resound::TagFormat = "{id}/{peer}: ".parse().expect("it is well-formed");
     for framing in [Framing::Lines, Framing::U32] {
-        let place = BoundAddress::of(&with(framed(framing), |room| room.tag = Some(tag.clone())));
-        let [first, second, listener] = [(); 3].map(|()| place.join());
+        let room = WatchedRoom::of(&with(framed(framing), |room| room.tag = Some(tag.clone())));
+        let [first, second, listener] = [(); 3].map(|()| room.join());
         let said = |text| wire(framing, text);
         let tagged = |id, client: &Client, text: &str| {
             wire(framing, &format!("{id}/{}: {text}", client.name()))
@@ -27,9 +27,9 @@ fn tags_are_per_message_and_not_per_read() {
         }
         let message = said("in many parts");
         for part in message.chunks(3) {
-            place.hand_in(&first, part);
+            room.hand_in(&first, part);
             // Another one's whole message in between.
-            place.hand_in(&second, said("meanwhile"));
+            room.hand_in(&second, said("meanwhile"));
             if !message.ends_with(part) {
                 listener.hears(tagged(2, &second, "meanwhile"));
             }
@@ -42,19 +42,19 @@ fn tags_are_per_message_and_not_per_read() {
 #[test]
 fn raw_tags_are_per_read() {
     let tag = "{id}:".parse().expect("it is well-formed");
-    let place = BoundAddress::of(&with(framed(Framing::Raw), |room| room.tag = Some(tag)));
-    let (speaker, listener) = (place.join(), place.join());
-    place.hand_in(&speaker, "two\nlines\n");
-    place.hand_in(&speaker, "and more");
+    let room = WatchedRoom::of(&with(framed(Framing::Raw), |room| room.tag = Some(tag)));
+    let (speaker, listener) = (room.join(), room.join());
+    room.hand_in(&speaker, "two\nlines\n");
+    room.hand_in(&speaker, "and more");
     listener.hears("1:two\nlines\n1:and more");
 }
 
 #[test]
 fn the_default_tag_is_date_time_and_sender() {
-    let place = BoundAddress::of(&with(Room::default(), |room| {
+    let room = WatchedRoom::of(&with(Room::default(), |room| {
         room.tag = Some(resound::TagFormat::default());
     }));
-    let (speaker, listener) = (place.join(), place.join());
+    let (speaker, listener) = (room.join(), room.join());
     speaker.say("你好\nagain\r\n");
     let mut got = Vec::new();
     listener.hears_until(&mut got, b"again\r\n");
@@ -71,18 +71,18 @@ fn the_default_tag_is_date_time_and_sender() {
 #[test]
 fn room_is_told_of_joins_and_leaves_and_newcomers_of_members() {
     for framing in FRAMINGS {
-        let place = BoundAddress::of(&with(framed(framing), |room| {
+        let room = WatchedRoom::of(&with(framed(framing), |room| {
             room.announce = true;
             room.max_message = 1000;
         }));
         let said = |text: String| wire(framing, &text);
-        let first = place.join();
+        let first = room.join();
         first.hears(said("* you are client 1; nobody else is here".into()));
-        let second = place.join();
+        let second = room.join();
         let (one, two) = (first.name(), second.name());
         second.hears(said(format!("* you are client 2; here: client 1 ({one})")));
         first.hears(said(format!("* client 2 ({two}) came")));
-        let third = place.join();
+        let third = room.join();
         let three = third.name();
         third.hears(said(format!(
             "* you are client 3; here: client 1 ({one}), client 2 ({two})"
@@ -91,42 +91,42 @@ fn room_is_told_of_joins_and_leaves_and_newcomers_of_members() {
             client.hears(said(format!("* client 3 ({three}) came")));
         }
         second.finish();
-        second.hears_the_end();
+        second.receives_end();
         for client in [&first, &third] {
             client.hears(said(format!("* client 2 ({two}) left: peer-closed")));
         }
         third.reset();
         first.hears(said(format!("* client 3 ({three}) left: reset")));
         if framing != Framing::Raw {
-            let fourth = place.join();
+            let fourth = room.join();
             let four = fourth.name();
             first.hears(said(format!("* client 4 ({four}) came")));
             fourth.say(vec![b'x'; 1001]); // a frame of too many bytes, too
             first.hears(said(format!("* client 4 ({four}) left: message-too-long")));
         }
-        first.has_heard_nothing();
+        first.receives_nothing();
     }
 }
 
 #[test]
 fn newcomers_are_greeted_before_they_get_the_past() {
-    let place = BoundAddress::of(&with(Room::default(), |room| {
+    let room = WatchedRoom::of(&with(Room::default(), |room| {
         room.announce = true;
         room.replay = Replay::Messages(2);
     }));
-    let (first, second) = (place.join(), place.join());
+    let (first, second) = (room.join(), room.join());
     let (one, two) = (first.name(), second.name());
     second.hears(format!(
         "* you are client 2; here: client 1 ({one})\n* client 1 ({one}) came\n"
     ));
     first.say("hello\n");
     second.hears("hello\n");
-    let third = place.join();
+    let third = room.join();
     third.hears(format!(
         "* you are client 3; here: client 1 ({one}), client 2 ({two})\n\
          * client 2 ({two}) came\nhello\n"
     ));
-    third.has_heard_nothing();
+    third.receives_nothing();
 }
 
 /// The default settings with a heartbeat.
@@ -142,9 +142,9 @@ fn silent_connection_gets_a_heartbeat_again_and_again() {
     let every = Duration::from_millis(200);
     for framing in FRAMINGS {
         for text in ["", "still here"] {
-            let place = BoundAddress::with(&beating(every, text), &framed(framing));
+            let room = WatchedRoom::with(&beating(every, text), &framed(framing));
             let start = Instant::now();
-            let client = place.join();
+            let client = room.join();
             for count in 1..=2 {
                 client.hears(wire(framing, text));
                 assert!(start.elapsed() >= every * count, "too early");
@@ -157,8 +157,8 @@ fn silent_connection_gets_a_heartbeat_again_and_again() {
 fn busy_connection_gets_no_heartbeat() {
     const LINES: usize = 60;
     let every = Duration::from_millis(200);
-    let place = BoundAddress::with(&beating(every, "beat"), &Room::default());
-    let (listener, publisher) = (place.join(), place.join_at(1));
+    let room = WatchedRoom::with(&beating(every, "beat"), &Room::default());
+    let (listener, publisher) = (room.join(), room.join_at(1));
     let mut said = Vec::new();
     for number in 0..LINES {
         let before = Instant::now();
@@ -187,13 +187,13 @@ fn busy_connection_gets_no_heartbeat() {
 #[test]
 fn a_heartbeat_is_never_within_a_message() {
     const LINES: usize = 110;
-    let place = BoundAddress::with(
+    let room = WatchedRoom::with(
         &beating(Duration::from_millis(20), "beat"),
         &Room::default(),
     );
-    let slow = Client::with_small_buffers(place.server.address());
-    eventually("it being let in", || place.watch.opened() == 1);
-    let (listener, publisher) = (place.join(), place.join_at(1));
+    let slow = Client::with_small_buffers(room.server.address());
+    eventually("it being let in", || room.watch.opened() == 1);
+    let (listener, publisher) = (room.join(), room.join_at(1));
     // More than the kernel holds, so that the slow one is sent a line in part, but not so much
     // that anybody would wait for it.
     let line = |letter| [vec![letter; 50_000], vec![b'\n']].concat();

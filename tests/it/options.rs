@@ -252,7 +252,7 @@ fn without_reuse_addr_a_restart_waits_for_old_connections() {
     client.say("hello");
     client.hears("hello");
     program.signal(Signal::TERM);
-    client.hears_the_end(); // the first to close, so that its side is in TIME_WAIT
+    client.receives_end(); // the first to close, so that its side is in TIME_WAIT
     drop(client);
     assert_eq!(program.wait().code, Some(0));
     let args = ["echo", "-l", &address];
@@ -441,7 +441,7 @@ fn a_linger_of_zero_resets_the_connection_behind_the_end() {
     let client = program.connect();
     client.say("?");
     client.hears("x");
-    client.hears_the_end();
+    client.receives_end();
     // Nobody is there any more who would take more.
     eventually("the reset", || client.try_say(b"more").is_err());
     let address = program.address().to_string();

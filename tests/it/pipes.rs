@@ -144,7 +144,7 @@ fn a_last_line_of_stdin_without_newline_is_published_with_one() {
             "--stdin" => program.terminate(),
             _ => program.wait(),
         };
-        client.hears_the_end();
+        client.receives_end();
         assert_ended_well(&ended);
     }
 }
@@ -218,7 +218,7 @@ fn ctrl_d_at_a_terminal_ends_the_server_with_exit() {
     feed.say("last words\n");
     feed.say(END);
     client.hears("last words\n");
-    client.hears_the_end();
+    client.receives_end();
     assert_ended_well(&program.wait());
 }
 
@@ -241,7 +241,7 @@ fn a_line_of_stdin_that_is_too_long_is_left_out_and_the_rest_goes_on() {
     feed.say(format!("{longest}\n{too_long}\nnext\n{very_long}\nlast\n"));
     client.hears(format!("{longest}\nnext\nlast\n"));
     drop(feed);
-    client.hears_the_end();
+    client.receives_end();
     let ended = program.wait();
     assert_ended_well(&ended);
     let warning = "a line of standard input is longer than 1024 bytes: left out";
@@ -260,7 +260,7 @@ fn without_a_limit_to_patience_a_stopped_reader_stops_the_writer_of_the_pipe() {
     let checking_it_too = flood.check(stopped);
     drop(feeding.join().unwrap());
     for checking in [checking, checking_it_too] {
-        checking.join().unwrap().hears_the_end();
+        checking.join().unwrap().receives_end();
     }
     assert_ended_well(&program.wait());
 }
@@ -305,7 +305,7 @@ fn with_frames_a_line_of_stdin_is_a_frame_without_its_newline() {
     drop(feed);
     let frames = b"\0\0\0\x03one\0\0\0\0\0\0\0\x04last";
     client.hears(frames);
-    client.hears_the_end();
+    client.receives_end();
     assert_same(&tap.rest(), frames);
     assert_ended_well(&program.wait());
 }
@@ -344,7 +344,7 @@ fn stdout_has_every_published_message_and_nothing_else() {
     drop(clients);
     let ended = program.terminate();
     assert_ended_well(&ended);
-    tap.hears_the_end();
+    tap.receives_end();
     let said = |text| ended.log.iter().any(|line| line.contains(text));
     assert!(said("ready") && said("stopped"), "{ended:#?}");
 }
@@ -444,7 +444,7 @@ fn stdout_may_be_a_terminal() {
     client.say("one\n你好\n");
     tap.hears("one\r\n你好\r\n");
     assert_ended_well(&program.terminate());
-    tap.hears_the_end();
+    tap.receives_end();
 }
 
 #[test]
@@ -563,7 +563,7 @@ fn sockets_may_be_the_standard_streams() {
     }
     let checking = flood.check_output(Tap::new(tap.into()));
     drop(feeding.join().unwrap());
-    checking.join().unwrap().hears_the_end();
+    checking.join().unwrap().receives_end();
     assert_ended_well(&program.wait());
 }
 
@@ -607,7 +607,7 @@ fn a_filter_between_pipes_loses_nothing_when_its_reader_stops_for_a_while() {
     assert!(!flood.wait_until_stuck(), "all was taken");
     let checking = flood.check_output(tap);
     let ending = thread::spawn(move || drop(feeding.join().unwrap()));
-    checking.join().unwrap().hears_the_end();
+    checking.join().unwrap().receives_end();
     ending.join().unwrap();
     assert_ended_well(&program.wait());
 }

@@ -5,8 +5,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
 use crate::common::flood::Flood;
-use crate::common::place::{
-    BoundAddress, FRAMINGS, Flag, framed, number_of, wire, with_publishers,
+use crate::common::watched_room::{
+    FRAMINGS, Flag, WatchedRoom, framed, number_of, wire, with_publishers,
 };
 use crate::common::with;
 use crate::common::{assert_same, random};
@@ -15,21 +15,21 @@ use resound::{Replay, Room};
 #[test]
 fn newcomers_get_the_newest_messages_and_then_new_ones() {
     for framing in FRAMINGS {
-        let place = BoundAddress::of(&with(framed(framing), |room| {
+        let room = WatchedRoom::of(&with(framed(framing), |room| {
             room.replay = Replay::Messages(3);
         }));
-        let (speaker, witness) = (place.join(), place.join());
+        let (speaker, witness) = (room.join(), room.join());
         let message = |n: usize| wire(framing, &format!("{n} {}", "x".repeat(n * 50)));
         for n in 0..10 {
             speaker.say(message(n));
             witness.hears(message(n));
-            let newcomer = place.join();
+            let newcomer = room.join();
             let newest = (n + 1).saturating_sub(3)..=n;
             newcomer.hears(newest.map(message).collect::<Vec<_>>().concat());
             newcomer.finish();
-            newcomer.hears_the_end();
+            newcomer.receives_end();
         }
-        let newcomer = place.join();
+        let newcomer = room.join();
         speaker.say(message(10));
         newcomer.hears((7..=10).map(message).collect::<Vec<_>>().concat());
         // It says something of its own in between, which only those hear who come later.
@@ -37,8 +37,7 @@ fn newcomers_get_the_newest_messages_and_then_new_ones() {
         speaker.hears(message(11));
         speaker.say(message(12));
         newcomer.hears(message(12));
-        place
-            .join()
+        room.join()
             .hears((10..=12).map(message).collect::<Vec<_>>().concat());
     }
 }
@@ -48,10 +47,10 @@ fn a_replay_by_size_is_of_whole_messages() {
     const SIZE: usize = 1000;
     let mut rng = random();
     for framing in FRAMINGS {
-        let place = BoundAddress::of(&with(framed(framing), |room| {
+        let room = WatchedRoom::of(&with(framed(framing), |room| {
             room.replay = Replay::Bytes(SIZE as u64);
         }));
-        let (speaker, witness) = (place.join(), place.join());
+        let (speaker, witness) = (room.join(), room.join());
         let mut all: Vec<Vec<u8>> = Vec::new();
         for _ in 0..50 {
             // Once in a while more than a replay holds.
@@ -62,7 +61,7 @@ fn a_replay_by_size_is_of_whole_messages() {
             all.push(message);
             let fits = |first: &usize| all[*first..].concat().len() <= SIZE;
             let first = (0..=all.len()).find(fits).expect("nothing fits");
-            let newcomer = place.join();
+            let newcomer = room.join();
             newcomer.finish();
             assert_same(&newcomer.rest(), &all[first..].concat());
         }
@@ -73,16 +72,16 @@ fn a_replay_by_size_is_of_whole_messages() {
 fn a_replay_is_at_most_a_quarter_of_the_log() {
     let flood = Flood::of_megabytes(8);
     for replay in [Replay::Bytes(1 << 20), Replay::Messages(1_000_000)] {
-        let place = BoundAddress::with(
+        let room = WatchedRoom::with(
             &with_publishers(),
             &with(Room::default(), |room| room.replay = replay),
         );
-        let (publisher, witness) = (place.join_at(1), place.join());
+        let (publisher, witness) = (room.join_at(1), room.join());
         for block in flood.blocks() {
             publisher.say(&block);
             witness.hears(&block);
         }
-        let newcomer = place.join();
+        let newcomer = room.join();
         newcomer.finish();
         let got = newcomer.rest();
         let all = flood.numbers();
@@ -95,11 +94,11 @@ fn a_replay_is_at_most_a_quarter_of_the_log() {
 fn newcomers_under_a_flood_see_neither_gap_nor_double() {
     const NEWCOMERS: usize = 50;
     let config = with(with_publishers(), |config| config.patience = None);
-    let place = BoundAddress::with(
+    let room = WatchedRoom::with(
         &config,
         &with(Room::default(), |room| room.replay = Replay::Messages(500)),
     );
-    let (publisher, enough) = (place.join_at(1), AtomicBool::new(false));
+    let (publisher, enough) = (room.join_at(1), AtomicBool::new(false));
     thread::scope(|scope| {
         scope.spawn(|| {
             let mut number = 0;
@@ -113,7 +112,7 @@ fn newcomers_under_a_flood_see_neither_gap_nor_double() {
         });
         let _flag = Flag(&enough);
         for _ in 0..NEWCOMERS {
-            let mut lines = place.server.connect().lines().lines();
+            let mut lines = room.server.connect().lines().lines();
             let mut next = move || lines.next().expect("there is more").expect("it is text");
             let first = number_of(&next());
             scope.spawn(move || {
@@ -129,5 +128,5 @@ fn newcomers_under_a_flood_see_neither_gap_nor_double() {
             });
         }
     });
-    assert_eq!(place.stop().missed, 0);
+    assert_eq!(room.stop().missed, 0);
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use crate::common::client::{Client, join};
 use crate::common::flood::Flood;
 use crate::common::program::Program;
-use crate::common::trouble::make_trouble;
+use crate::common::vanishing::connect_and_vanish;
 use crate::common::{allow_many_descriptors, eventually, random};
 
 /// In KiB. It is the bound of all that clients can make the server keep, not of one test.
@@ -53,7 +53,7 @@ fn client_that_sends_and_never_reads_costs_little_memory() {
         let clients: Vec<Client> = (0..8).map(|_| program.connect()).collect();
         let mut rng = random();
         for client in &clients {
-            client.say_all_it_can(Duration::from_millis(100), &mut rng);
+            client.send_until_full(Duration::from_millis(100), &mut rng);
         }
         assert_small(&program);
         program.assert_idle();
@@ -79,7 +79,7 @@ fn two_hundred_clients_under_a_limit_of_64_descriptors_are_all_served() {
         let heard = if i == 0 { "" } else { &format!("client {i}") };
         client.finish();
         client.hears(heard);
-        client.hears_the_end();
+        client.receives_end();
     }
     let warnings = program.log().into_iter().filter(|l| l.contains("WARN"));
     let warnings: Vec<_> = warnings.collect();
@@ -109,7 +109,7 @@ fn by_default_there_are_no_more_clients_than_descriptors() {
 fn after_resets_at_any_moment_nothing_is_left() {
     let program = Program::start(&["echo", "-l", "127.0.0.1:0"]);
     let before = program.descriptors();
-    make_trouble(&program.address(), 300, &mut random());
+    connect_and_vanish(&program.address(), 300, &mut random());
     eventually("their descriptors being closed", || {
         program.descriptors() == before
     });

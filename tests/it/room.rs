@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use crate::common::client::{Client, join};
 use crate::common::flood::Flood;
-use crate::common::place::{BoundAddress, Flag, framed, number_of, with_publishers};
 use crate::common::running::{Running, config, listening_on};
+use crate::common::watched_room::{Flag, WatchedRoom, framed, number_of, with_publishers};
 use crate::common::with;
 use crate::common::{assert_same, eventually, random};
 use resound::{CloseReason, Framing, Heartbeat, Listen, Replay, Role, Room, SlowConsumer};
@@ -18,11 +18,11 @@ use resound::{CloseReason, Framing, Heartbeat, Listen, Replay, Role, Room, SlowC
 fn senders_included_all_clients_get_all_messages_in_one_order() {
     const LINES: usize = 2000;
     let config = with(config(), |config| config.patience = None);
-    let place = BoundAddress::with(
+    let watched = WatchedRoom::with(
         &config,
         &with(Room::default(), |room| room.include_sender = true),
     );
-    let room: Vec<Client> = (0..4).map(|_| place.join()).collect();
+    let room: Vec<Client> = (0..4).map(|_| watched.join()).collect();
     for (name, client) in room.iter().take(2).enumerate() {
         let speaker = client.twin();
         thread::spawn(move || {
@@ -52,7 +52,7 @@ fn senders_included_all_clients_get_all_messages_in_one_order() {
     for other in &heard {
         assert!(other == &heard[0], "another order");
     }
-    let stats = place.stop();
+    let stats = watched.stop();
     assert_eq!(stats.deliveries, 4 * 2 * LINES as u64);
 }
 
@@ -63,7 +63,7 @@ fn publishers_are_sent_nothing_at_all() {
     let config = with(listening_on(&addresses), |config| {
         config.heartbeat = heartbeat;
     });
-    let place = BoundAddress::with(
+    let watched = WatchedRoom::with(
         &config,
         &with(Room::default(), |room| {
             room.announce = true;
@@ -71,8 +71,8 @@ fn publishers_are_sent_nothing_at_all() {
             room.include_sender = true;
         }),
     );
-    let listener = place.join();
-    let publisher = place.join_at(1);
+    let listener = watched.join();
+    let publisher = watched.join_at(1);
     publisher.say("from the feed\n");
     let mut got = Vec::new();
     listener.hears_until(&mut got, b"from the feed\n");
@@ -93,22 +93,22 @@ fn subscribers_cannot_speak_and_hear_everything() {
         "127.0.0.1:0?role=publish",
         "127.0.0.1:0",
     ]);
-    let place = BoundAddress::with(&config, &framed(Framing::Lines));
-    let subscribers = [place.join_at(0), place.join_at(0)];
-    let (publisher, chatter) = (place.join_at(1), place.join_at(2));
-    place.hand_in(&subscribers[0], "let me say\nsomething");
+    let watched = WatchedRoom::with(&config, &framed(Framing::Lines));
+    let subscribers = [watched.join_at(0), watched.join_at(0)];
+    let (publisher, chatter) = (watched.join_at(1), watched.join_at(2));
+    watched.hand_in(&subscribers[0], "let me say\nsomething");
     // Not even what is too long.
-    place.hand_in(&subscribers[1], vec![b'x'; 200_000]);
-    place.hand_in(&publisher, "the news\n");
+    watched.hand_in(&subscribers[1], vec![b'x'; 200_000]);
+    watched.hand_in(&publisher, "the news\n");
     chatter.hears("the news\n");
     chatter.say("indeed\n");
     for subscriber in &subscribers {
         subscriber.hears("the news\nindeed\n");
         subscriber.finish();
-        subscriber.hears_the_end();
+        subscriber.receives_end();
     }
-    chatter.has_heard_nothing();
-    let stats = place.stop();
+    chatter.receives_nothing();
+    let stats = watched.stop();
     assert_eq!((stats.messages, stats.deliveries), (2, 2 + 3));
     assert_eq!(stats.closes(CloseReason::PeerClosed), 2, "{stats}");
 }
@@ -243,9 +243,9 @@ fn a_hundred_chatters_hear_each_other_while_others_come_and_go() {
 
 #[test]
 fn the_numbers_at_the_end_are_right() {
-    let place = BoundAddress::with(&with_publishers(), &Room::default());
-    let [a, b, c] = [(); 3].map(|()| place.join());
-    let publisher = place.join_at(1);
+    let watched = WatchedRoom::with(&with_publishers(), &Room::default());
+    let [a, b, c] = [(); 3].map(|()| watched.join());
+    let publisher = watched.join_at(1);
     a.say("one\ntwo\n");
     b.hears("one\ntwo\n");
     publisher.say("a\nb\nc\n");
@@ -254,10 +254,10 @@ fn the_numbers_at_the_end_are_right() {
     }
     b.say("last");
     b.finish();
-    b.hears_the_end();
+    b.receives_end();
     a.hears("last\n");
     c.hears("one\ntwo\na\nb\nc\nlast\n");
-    let stats = place.stop();
+    let stats = watched.stop();
     assert_eq!((stats.clients, stats.messages), (4, 2 + 3 + 1));
     assert_eq!(stats.deliveries, 2 * 2 + 3 * 3 + 2);
     assert_eq!((stats.bytes_in, stats.missed), (8 + 6 + 4, 0));
@@ -272,13 +272,13 @@ fn missed_messages_are_not_counted_as_delivered() {
         config.patience = Some(Duration::ZERO);
         config.slow_consumer = SlowConsumer::Skip;
     });
-    let place = BoundAddress::with(
+    let watched = WatchedRoom::with(
         &config,
         &with(Room::default(), |room| room.log_size = 5 << 18),
     );
-    let slow = Client::with_small_buffers(place.server.address());
-    eventually("it being let in", || place.watch.opened() == 1);
-    let (healthy, publisher) = (place.join(), place.join_at(1));
+    let slow = Client::with_small_buffers(watched.server.address());
+    eventually("it being let in", || watched.watch.opened() == 1);
+    let (healthy, publisher) = (watched.join(), watched.join_at(1));
     let flood = Flood::of_megabytes(16);
     for block in flood.blocks() {
         publisher.say(&block);
@@ -291,7 +291,7 @@ fn missed_messages_are_not_counted_as_delivered() {
     assert!(numbers.is_sorted_by(|a, b| a < b), "in order, none twice");
     let missed = all.len() - numbers.len();
     assert!(missed > 0, "nothing was missed");
-    let stats = place.stop();
+    let stats = watched.stop();
     assert_eq!(stats.messages, all.len() as u64);
     assert_eq!(stats.missed, missed as u64);
     assert_eq!(stats.deliveries, (all.len() + numbers.len()) as u64);

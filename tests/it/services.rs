@@ -57,7 +57,7 @@ fn client_that_only_publishes_is_sent_nothing() {
     publisher.say("hello\n");
     listener.hears("hello\n");
     publisher.finish();
-    publisher.hears_the_end();
+    publisher.receives_end();
 }
 
 #[test]
@@ -83,7 +83,7 @@ fn one_client_is_served_and_the_others_are_not() {
     client.say("again");
     client.hears("again");
     client.finish();
-    client.hears_the_end();
+    client.receives_end();
     let ended = program.wait();
     assert_eq!(ended.code, Some(0));
     assert!(ended.log.last().unwrap().contains("1 client, 10 bytes in"));
@@ -124,7 +124,7 @@ fn input_of_clients_is_shown_line_by_line() {
     let last = "without an end, and a half letter: \\xe4\\xbd";
     assert_eq!(tap.line(), format!("1 {name}: {last}"));
     assert_eq!(program.terminate().code, Some(0));
-    tap.hears_the_end();
+    tap.receives_end();
 }
 
 #[test]
@@ -188,11 +188,11 @@ fn slow_reader_still_sees_everything() {
         client.say(format!("line {i}\n"));
     }
     client.finish();
-    client.hears_the_end();
+    client.receives_end();
     for i in 0..10_000 {
         assert_eq!(tap.line(), format!("1 {name}: line {i}"));
     }
-    tap.hears_the_end();
+    tap.receives_end();
     assert_eq!(program.wait().code, Some(0));
 }
 
@@ -202,7 +202,7 @@ fn a_reader_that_never_reads_does_not_keep_the_program() {
     let client = program.connect();
     client.say("a line\n".repeat(200_000));
     client.finish();
-    client.hears_the_end();
+    client.receives_end();
     assert_eq!(program.wait().code, Some(0));
     drop(tap);
 }
@@ -303,7 +303,7 @@ fn replies_come_in_their_number() {
         client.hears("ok\n");
     }
     client.finish();
-    client.hears_the_end();
+    client.receives_end();
     let stats = server.stop();
     assert_eq!(stats.bytes_out, 300);
 }
@@ -328,5 +328,5 @@ fn a_client_that_the_server_closes_gets_a_moment_unless_it_is_not_to() {
         std::thread::sleep(Duration::from_millis(50));
     }
     client.finish();
-    client.hears_the_end();
+    client.receives_end();
 }

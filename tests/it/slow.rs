@@ -8,7 +8,7 @@ use std::sync::mpsc::channel;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::common::client::{Client, gather};
+use crate::common::client::{Client, wait_for_room};
 use crate::common::flood::Flood;
 use crate::common::program::Program;
 use crate::common::{DEADLINE, eventually, frame, random};
@@ -49,7 +49,7 @@ impl Scene {
         let program = Program::start(&args);
         let mut room = vec![Client::with_small_buffers(&program.address())];
         room.extend((0..=READERS).map(|_| program.connect()));
-        gather(&room, greeting);
+        wait_for_room(&room, greeting);
         Self {
             slow: room.remove(0),
             publisher: room.remove(0),
@@ -237,7 +237,7 @@ fn with_unlimited_patience_a_stopped_reader_stops_the_publisher_and_loses_nothin
     for thread in reading.into_iter().chain([publishing, slow]) {
         scene.readers.push(thread.join().expect("all are served"));
     }
-    scene.slow.has_heard_nothing();
+    scene.slow.receives_nothing();
     let last = end(scene.program);
     assert!(!last.contains("missed"), "{last}");
     assert!(!last.contains("slow-consumer"), "{last}");

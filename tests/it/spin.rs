@@ -70,6 +70,6 @@ fn spinning_server_keeps_deadlines() {
     let server = Running::start(&config, Echo::new());
     let client = server.connect();
     assert_answers(&client);
-    client.hears_the_end();
+    client.receives_end();
     assert_eq!(server.stop().closes(CloseReason::Idle), 1);
 }

@@ -41,7 +41,7 @@ fn idle_clients_see_the_end_and_the_server_ends() {
     clients[0].say("served");
     clients[0].hears("served");
     server.handle.stop().unwrap();
-    clients.iter().for_each(Client::hears_the_end);
+    clients.iter().for_each(Client::receives_end);
     let stats = server.end();
     assert_eq!((stats.clients, stats.bytes_in, stats.bytes_out), (2, 6, 6));
     assert_eq!(stats.closes(CloseReason::Shutdown), 2);
@@ -63,7 +63,7 @@ fn bytes_that_arrived_before_the_stop_are_answered() {
         client.say("just in time");
     });
     client.hears("just in time");
-    client.hears_the_end();
+    client.receives_end();
     let stats = server.end();
     assert_eq!((stats.bytes_in, stats.bytes_out), (17, 17));
 }
@@ -77,7 +77,7 @@ fn a_slow_reader_is_sent_all_it_is_owed_within_the_grace() {
         client.hears(part);
         std::thread::yield_now();
     }
-    client.hears_the_end();
+    client.receives_end();
     let stats = server.end();
     assert_eq!(stats.closes(CloseReason::Shutdown), 1, "{stats}");
     assert_eq!((stats.clients, stats.bytes_in), (1, MUCH as u64));
@@ -101,8 +101,8 @@ fn client_that_reads_late_gets_messages_published_before_the_stop() {
     server.handle.stop().unwrap();
     wait_until_stopping(&server);
     let reader = flood.check(room.pop().unwrap()).join().unwrap();
-    reader.hears_the_end();
-    publishing.join().unwrap().hears_the_end();
+    reader.receives_end();
+    publishing.join().unwrap().receives_end();
     assert_eq!(server.end().closes(CloseReason::Shutdown), 2);
 }
 

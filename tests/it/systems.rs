@@ -3,7 +3,7 @@
 
 use std::io::BufRead;
 
-use crate::common::client::{Client, all_are_in, join};
+use crate::common::client::{Client, join, wait_until_joined};
 use crate::common::eventually;
 use crate::common::flood::Flood;
 use crate::common::operator::Operator;
@@ -43,7 +43,7 @@ fn an_operator_answers_each_of_many_clients() {
             operator.types(&format!("@{id} answer {id}: 好的"));
             client.hears(format!("answer {id}: 好的\n"));
         }
-        clients.iter().for_each(Client::has_heard_nothing);
+        clients.iter().for_each(Client::receives_nothing);
         // One leaves in order, one doesn't.
         clients.remove(0).reset();
         drop(clients.remove(0));
@@ -54,7 +54,7 @@ fn an_operator_answers_each_of_many_clients() {
             client.hears("goodbye, all\n");
         }
         assert_eq!(operator.quits().code, Some(0));
-        clients.iter().for_each(Client::hears_the_end);
+        clients.iter().for_each(Client::receives_end);
     }
 }
 
@@ -83,9 +83,9 @@ fn a_group_chats_and_a_failing_client_is_dropped() {
         everybody().for_each(|client| client.hears("now\n"));
         failing.reset();
     }
-    room.iter().for_each(Client::has_heard_nothing);
+    room.iter().for_each(Client::receives_nothing);
     assert_eq!(program.terminate().code, Some(0));
-    room.iter().for_each(Client::hears_the_end);
+    room.iter().for_each(Client::receives_end);
 }
 
 /// S11: each message reaches everybody, its sender too, with time and address; `quit` ends it.
@@ -146,7 +146,7 @@ fn one_reader_that_stops_does_not_stop_the_others() {
     let address = program.address();
     let mut room = vec![Client::with_small_buffers(&address)];
     room.extend((0..3).map(|_| Client::connect(&address)));
-    all_are_in(&room);
+    wait_until_joined(&room);
     let stopped = room.remove(0);
     let publisher = room.remove(0);
     let flood = Flood::of_megabytes(32);

@@ -6,12 +6,12 @@ use std::io::{BufRead, Read, Write};
 use std::net::{TcpListener, TcpStream, UdpSocket};
 use std::process::Stdio;
 
-use crate::common::client::{Client, all_are_in};
+use crate::common::client::{Client, wait_until_joined};
+use crate::common::connecting::{Piped, accept, listener};
 use crate::common::operator::Operator;
 use crate::common::program::{Ended, Program, run};
 use crate::common::stdio::{Feed, Tap, output_pipe};
 use crate::common::tagged::{now, untagged};
-use crate::common::talking::{Piped, accept, bare};
 use crate::common::tool::Tool;
 use crate::common::{DEADLINE, Folder, bytes, eventually, random};
 use resound::Address;
@@ -136,7 +136,7 @@ fn s1_one_reply_and_the_end_and_a_restart_at_once() {
         let client = Client::connect(&address);
         client.say(text);
         client.hears("信息已收到");
-        client.hears_the_end();
+        client.receives_end();
         assert_eq!(tap.line(), format!("{id} {}: {text}", client.name()));
     }
     if let Some(nc) = Tool::find("nc") {
@@ -161,7 +161,7 @@ fn s2_a_datagram_goes_out() {
 
 #[test]
 fn s3_one_text_in_gbk_and_its_answer() {
-    let (listener, address) = bare();
+    let (listener, address) = listener();
     let server = std::thread::spawn(move || {
         let (mut stream, _) = accept(&listener);
         let mut said = Vec::new();
@@ -191,7 +191,7 @@ fn s4_one_client_then_the_end() {
         "it takes one client"
     );
     client.finish();
-    client.hears_the_end();
+    client.receives_end();
     let ended = program.wait();
     assert_eq!(ended.code, Some(0));
     assert!(ended.log.iter().any(|line| line.contains("peer-closed")));
@@ -272,7 +272,7 @@ fn s8_an_operator_answers() {
         operator.types("@2 still here");
         other.hears("still here\n");
         assert_eq!(operator.quits().code, Some(0));
-        other.hears_the_end();
+        other.receives_end();
     }
 }
 
@@ -296,7 +296,7 @@ fn s10_each_message_reaches_the_others() {
     let (program, _tap) = serve("S10");
     let connect = || Client::connect(&reach(&program));
     let room = [connect(), connect(), connect()];
-    all_are_in(&room);
+    wait_until_joined(&room);
     for (i, speaker) in room.iter().enumerate() {
         let text = format!("{i} says 大家好\n");
         speaker.say(&text);
@@ -327,7 +327,7 @@ fn s11_each_message_reaches_all_clients_with_a_stamp_and_quit_ends_it() {
         );
     }
     assert_eq!(operator.quits().code, Some(0));
-    room.iter().for_each(Client::hears_the_end);
+    room.iter().for_each(Client::receives_end);
 }
 
 #[test]
@@ -381,7 +381,7 @@ fn s13_bytes_come_back_over_tcp_and_udp() {
 fn s14_whole_lines() {
     let (program, _tap) = serve("S14");
     let room = [program.connect(), program.connect()];
-    all_are_in(&room);
+    wait_until_joined(&room);
     let (reader, feed, mut tap) = chat("S12", &program.address().to_string());
     feed.say("a whole line\n");
     room[0].hears("a whole line\n"); // and the client is in the room
@@ -564,7 +564,7 @@ fn ncat_is_a_peer_like_any_other() {
     talk.say("hello\n");
     other.hears("hello\n");
     // A port that was free a moment ago.
-    let port = bare().1.rsplit(':').next().unwrap().to_owned();
+    let port = listener().1.rsplit(':').next().unwrap().to_owned();
     let mut server = ncat.start(&["-l", "127.0.0.1", &port]);
     let address = format!("127.0.0.1:{port}");
     eventually("ncat listening", || listens(&port));

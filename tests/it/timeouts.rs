@@ -31,9 +31,9 @@ fn idle_client_is_closed_and_a_busy_one_stays() {
         lively.hears("still here");
         std::thread::sleep(SHORT / 10);
     }
-    silent.hears_the_end();
+    silent.receives_end();
     lively.finish();
-    lively.hears_the_end();
+    lively.receives_end();
     let stats = server.stop();
     assert_eq!(stats.closes(CloseReason::Idle), 1);
     assert_eq!(stats.closes(CloseReason::PeerClosed), 1);
@@ -50,7 +50,7 @@ fn a_client_that_only_hears_is_not_idle() {
         std::thread::sleep(SHORT / 10);
     }
     clients.iter().for_each(Client::finish);
-    clients.iter().for_each(Client::hears_the_end);
+    clients.iter().for_each(Client::receives_end);
     assert_eq!(server.stop().closes(CloseReason::Idle), 0);
 }
 
@@ -128,7 +128,7 @@ fn the_log_says_why() {
     ];
     let program = Program::start(&args);
     let client = program.connect();
-    client.hears_the_end();
+    client.receives_end();
     program.will_have_logged(", idle");
     let stuck = Client::with_small_buffers(&program.address());
     say_until_reset(&stuck);

@@ -10,9 +10,9 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use crate::common::client::Client;
 use crate::common::datagram::{LARGEST, Sender};
-use crate::common::place::Flag;
 use crate::common::program::{Program, complaint};
 use crate::common::tool::Tool;
+use crate::common::watched_room::Flag;
 use crate::common::{
     DEADLINE, Folder, assert_same, bytes, eventually, free_port, has_ipv6, random,
 };
@@ -121,7 +121,7 @@ fn one_port_is_served_over_tcp_and_udp() {
     client.hears("stream");
     Sender::to(&addresses[1]).echoes("datagram");
     client.finish();
-    client.hears_the_end();
+    client.receives_end();
     assert_eq!(
         summary(program),
         "1 client, 14 bytes in, 14 bytes out, 1 datagram, 1 answered, 1 peer-closed"
@@ -166,7 +166,7 @@ fn the_answer_comes_from_the_address_that_was_asked() {
         for sender in &senders {
             sender.echoes("one by one");
         }
-        // While it is stopped they gather, and are a batch.
+        // While it is stopped they wait_for_room, and are a batch.
         program.signal(Signal::STOP);
         for turn in 0..5 {
             for sender in &senders {
@@ -238,7 +238,7 @@ fn discard_answers_nothing() {
     sender.say("");
     let expected = "0 clients, 5 bytes in, 0 bytes out, 2 datagrams, 0 answered";
     assert_eq!(summary(program), expected);
-    sender.has_heard_nothing();
+    sender.receives_nothing();
 }
 
 #[test]
@@ -294,7 +294,7 @@ fn a_datagram_from_the_port_of_another_service_is_not_answered() {
     service.say("are you there?");
     service.say("are you there?");
     sender.echoes("hello");
-    service.has_heard_nothing();
+    service.receives_nothing();
     let warning = format!("datagrams from {from} are not answered: ports below 1024");
     program.will_have_logged(&warning);
     let warnings = program.log();
@@ -313,7 +313,7 @@ fn assert_not_answered(program: &Program, own: SocketAddr) {
     let echo = Sender::sharing(own, first);
     echo.say("an answer, or is it?");
     Sender::to(first).echoes("hello");
-    echo.has_heard_nothing();
+    echo.receives_nothing();
     let warning = format!("datagrams from {own} are not answered: that is this server itself");
     program.will_have_logged(&warning);
 }
@@ -420,7 +420,7 @@ fn one_datagram_may_be_all_that_is_served() {
     assert_eq!(ended.code, Some(0));
     let expected = "0 clients, 5 bytes in, 5 bytes out, 1 datagram, 1 answered";
     assert_eq!(ended.summary(), expected);
-    sender.has_heard_nothing();
+    sender.receives_nothing();
 }
 
 #[test]
@@ -496,7 +496,7 @@ fn clients_are_served_while_datagrams_flood_in() {
             rounds > 300 && sent.load(Ordering::SeqCst) > 10_000
         });
         client.finish();
-        client.hears_the_end();
+        client.receives_end();
     });
     let summary = summary(program);
     assert_eq!(number(&summary, "peer-closed"), 1);
@@ -559,7 +559,7 @@ fn unnamed_sender_is_not_answered_and_others_are() {
         unnamed.say("who am I?");
         named.echoes("hello");
     }
-    unnamed.has_heard_nothing();
+    unnamed.receives_nothing();
     let summary = summary(program);
     assert_eq!(number(&summary, "datagrams"), 40);
     assert_eq!(number(&summary, "answered"), 20);
@@ -604,8 +604,8 @@ fn stopped_reader_holds_up_no_sender() {
     let program = Program::start(&["echo", "-l", &folder.unixgram("server")]);
     let address = program.address();
     // Not connected: of those that wait to be read there may be only so many.
-    let deaf = UnixDatagram::bind(folder.path("deaf")).unwrap();
-    deaf.set_read_timeout(Some(DEADLINE)).unwrap();
+    let silent = UnixDatagram::bind(folder.path("silent")).unwrap();
+    silent.set_read_timeout(Some(DEADLINE)).unwrap();
     let other = Sender::on_unix(Some(&folder.path("other")), &address);
     let most = fs::read_to_string("/proc/sys/net/unix/max_dgram_qlen").unwrap();
     let most: usize = most.trim().parse().unwrap();
@@ -616,7 +616,8 @@ fn stopped_reader_holds_up_no_sender() {
     let count = 2 * most + 10;
     for round in 0..count {
         let said = format!("round {round}");
-        deaf.send_to(said.as_bytes(), folder.path("server"))
+        silent
+            .send_to(said.as_bytes(), folder.path("server"))
             .unwrap();
         other.echoes("hello");
     }
@@ -628,7 +629,7 @@ fn stopped_reader_holds_up_no_sender() {
     assert!((most..count).contains(&heard), "{heard}");
     let mut buffer = [0; 100];
     for round in 0..heard {
-        let n = deaf.recv(&mut buffer).unwrap();
+        let n = silent.recv(&mut buffer).unwrap();
         assert_same(&buffer[..n], format!("round {round}").as_bytes());
     }
 }
@@ -716,5 +717,5 @@ fn one_datagram_is_answered_and_no_more() {
         ended.summary().contains("1 datagram, 1 answered"),
         "{ended:?}"
     );
-    sender.has_heard_nothing();
+    sender.receives_nothing();
 }

@@ -95,7 +95,7 @@ impl Client {
 
     /// Sends until the kernel hasn't taken more for `patience`; returns what went out, which
     /// is no more than 64 MiB.
-    pub(crate) fn say_all_it_can(&self, patience: Duration, rng: &mut fastrand::Rng) -> Vec<u8> {
+    pub(crate) fn send_until_full(&self, patience: Duration, rng: &mut fastrand::Rng) -> Vec<u8> {
         let wait = |time| self.socket.set_write_timeout(Some(time));
         wait(patience).expect("it is not zero");
         let mut said = Vec::new();
@@ -193,20 +193,20 @@ impl Client {
 
     /// Reads to where the server resets the connection.
     #[track_caller]
-    pub(crate) fn rest_before_the_reset(&self) -> Vec<u8> {
+    pub(crate) fn rest_before_reset(&self) -> Vec<u8> {
         let (rest, ended) = self.rest_or_cut();
         assert!(!ended, "the server has ended its output");
         rest
     }
 
     #[track_caller]
-    pub(crate) fn hears_the_end(&self) {
+    pub(crate) fn receives_end(&self) {
         assert_same(&self.rest(), b"");
     }
 
     /// Asserts that nothing lies there to be read, nor an end.
     #[track_caller]
-    pub(crate) fn has_heard_nothing(&self) {
+    pub(crate) fn receives_nothing(&self) {
         let set = |on| self.socket.set_nonblocking(on);
         set(true).expect("it can be set");
         let read = (&self.socket).read(&mut [0; 100]);
@@ -251,20 +251,20 @@ pub(crate) fn unix_name(path: &Path) -> io::Result<SockAddr> {
 #[track_caller]
 pub(crate) fn join(address: &Address, count: usize) -> Vec<Client> {
     let clients: Vec<Client> = (0..count).map(|_| Client::connect(address)).collect();
-    all_are_in(&clients);
+    wait_until_joined(&clients);
     clients
 }
 
 /// Returns when all clients, in the order of their coming, are in the room: a listener's clients
 /// are accepted in that order, so when the last one is heard all are.
 #[track_caller]
-pub(crate) fn all_are_in(clients: &[Client]) {
-    gather(clients, b"all here\n");
+pub(crate) fn wait_until_joined(clients: &[Client]) {
+    wait_for_room(clients, b"all here\n");
 }
 
 /// The same by a message of another kind.
 #[track_caller]
-pub(crate) fn gather(clients: &[Client], message: &[u8]) {
+pub(crate) fn wait_for_room(clients: &[Client], message: &[u8]) {
     let (last, others) = clients.split_last().expect("there is somebody");
     last.say(message);
     for client in others {

@@ -146,7 +146,7 @@ impl Sender {
     }
 
     #[track_caller]
-    pub(crate) fn has_heard_nothing(&self) {
+    pub(crate) fn receives_nothing(&self) {
         assert_eq!(self.available(), Vec::<Vec<u8>>::new());
     }
 }

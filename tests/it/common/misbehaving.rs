@@ -56,7 +56,7 @@ pub(crate) enum Trick {
 }
 
 /// What is done about a message.
-enum Deed {
+enum Response {
     /// These go out.
     Say(Vec<Vec<u8>>),
     Reset,
@@ -65,14 +65,14 @@ enum Deed {
 }
 
 /// A trick, and when it is played.
-struct Prank {
+struct Script {
     trick: Trick,
     at: u64,
     seen: u64,
     held: Vec<u8>,
 }
 
-impl Prank {
+impl Script {
     fn new(trick: Trick, at: u64) -> Self {
         Self {
             trick,
@@ -82,7 +82,7 @@ impl Prank {
         }
     }
 
-    fn play(&mut self, message: &[u8]) -> Deed {
+    fn respond(&mut self, message: &[u8]) -> Response {
         let number = self.seen;
         self.seen += 1;
         let late = match self.trick {
@@ -91,35 +91,35 @@ impl Prank {
             _ => false,
         };
         if number != self.at && !late {
-            return Deed::Say(vec![message.to_vec()]);
+            return Response::Say(vec![message.to_vec()]);
         }
         let mut changed = message.to_vec();
         let middle = message.len() / 2;
         match self.trick {
             Trick::None => {}
-            Trick::Swap if late => return Deed::Say(vec![changed, self.held.clone()]),
+            Trick::Swap if late => return Response::Say(vec![changed, self.held.clone()]),
             Trick::Overtake if late => {
-                return Deed::Say(vec![changed.clone(), changed, self.held.clone()]);
+                return Response::Say(vec![changed.clone(), changed, self.held.clone()]);
             }
             Trick::Swap | Trick::Overtake => {
                 self.held = changed;
-                return Deed::Say(Vec::new());
+                return Response::Say(Vec::new());
             }
-            Trick::Drop | Trick::Stop => return Deed::Say(Vec::new()),
-            Trick::Close if late => return Deed::Say(Vec::new()),
-            Trick::Double => return Deed::Say(vec![changed.clone(), changed]),
+            Trick::Drop | Trick::Stop => return Response::Say(Vec::new()),
+            Trick::Close if late => return Response::Say(Vec::new()),
+            Trick::Double => return Response::Say(vec![changed.clone(), changed]),
             Trick::Undigit => changed[15] = b'?',
             Trick::Renumber => changed[6] = if changed[6] == b'7' { b'5' } else { b'7' },
             Trick::Filler => changed[20] ^= 1,
             Trick::Newline => changed[message.len() - 1] = b'x',
             Trick::Cut => changed.truncate(middle),
             Trick::Lose => drop(changed.drain(middle..middle + 3)),
-            Trick::Reset => return Deed::Reset,
-            Trick::Close => return Deed::Close,
-            Trick::Misdeliver => return Deed::Misdeliver,
+            Trick::Reset => return Response::Reset,
+            Trick::Close => return Response::Close,
+            Trick::Misdeliver => return Response::Misdeliver,
             Trick::Stall => thread::sleep(STALL),
         }
-        Deed::Say(vec![changed])
+        Response::Say(vec![changed])
     }
 }
 
@@ -131,25 +131,25 @@ enum To {
 }
 
 /// A client, as its server sees it.
-struct Member {
+struct Connected {
     stream: TcpStream,
-    prank: Prank,
+    script: Script,
 }
 
 /// The clients of a server over TCP; those that were reset have left a gap.
-struct Hall {
+struct Clients {
     to: To,
     size: usize,
     trick: Trick,
     at: u64,
-    members: Mutex<Vec<Option<Member>>>,
+    connected: Mutex<Vec<Option<Connected>>>,
     peers: Mutex<Vec<IpAddr>>,
     stopped: AtomicBool,
 }
 
-impl Hall {
-    fn members(&self) -> MutexGuard<'_, Vec<Option<Member>>> {
-        self.members.lock().expect("nobody panics who holds it")
+impl Clients {
+    fn connected(&self) -> MutexGuard<'_, Vec<Option<Connected>>> {
+        self.connected.lock().expect("nobody panics who holds it")
     }
 
     /// Lets clients in until it is stopped.
@@ -160,23 +160,23 @@ impl Hall {
             }
             let mut peers = self.peers.lock().expect("nobody panics who holds it");
             peers.push(peer.ip());
-            let hall = Arc::clone(self);
-            let key = hall.let_in(&stream);
-            thread::spawn(move || hall.serve(key, stream));
+            let clients = Arc::clone(self);
+            let key = clients.admit(&stream);
+            thread::spawn(move || clients.serve(key, stream));
         }
     }
 
-    fn let_in(&self, stream: &TcpStream) -> usize {
+    fn admit(&self, stream: &TcpStream) -> usize {
         let set = stream.set_read_timeout(Some(DEADLINE));
         set.and_then(|()| stream.set_write_timeout(Some(DEADLINE)))
             .and_then(|()| stream.set_nodelay(true))
             .expect("they can be set");
-        let mut members = self.members();
-        let key = members.len();
+        let mut connected = self.connected();
+        let key = connected.len();
         let trick = if key == 0 { self.trick } else { Trick::None };
-        members.push(Some(Member {
+        connected.push(Some(Connected {
             stream: stream.try_clone().expect("there are descriptors"),
-            prank: Prank::new(trick, self.at),
+            script: Script::new(trick, self.at),
         }));
         key
     }
@@ -187,15 +187,15 @@ impl Hall {
         let mut message = vec![0; self.size];
         while input.read_exact(&mut message).is_ok() {
             if self.trick == Trick::Misdeliver {
-                eventually("the second client", || self.members().len() > 1);
+                eventually("the second client", || self.connected().len() > 1);
             }
-            let mut members = self.members();
-            for to in 0..members.len() {
+            let mut connected = self.connected();
+            for to in 0..connected.len() {
                 if (to == key) == (self.to == To::Sender) {
-                    give(&mut members, to, &message);
+                    give(&mut connected, to, &message);
                 }
             }
-            if members[key].is_none() {
+            if connected[key].is_none() {
                 return;
             }
         }
@@ -203,20 +203,20 @@ impl Hall {
 }
 
 /// A message goes to a member, or doesn't. Who has gone is told nothing.
-fn give(members: &mut [Option<Member>], to: usize, message: &[u8]) {
-    let Some(member) = &mut members[to] else {
+fn give(connected: &mut [Option<Connected>], to: usize, message: &[u8]) {
+    let Some(member) = &mut connected[to] else {
         return;
     };
-    match member.prank.play(message) {
-        Deed::Say(pieces) => drop(member.stream.write_all(&pieces.concat())),
-        Deed::Close => drop(member.stream.shutdown(Shutdown::Write)),
-        Deed::Reset => {
+    match member.script.respond(message) {
+        Response::Say(pieces) => drop(member.stream.write_all(&pieces.concat())),
+        Response::Close => drop(member.stream.shutdown(Shutdown::Write)),
+        Response::Reset => {
             let set = SockRef::from(&member.stream).set_linger(Some(Duration::ZERO));
             set.expect("it can be set");
-            members[to] = None; // the reader's copy is the last one
+            connected[to] = None; // the reader's copy is the last one
         }
-        Deed::Misdeliver => {
-            if let Some(Some(other)) = members.get_mut(1) {
+        Response::Misdeliver => {
+            if let Some(Some(other)) = connected.get_mut(1) {
                 drop(other.stream.write_all(message));
             }
         }
@@ -226,7 +226,7 @@ fn give(members: &mut [Option<Member>], to: usize, message: &[u8]) {
 /// A server over TCP; it is stopped when dropped.
 pub(crate) struct Misbehaving {
     pub(crate) address: SocketAddr,
-    hall: Arc<Hall>,
+    clients: Arc<Clients>,
 }
 
 impl Misbehaving {
@@ -246,40 +246,40 @@ impl Misbehaving {
     fn start(to: To, size: usize, trick: Trick, at: u64) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").expect("there is a port");
         let address = listener.local_addr().expect("it is bound");
-        let hall = Arc::new(Hall {
+        let clients = Arc::new(Clients {
             to,
             size,
             trick,
             at,
-            members: Mutex::default(),
+            connected: Mutex::default(),
             peers: Mutex::default(),
             stopped: AtomicBool::new(false),
         });
-        let host = Arc::clone(&hall);
+        let host = Arc::clone(&clients);
         thread::spawn(move || host.open(&listener));
-        Self { address, hall }
+        Self { address, clients }
     }
 
     /// Where clients come from, in the order of their coming.
     pub(crate) fn peers(&self) -> Vec<IpAddr> {
-        let peers = self.hall.peers.lock();
+        let peers = self.clients.peers.lock();
         peers.expect("nobody panics who holds it").clone()
     }
 
     /// Messages that the victim would have been sent.
     pub(crate) fn owed(&self) -> u64 {
-        let members = self.hall.members();
-        let victim = members.first().and_then(Option::as_ref);
-        victim.map_or(0, |victim| victim.prank.seen)
+        let connected = self.clients.connected();
+        let victim = connected.first().and_then(Option::as_ref);
+        victim.map_or(0, |victim| victim.script.seen)
     }
 }
 
 impl Drop for Misbehaving {
     fn drop(&mut self) {
-        self.hall.stopped.store(true, Ordering::SeqCst);
+        self.clients.stopped.store(true, Ordering::SeqCst);
         let _ = TcpStream::connect(self.address); // it wakes up
-        if let Ok(members) = self.hall.members.lock() {
-            for member in members.iter().flatten() {
+        if let Ok(connected) = self.clients.connected.lock() {
+            for member in connected.iter().flatten() {
                 let _ = member.stream.shutdown(Shutdown::Both);
             }
         }
@@ -287,12 +287,12 @@ impl Drop for Misbehaving {
 }
 
 /// An echo over UDP; it is stopped when dropped.
-pub(crate) struct Mailing {
+pub(crate) struct MisbehavingDatagrams {
     pub(crate) address: String,
     stopped: Arc<AtomicBool>,
 }
 
-impl Mailing {
+impl MisbehavingDatagrams {
     #[track_caller]
     pub(crate) fn echo(trick: Trick, at: u64) -> Self {
         let socket = UdpSocket::bind("127.0.0.1:0").expect("there is a port");
@@ -301,18 +301,18 @@ impl Mailing {
         let address = format!("udp://{}", socket.local_addr().expect("it is bound"));
         let stopped = Arc::new(AtomicBool::new(false));
         let flag = Arc::clone(&stopped);
-        thread::spawn(move || answer(&socket, Prank::new(trick, at), &flag));
+        thread::spawn(move || answer(&socket, Script::new(trick, at), &flag));
         Self { address, stopped }
     }
 }
 
-impl Drop for Mailing {
+impl Drop for MisbehavingDatagrams {
     fn drop(&mut self) {
         self.stopped.store(true, Ordering::SeqCst);
     }
 }
 
-fn answer(socket: &UdpSocket, mut prank: Prank, stopped: &AtomicBool) {
+fn answer(socket: &UdpSocket, mut script: Script, stopped: &AtomicBool) {
     let mut buffer = vec![0; 1 << 16];
     let mut peers = Vec::new();
     let until = Instant::now() + DEADLINE;
@@ -323,18 +323,18 @@ fn answer(socket: &UdpSocket, mut prank: Prank, stopped: &AtomicBool) {
         if !peers.contains(&peer) {
             peers.push(peer);
         }
-        match prank.play(&buffer[..length]) {
-            Deed::Say(pieces) => {
+        match script.respond(&buffer[..length]) {
+            Response::Say(pieces) => {
                 for piece in pieces {
                     let _ = socket.send_to(&piece, peer);
                 }
             }
-            Deed::Misdeliver => {
+            Response::Misdeliver => {
                 let other = peers.iter().find(|other| **other != peer);
                 let other = other.expect("there are two clients by now");
                 let _ = socket.send_to(&buffer[..length], other);
             }
-            Deed::Reset | Deed::Close => panic!("there is no connection"),
+            Response::Reset | Response::Close => panic!("there is no connection"),
         }
     }
 }

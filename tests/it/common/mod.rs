@@ -5,21 +5,21 @@
 
 pub(crate) mod alone;
 pub(crate) mod client;
+pub(crate) mod connecting;
 pub(crate) mod datagram;
 pub(crate) mod flood;
 pub(crate) mod loading;
 pub(crate) mod misbehaving;
 pub(crate) mod operator;
-pub(crate) mod place;
 pub(crate) mod program;
 pub(crate) mod pty;
 pub(crate) mod running;
 pub(crate) mod stdio;
 pub(crate) mod tagged;
-pub(crate) mod talking;
 pub(crate) mod tool;
-pub(crate) mod trouble;
+pub(crate) mod vanishing;
 pub(crate) mod watched;
+pub(crate) mod watched_room;
 
 use std::net::{Ipv6Addr, TcpListener, UdpSocket};
 use std::ops::Range;

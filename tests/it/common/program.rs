@@ -124,7 +124,7 @@ impl Program {
 
     /// Starts it with a standard error whose reader goes once it is ready.
     #[track_caller]
-    pub(crate) fn start_with_deaf_stderr(args: &[&str]) -> Self {
+    pub(crate) fn start_with_closed_stderr(args: &[&str]) -> Self {
         let mut child = command(args).spawn().expect("it starts");
         let mut lines = BufReader::new(child.stderr.take().expect("it is piped")).lines();
         let ready = lines.any(|line| line.is_ok_and(|line| line.contains("ready")));

@@ -147,7 +147,7 @@ impl Tap {
     }
 
     #[track_caller]
-    pub(crate) fn hears_the_end(&mut self) {
+    pub(crate) fn receives_end(&mut self) {
         assert_same(&self.rest(), b"");
     }
 }

@@ -66,12 +66,12 @@ impl Tool {
 
     /// Starts it between two pipes.
     #[track_caller]
-    pub(crate) fn start(&self, args: &[&str]) -> Talk {
+    pub(crate) fn start(&self, args: &[&str]) -> RunningTool {
         let (input, feed) = input_pipe();
         let (tap, output) = output_pipe();
         let mut command = self.command(args);
         let child = command.stdin(input).stdout(output).spawn();
-        Talk {
+        RunningTool {
             child: child.expect("it starts"),
             feed: Some(feed),
             tap,
@@ -81,13 +81,13 @@ impl Tool {
 
 /// A tool that runs; it is killed when dropped.
 #[derive(Debug)]
-pub(crate) struct Talk {
+pub(crate) struct RunningTool {
     child: Child,
     feed: Option<Feed>,
     tap: Tap,
 }
 
-impl Talk {
+impl RunningTool {
     #[track_caller]
     pub(crate) fn say(&self, text: &str) {
         self.feed.as_ref().expect("it hasn't ended").say(text);
@@ -105,7 +105,7 @@ impl Talk {
     }
 }
 
-impl Drop for Talk {
+impl Drop for RunningTool {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();

@@ -12,12 +12,12 @@ use resound::{Config, Framing, Room, Stats};
 pub(crate) const FRAMINGS: [Framing; 3] = [Framing::Lines, Framing::Raw, Framing::U32];
 
 /// A server whose service is watched, so that one can wait for what no client hears of.
-pub(crate) struct BoundAddress {
+pub(crate) struct WatchedRoom {
     pub(crate) server: Running,
     pub(crate) watch: Watch,
 }
 
-impl BoundAddress {
+impl WatchedRoom {
     #[track_caller]
     pub(crate) fn of(settings: &Room) -> Self {
         Self::with(&config(), settings)
@@ -99,7 +99,7 @@ pub(crate) fn leave(client: Client, abruptly: bool) {
         client.reset();
     } else {
         client.finish();
-        client.hears_the_end();
+        client.receives_end();
     }
 }
 

@@ -8,7 +8,7 @@ use super::some_bytes;
 /// Runs `count` clients, one after the other, of which each leaves at a random point in a random
 /// way: before, in the middle of or after what it sends, having read some, with a reset, an end
 /// or a half-close. A few are connected at a time.
-pub(crate) fn make_trouble(address: &Address, count: usize, rng: &mut fastrand::Rng) {
+pub(crate) fn connect_and_vanish(address: &Address, count: usize, rng: &mut fastrand::Rng) {
     let mut inside = Vec::new();
     for _ in 0..count {
         let client = Client::connect(address);

@@ -48,7 +48,7 @@ impl Piped {
 
 /// A client without input, whose output is captured.
 #[track_caller]
-pub(crate) fn saying(args: &[&str]) -> Program {
+pub(crate) fn connect_without_input(args: &[&str]) -> Program {
     Program::spawn_on(
         &[&["connect"], args].concat(),
         Stdio::null(),
@@ -58,7 +58,7 @@ pub(crate) fn saying(args: &[&str]) -> Program {
 
 /// A client at a terminal.
 #[track_caller]
-pub(crate) fn typing(args: &[&str]) -> (Program, Feed, Tap) {
+pub(crate) fn connect_at_terminal(args: &[&str]) -> (Program, Feed, Tap) {
     let (theirs, feed, tap) = terminal();
     let input = theirs.try_clone().expect("it can be shared");
     let program = Program::spawn_on(args, input, theirs);
@@ -67,7 +67,7 @@ pub(crate) fn typing(args: &[&str]) -> (Program, Feed, Tap) {
 
 /// A server that only accepts.
 #[track_caller]
-pub(crate) fn bare() -> (TcpListener, String) {
+pub(crate) fn listener() -> (TcpListener, String) {
     let listener = TcpListener::bind("127.0.0.1:0").expect("there is a port");
     let address = listener.local_addr().expect("it has one").to_string();
     (listener, address)
@@ -107,7 +107,7 @@ pub(crate) fn rest(stream: &mut impl Read) -> Vec<u8> {
 
 /// A socket for datagrams, and how to connect to it.
 #[track_caller]
-pub(crate) fn bare_udp(ip: &str) -> (UdpSocket, String) {
+pub(crate) fn udp_socket(ip: &str) -> (UdpSocket, String) {
     let socket = UdpSocket::bind((ip, 0)).expect("there is a port");
     socket.set_read_timeout(Some(DEADLINE)).expect("not zero");
     let port = socket.local_addr().expect("it has one").port();
@@ -128,7 +128,7 @@ pub(crate) fn datagram<A: Debug>(
 /// A port at which nobody listens, and which nobody else gets meanwhile: [`Socket::listen`] on it
 /// makes a server of it.
 #[track_caller]
-pub(crate) fn deaf() -> (Socket, String) {
+pub(crate) fn unserved_port() -> (Socket, String) {
     let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("there are descriptors");
     let any: SocketAddr = ([127, 0, 0, 1], 0).into();
     socket.bind(&any.into()).expect("there is a port");
