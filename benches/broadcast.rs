@@ -13,7 +13,7 @@ use criterion::{Criterion, Throughput};
 /// Lines in a flood.
 const LINES: usize = 1000;
 
-/// Floods after which whoever doesn't read is full, and the kernel takes nothing more for it: they
+/// Floods after which the kernel takes nothing more for a client that doesn't read: they
 /// are more than the 4 MiB and 6 MiB that Linux gives to both ends of a connection at most.
 const FLOODS: usize = 200;
 
@@ -26,9 +26,9 @@ pub(crate) const BENCH: Bench = Bench {
 struct Room {
     publishers: Vec<Client>,
     subscribers: Vec<Client>,
-    /// What each publisher sends in an iteration.
+    /// The lines that each publisher sends in an iteration.
     texts: Vec<Vec<u8>>,
-    /// Whose lines are looked at one by one next.
+    /// The subscriber whose lines are compared next.
     looked_at: usize,
     buffer: Vec<u8>,
 }
@@ -49,12 +49,12 @@ impl Room {
         let (first, others) = room
             .publishers
             .split_first_mut()
-            .expect("somebody publishes");
+            .expect("there is a publisher");
         gather(first, others.iter_mut().chain(&mut room.subscribers));
         room
     }
 
-    /// The same beside somebody who doesn't read, and to whom nothing more can be sent.
+    /// The same beside a client that doesn't read, and to which nothing more can be sent.
     fn with_stopped(server: SocketAddr, subscribers: usize) -> (Self, Client) {
         let stopped = Client::connect(server);
         let mut room = Self::new(server, 1, subscribers, LINES);
@@ -64,7 +64,7 @@ impl Room {
         (room, stopped)
     }
 
-    /// Publishes the lines of all and waits until everybody has received those of the others.
+    /// Publishes the lines of all and waits until every client has received those of the others.
     fn turn(&mut self) {
         for (publisher, text) in self.publishers.iter_mut().zip(&self.texts) {
             publisher.send(text);
@@ -96,7 +96,7 @@ impl Room {
     }
 }
 
-/// Whether all lines are there, each once, and those of a publisher in its order.
+/// True if all lines are there, each once, and those of a publisher in its order.
 fn in_order(received: &[u8], texts: &[Vec<u8>]) -> bool {
     let mut rest: Vec<_> = texts.iter().map(|text| text.chunks_exact(LINE)).collect();
     received.chunks_exact(LINE).all(|line| {
@@ -105,7 +105,7 @@ fn in_order(received: &[u8], texts: &[Vec<u8>]) -> bool {
     })
 }
 
-/// One iteration is the publication of `count` lines, and the delivery of each to everybody else.
+/// One iteration is the publication of `count` lines, and the delivery of each to all others.
 fn deliver(c: &mut Criterion, group: &str, publishers: usize, subscribers: usize, count: usize) {
     let mut group = c.benchmark_group(group);
     let deliveries = count * (subscribers + publishers - 1);
@@ -137,7 +137,7 @@ fn one_to_all(c: &mut Criterion) {
     deliver(c, "broadcast/one line to 100", 1, 100, 1);
 }
 
-/// Who doesn't read misses what comes, and nobody waits for it.
+/// A client that doesn't read misses lines, and no other waits for it.
 fn stopped(c: &mut Criterion) {
     if remote().is_some() {
         eprintln!("broadcast: beside a stopped reader only servers of our own are measured");

@@ -25,7 +25,7 @@ pub(crate) const BENCH: Bench = Bench {
     targets: &[round_trip, pipelined, bulk, connect],
 };
 
-/// What is sent in one go: a message, or some of them at once, each with a number of its own
+/// Bytes sent in one go: a message, or some of them at once, each with a number of its own
 /// at its end.
 struct Batch {
     bytes: Vec<u8>,

@@ -1,5 +1,5 @@
-//! What an idle client costs: bytes of the server's memory, counted in `/proc`, not timed. What the
-//! kernel keeps for the socket is not in it, and the same for all.
+//! Costs of an idle client: bytes of the server's memory, counted in `/proc`, not timed.
+//! The kernel's memory for the socket is not included; it is the same for all.
 
 use std::env;
 use std::fs;
@@ -41,7 +41,7 @@ pub(crate) fn run() {
     }
 }
 
-/// What of criterion's arguments are no options.
+/// Those of criterion's arguments that are no options.
 fn filters(arguments: &[String]) -> impl Iterator<Item = &str> {
     const FLAGS: [&str; 12] = [
         "--bench",
@@ -91,8 +91,8 @@ fn count(clients: usize) -> Counted {
     Counted { clients, costs }
 }
 
-/// By how many bytes the server grows for so many clients more. Those before them have it set up
-/// whatever it has only once.
+/// The growth of the server, in bytes, for `clients` more. Two earlier ones make it set up
+/// all that it has only once.
 fn growth(server: &Running, kind: Kind, clients: usize) -> u64 {
     let mut first = Client::many(server.address(), 2);
     serve(&mut first, kind);

@@ -1,4 +1,4 @@
-//! Echo of datagrams: one at a time, and 32 under way.
+//! Echo of datagrams: one at a time, and 32 in flight.
 
 use std::net::{SocketAddr, UdpSocket};
 
@@ -40,7 +40,7 @@ impl Exchange {
         }
     }
 
-    /// Sends so many datagrams, and receives as many.
+    /// Sends `count` datagrams, and receives as many.
     fn turn(&mut self) {
         let mut datagram = [0; SIZE];
         let numbers = self.next..self.next + self.count;

@@ -1,4 +1,4 @@
-//! A client that doesn't sleep while it has a core of its own: whoever sleeps has to be woken, and
+//! A client that doesn't sleep while it has a core of its own: a sleeper has to be woken, and
 //! that would cost the server more than what it sends.
 
 use std::fmt::Display;
@@ -14,7 +14,7 @@ use super::cores::cores;
 /// No answer takes this long, unless it never comes.
 pub(crate) const TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Of a long answer only so much is compared, its end: comparing must not be what is measured.
+/// Bytes compared at the end of a long answer: comparing must not be what is measured.
 const COMPARED: usize = 4096;
 
 pub(crate) struct Client(TcpStream);
@@ -85,7 +85,7 @@ impl Client {
         })
     }
 
-    /// Whether there is something to read, or soon is.
+    /// True if there is something to read, or soon is.
     pub(crate) fn has_input(&self, soon: Duration) -> bool {
         ready(&self.0, PollFlags::IN, soon)
     }
@@ -134,11 +134,11 @@ pub(crate) fn insist<T>(
     }
 }
 
-/// Whether the socket is ready, or soon is.
+/// True if the socket is ready, or soon is.
 pub(crate) fn ready(socket: &impl AsFd, interest: PollFlags, soon: Duration) -> bool {
     let mut sockets = [PollFd::new(socket, interest)];
     let soon = Timespec::try_from(soon).expect("it is a matter of seconds");
-    // Interrupted or not: whoever is called next finds out.
+    // Interrupted or not: the next call finds out.
     poll(&mut sockets, Some(&soon)).is_ok_and(|ready| ready > 0)
 }
 

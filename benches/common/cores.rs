@@ -1,4 +1,4 @@
-//! Which cores server and load run on: one each where there are two, so that neither waits for the
+//! Cores for server and load: one each where there are two, so that neither waits for the
 //! other's, and the scheduler has nothing to decide, which makes more of a difference than servers do.
 
 use std::sync::OnceLock;

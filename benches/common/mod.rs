@@ -1,4 +1,4 @@
-//! What the benches share: real servers in processes of their own, and real clients.
+//! Shared by the benches: real servers in processes of their own, and real clients.
 //!
 //! The time is that of server, kernel and load together. Where there are two cores, the server has
 //! one and the load the other; on one, such as under `taskset -c 1`, they take turns. The programs
@@ -100,9 +100,9 @@ pub(crate) fn compare<L>(
     }
 }
 
-/// Who is measured: the programs that there are, or one that runs elsewhere.
+/// The programs to measure, or the one that runs elsewhere.
 ///
-/// Which of them is first makes a difference, so where there are several rounds it is another each
+/// The order makes a difference, so where there are several rounds another one is first each
 /// time: `RESOUND_ROUND` is its number.
 fn subjects(kind: Kind) -> Vec<Subject> {
     if let Some(remote) = remote() {
@@ -137,7 +137,7 @@ impl Subject {
     }
 }
 
-/// What is under load.
+/// The server under load.
 enum Server {
     Ours(Running),
     Theirs(SocketAddr),
@@ -166,7 +166,7 @@ pub(crate) fn thousands(number: usize) -> String {
     }
 }
 
-/// So many of something.
+/// A count and its noun, such as "1,000 clients".
 pub(crate) fn some(number: usize, noun: &str) -> String {
     let plural = if number == 1 { "" } else { "s" };
     format!("{} {noun}{plural}", thousands(number))

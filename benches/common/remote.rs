@@ -9,17 +9,17 @@ use std::time::Duration;
 use super::client::{Client, give_up};
 use crate::peers::Kind;
 
-/// Where it is.
+/// The variable with its address.
 const VARIABLE: &str = "RESOUND_ADDR";
 
-/// What it is sent; whoever gets that back, or on, is what it is.
+/// The message that finds out its kind: an echo sends it back, a broadcast to another client.
 const PROBE: &[u8] = b"resound's benches ask who is there\n";
 
-/// How often it is asked, and how long each time is waited for an answer.
+/// The number of probes, and the time to wait for each answer.
 const TRIES: usize = 10;
 const PAUSE: Duration = Duration::from_millis(200);
 
-/// Who has said as much as this hasn't been asked.
+/// Bytes after which a server talks by itself and doesn't answer.
 const TALKATIVE: usize = 64 * 1024;
 
 pub(crate) struct Remote {
@@ -33,7 +33,7 @@ impl Remote {
         format!("server at {}", self.name)
     }
 
-    /// Whether this is what a bench is for; if not, a line says so.
+    /// True if this is of the kind that a bench needs; prints a line if not.
     pub(crate) fn is(&self, kind: Kind) -> bool {
         let found = match kind {
             Kind::Datagrams => self.over_udp().ok(),
@@ -86,7 +86,7 @@ impl Remote {
     }
 }
 
-/// Whether a client is sent the probe, maybe after something else, such as a greeting.
+/// True if a client is sent the probe, maybe after something else, such as a greeting.
 fn hears(client: &mut Client, got: &mut Vec<u8>) -> bool {
     let mut buffer = [0; 4096];
     while got.len() < TALKATIVE && client.has_input(PAUSE) {

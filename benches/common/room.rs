@@ -1,4 +1,4 @@
-//! How clients of a broadcast know that all of them are in the room.
+//! A wait until all clients of a broadcast are in the room.
 
 use std::time::Duration;
 
@@ -7,13 +7,13 @@ use super::client::{Client, give_up};
 /// Bytes in a line.
 pub(crate) const LINE: usize = 64;
 
-/// How long a client waits for a probe before another is sent.
+/// The time that a client waits for a probe before another is sent.
 const PROBE: Duration = Duration::from_millis(20);
 
 /// Probes after which a client that has seen none is never going to.
 const PROBES: usize = 500;
 
-/// Everybody has joined when everybody has seen a probe of the publisher; then a last line, which
+/// All clients have joined when each has seen a probe of the publisher; then a last line, which
 /// comes after every probe, tells where they end.
 pub(crate) fn gather<'a>(publisher: &mut Client, others: impl Iterator<Item = &'a mut Client>) {
     let (probe, last) = (lines("probe", 1), lines("last", 1));

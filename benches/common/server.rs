@@ -13,13 +13,13 @@ use super::client::{TIMEOUT, give_up};
 use super::cores::{cores, take};
 use crate::peers::{Kind, Program};
 
-/// How the executable is told that it is a server, which, and on what core.
+/// The variable that makes the executable a server: program, kind, and core.
 const ROLE: &str = "RESOUND_BENCH_SERVER";
 
-/// How often it is looked whether the server has ended.
+/// The time between two looks at a server that should end.
 const PAUSE: Duration = Duration::from_millis(1);
 
-/// It is told to stop by the end of its standard input, so that none outlives its bench.
+/// A server process. The end of its standard input stops it, so that none outlives its bench.
 pub(crate) struct Running {
     child: Child,
     address: SocketAddr,
@@ -70,7 +70,7 @@ impl Running {
     }
 }
 
-/// Whether this process has been started to be a server; then it has been one.
+/// Serves, if this process was started to be a server; its exit code if so.
 pub(crate) fn was_server() -> Option<ExitCode> {
     let role = env::var(ROLE).ok()?;
     let mut words = role.split(' ');

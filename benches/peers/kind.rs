@@ -1,12 +1,12 @@
 //! The kinds of servers that are measured.
 
-/// What a server does.
+/// The service of a server.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Kind {
     Echo,
     /// Lines, to all but their sender.
     Broadcast,
-    /// The same; who doesn't read misses something, and delays nobody.
+    /// The same; a client that doesn't read misses lines, and delays no other.
     Skipping,
     /// Echo of datagrams.
     Datagrams,

@@ -20,7 +20,7 @@ mod tokio;
 
 pub(crate) use kind::Kind;
 
-/// Who does it.
+/// The programs that are measured.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Program {
     Resound,
@@ -32,7 +32,7 @@ pub(crate) enum Program {
 impl Program {
     const ALL: [Self; 4] = [Self::Resound, Self::Floor, Self::Tokio, Self::Threads];
 
-    /// Those that there are of a kind. A room of threads stands still for as long as somebody
+    /// The programs of a kind. A room of threads stands still for as long as a client
     /// doesn't read; streams in one direction are measured beside the floor alone.
     pub(crate) fn all(kind: Kind) -> impl Iterator<Item = Self> {
         Self::ALL.into_iter().filter(move |program| match program {
@@ -63,7 +63,7 @@ impl Program {
             #[cfg(target_os = "linux")]
             Self::Floor => floor::serve(kind),
             #[cfg(not(target_os = "linux"))]
-            Self::Floor => unreachable!("there is no epoll here, and nobody asks for it"),
+            Self::Floor => unreachable!("there is no epoll here, and no bench asks for it"),
             Self::Tokio => tokio::serve(kind),
             Self::Threads => threads::serve(kind),
         }

@@ -1,5 +1,5 @@
 //! A thread a client, as in the tutorials: blocking reads and writes. For broadcast the clients are
-//! a list behind a lock, and whoever has read lines holds it while it writes them to all the others.
+//! a list behind a lock; a thread that has read lines holds it while it writes them to all the others.
 
 use std::collections::HashMap;
 use std::io::{self, Read, Write};
@@ -56,7 +56,7 @@ fn join(number: usize, mut client: &TcpStream, members: &Members) -> io::Result<
     client.set_nodelay(true)?;
     lock(members).insert(number, client.try_clone()?);
     let mut buffer = vec![0; BUFFER];
-    // Of these so many are the beginning of a line.
+    // Bytes at the start of the buffer that begin a line.
     let mut kept = 0;
     loop {
         let n = client.read(&mut buffer[kept..])?;

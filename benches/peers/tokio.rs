@@ -80,7 +80,7 @@ async fn join(
     let (mut input, mut output) = client.split();
     let mut pieces = sender.subscribe();
     let mut buffer = vec![0; BUFFER];
-    // Of these so many are the beginning of a line.
+    // Bytes at the start of the buffer that begin a line.
     let mut kept = 0;
     loop {
         tokio::select! {

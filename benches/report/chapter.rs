@@ -1,4 +1,4 @@
-//! The README's chapter of figures, which nobody types.
+//! The README's chapter of figures, which is generated.
 
 use std::env::consts::ARCH;
 use std::fs;
@@ -16,13 +16,13 @@ use super::table;
 pub(crate) const BEGIN: &str = "<!-- figures: made by make figures -->";
 pub(crate) const END: &str = "<!-- /figures -->";
 
-/// Results that are so much older than the newest are of another run, and not shown with it.
+/// The age, from the newest, beyond which results are of another run, and not shown with it.
 const RUN: Duration = Duration::from_secs(3600);
 
-/// What every run has measured.
+/// The benches of which every run has results.
 const BENCHES: [&str; 4] = ["echo/", "broadcast/", "udp/", "bulk/"];
 
-/// What was measured on, and with.
+/// The machine and compiler of a run.
 pub(crate) struct Machine {
     pub(crate) processor: String,
     pub(crate) cores: usize,
@@ -70,7 +70,7 @@ pub(crate) fn newest_run(rounds: Vec<Measured>, single: Vec<Measured>) -> Vec<Me
     measured
 }
 
-/// What stands between the marks; or what is missing.
+/// The text between the marks, or an error that names the missing results.
 pub(crate) fn render(
     machine: &Machine,
     measured: &[Measured],

@@ -1,4 +1,4 @@
-//! What the idle clients cost, beside criterion's results: counted, not timed.
+//! Costs of idle clients, beside criterion's results: counted, not timed.
 
 use std::fs;
 use std::io;
@@ -17,7 +17,7 @@ pub(crate) struct Cost {
     pub(crate) bytes: u64,
 }
 
-/// What was counted, with so many clients.
+/// The costs, and the number of clients they were counted with.
 #[derive(Clone, Debug)]
 pub(crate) struct Counted {
     pub(crate) clients: usize,

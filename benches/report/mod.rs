@@ -1,4 +1,4 @@
-//! What is made of the results: tables, and a chapter of the README.
+//! Reports of the results: tables, and a chapter of the README.
 
 #![allow(dead_code, reason = "no bench uses all of it")]
 

@@ -1,4 +1,4 @@
-//! What criterion has measured, as it lies in its directory.
+//! The results of criterion, read from its directory.
 
 use std::env;
 use std::fs;
@@ -12,7 +12,7 @@ use serde_json::Value;
 pub(crate) struct Measured {
     pub(crate) group: String,
     pub(crate) function: String,
-    /// What an iteration moves.
+    /// Messages or bytes of an iteration.
     pub(crate) moved: Moved,
     /// The median iteration in nanoseconds.
     pub(crate) median: f64,
@@ -29,7 +29,7 @@ pub(crate) enum Moved {
     Bytes(u64),
 }
 
-/// Where criterion writes and this reads: where its variable says, or in cargo's target directory,
+/// The directory of criterion's results: that of its variable, or in cargo's target directory,
 /// which is where the bench itself lies.
 pub(crate) fn directory() -> PathBuf {
     if let Some(home) = env::var_os("CRITERION_HOME") {

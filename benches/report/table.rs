@@ -4,10 +4,10 @@ use std::fmt::Write;
 
 use super::results::{Measured, Moved};
 
-/// Who is beside us.
+/// The other programs, in the order of the columns.
 pub(crate) const PEERS: [&str; 3] = ["floor", "tokio", "threads"];
 
-/// What stands where nothing was measured.
+/// The cell of a program that was not measured.
 const NOTHING: &str = "–";
 
 /// The order of the benches; others come after.
@@ -42,7 +42,7 @@ pub(crate) fn speed(measured: &[Measured], subject: &str) -> String {
     markdown(&rows)
 }
 
-/// How many times as fast we are: of one round with the confidence intervals of both, of several
+/// The ratio of our speed to a peer's: of one round with the confidence intervals of both, of several
 /// the middle one with half of what lies between the least and the most.
 fn ratio(rounds: &[&Measured], measured: &[Measured], peer: &str) -> String {
     let pairs = rounds.iter().filter_map(|one| {

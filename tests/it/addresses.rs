@@ -8,7 +8,7 @@ use crate::common::datagram::Sender;
 use crate::common::program::{Program, complaint};
 #[cfg(target_os = "linux")]
 use crate::common::stdio::{input_pipe, output_pipe};
-use crate::common::{Folder, has_ipv6};
+use crate::common::{Folder, has_ipv6, skipped};
 use resound::Address;
 
 /// A name for an abstract socket that no other process and no other test has.
@@ -17,12 +17,12 @@ fn abstract_name(test: &str) -> String {
     format!("@resound-{}-{test}", std::process::id())
 }
 
-/// Where nothing else than the address of a Unix client goes.
+/// A name for a Unix client's own address.
 fn client_path(folder: &Folder, number: usize) -> std::path::PathBuf {
     folder.path(&format!("client {number}"))
 }
 
-/// Where a client reaches it: `[::]` also stands for IPv4, where there is nothing else.
+/// The addresses at which a client reaches it: `[::]` also stands for IPv4 where that is free.
 fn reachable(address: &Address) -> Address {
     let unspecified = address.is_unspecified() && !has_ipv6();
     let port = address.socket_addr().map(|address| address.port());
@@ -178,7 +178,7 @@ fn link_local() -> Option<(SocketAddrV6, String)> {
 #[test]
 fn the_address_of_a_link_takes_the_name_of_its_interface() {
     let Some((address, name)) = link_local() else {
-        eprintln!("skipped: this machine has no address of a link (fe80::/10)");
+        skipped("this machine has no address of a link (fe80::/10)");
         return;
     };
     let ip = address.ip();
@@ -194,7 +194,7 @@ fn the_address_of_a_link_takes_the_name_of_its_interface() {
 #[test]
 fn server_on_all_addresses_answers_over_the_address_of_a_link() {
     let Some((mut address, _)) = link_local() else {
-        eprintln!("skipped: this machine has no address of a link (fe80::/10)");
+        skipped("this machine has no address of a link (fe80::/10)");
         return;
     };
     let folder = Folder::new();
@@ -248,7 +248,7 @@ fn an_abstract_name_is_served_and_leaves_no_file() {
     let name = abstract_name("streams");
     let listen = format!("unix:{name}");
     for _ in 0..3 {
-        // It is free again as soon as nobody has it.
+        // It is free again as soon as no process has it.
         let program = start(&[], &["127.0.0.1:0", &listen]);
         assert_eq!(names(&program)[1], listen);
         let line = complaint(&["echo", "-l", &listen], 1);

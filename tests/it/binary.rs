@@ -5,7 +5,7 @@ use std::net::{Ipv6Addr, TcpListener, ToSocketAddrs};
 
 use crate::common::client::{Client, join};
 use crate::common::program::{Ended, Program, complaint, run};
-use crate::common::{Folder, eventually};
+use crate::common::{Folder, eventually, skipped};
 use resound::Address;
 use rustix::process::Signal;
 
@@ -166,7 +166,7 @@ fn a_second_signal_ends_it_at_once() {
     drop(client);
 }
 
-/// What is logged, without the times, when one client has come, said `hello` and gone.
+/// The log, without the times, of one client that connects, sends `hello` and leaves.
 fn log_of_a_visit(variables: &[(&str, &str)], options: &[&str]) -> (Vec<String>, String) {
     let folder = Folder::new();
     let path = folder.path("socket");
@@ -318,7 +318,7 @@ fn a_host_name_stands_for_all_its_addresses() {
 #[test]
 fn ipv6_is_served() {
     if TcpListener::bind((Ipv6Addr::LOCALHOST, 0)).is_err() {
-        eprintln!("skipped: this system has no ::1");
+        skipped("this system has no ::1");
         return;
     }
     let program = Program::start(&["echo", "-v", "-l", "[::1]:0"]);

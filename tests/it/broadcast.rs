@@ -68,7 +68,7 @@ fn a_chatter_that_resets_in_a_line_publishes_nothing_of_it() {
     assert_eq!(server.stop().closes(CloseReason::Reset), 1);
 }
 
-/// Who never reads and closes sends a reset; what it had said before is published all the same.
+/// A client that never reads and closes sends a reset; its earlier lines are published all the same.
 #[test]
 fn last_words_before_a_reset_are_published() {
     let (broadcast, watch) = watched(room_of(MAX_MESSAGE));
@@ -189,7 +189,7 @@ fn chat(client: &Client, name: usize, others: usize, count: usize) -> Vec<String
     heard
 }
 
-/// What `name` should have heard, given what somebody else did: all but their own lines.
+/// The lines that `name` should have received, given those of another client: all but their own.
 fn without(name: usize, lines: &[String]) -> Vec<&String> {
     let own = format!("{name} ");
     lines.iter().filter(|l| !l.starts_with(&own)).collect()
@@ -317,7 +317,7 @@ fn chatters_that_come_and_go_at_random_spoil_nothing() {
     assert_eq!(server.stop().clients, 202);
 }
 
-/// What it was sent ends within a line, and it is told that this is no end.
+/// Its output ends within a line, and with a reset, so that this is not taken for the end.
 #[test]
 fn client_that_does_not_take_the_rest_of_a_line_is_reset() {
     let server = with_patience(Some(Duration::ZERO));
@@ -328,7 +328,7 @@ fn client_that_does_not_take_the_rest_of_a_line_is_reset() {
     let publisher = flood.send(publisher).join().expect("it is sent");
     publisher.finish();
     publisher.receives_end();
-    // It is gone once the server has nobody left, which would be so later if it read.
+    // It is gone once the server has no client left, which would be so later if it read.
     let stats = server.stop();
     assert_eq!(stats.closes(CloseReason::SlowConsumer), 1);
     flood.assert_is_start(&stopped.rest_before_reset());

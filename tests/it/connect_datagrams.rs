@@ -14,14 +14,14 @@ use crate::common::{DEADLINE, Folder, assert_same, eventually};
 use resound::Echo;
 use rustix::process::Signal;
 
-/// What comes to a UDP socket.
+/// The next datagram of a UDP socket, as text.
 #[track_caller]
 fn arrives(socket: &UdpSocket) -> String {
     let (bytes, _) = datagram(|buffer| socket.recv_from(buffer));
     String::from_utf8(bytes).expect("it is text")
 }
 
-/// The address of a socket that takes datagrams of one stranger only: to others nobody listens.
+/// The address of a socket that takes datagrams of one other peer only and refuses all others.
 fn refusing() -> (UdpSocket, String) {
     let (socket, address) = udp_socket("127.0.0.1");
     socket.connect("127.0.0.1:9").expect("it is only a name");
@@ -133,7 +133,7 @@ fn unused_port_is_reported() {
     let line = format!("resound: cannot reach {address}: no server listens there");
     let ended = run(&["connect", &address, "--send=hello"]);
     assert_eq!((ended.code, ended.log), (Some(1), vec![line.clone()]));
-    // Even if nobody waits for an answer.
+    // Even if no answer is waited for.
     let piped = Piped::to(&address);
     piped.feed.say("hello\n");
     let ended = piped.program.wait();

@@ -11,7 +11,7 @@ use crate::common::connecting::{
 };
 use crate::common::program::run;
 use crate::common::stdio::input_pipe;
-use crate::common::{Folder, assert_same, program::Program};
+use crate::common::{Folder, assert_same, program::Program, skipped};
 use socket2::{Domain, SockAddr, Socket, Type};
 
 #[test]
@@ -270,7 +270,7 @@ fn link_local() -> Option<(Ipv6Addr, u32, String)> {
 #[test]
 fn an_address_may_have_a_zone() {
     let Some((address, number, name)) = link_local() else {
-        eprintln!("skipped: no interface has a link-local address");
+        skipped("no interface has a link-local address");
         return;
     };
     let listener = TcpListener::bind(SocketAddrV6::new(address, 0, 0, number));
@@ -325,7 +325,7 @@ fn bad_usage_is_one_line_that_names_the_mistake() {
     }
 }
 
-/// Somebody else's program; it is killed when dropped.
+/// Another program; it is killed when dropped.
 struct Other(Child);
 
 impl Other {
@@ -334,7 +334,7 @@ impl Other {
         let streams = command.stdin(Stdio::null()).stdout(Stdio::null());
         let child = streams.stderr(Stdio::null()).args(args).spawn().ok();
         if child.is_none() {
-            eprintln!("skipped: there is no {name}");
+            skipped(format_args!("there is no {name}"));
         }
         child.map(Self)
     }

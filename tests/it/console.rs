@@ -36,7 +36,7 @@ fn admit<const N: usize>(operator: &mut Operator) -> [Client; N] {
     std::array::from_fn(|_| operator.admit(Client::connect))
 }
 
-/// What a service sends back to who says a text.
+/// The answer of a service to the sender of a text.
 fn answer<'a>(service: &str, text: &'a str) -> &'a str {
     if service == "echo" { text } else { "" }
 }
@@ -122,18 +122,18 @@ fn a_line_without_end_is_shown_in_parts_and_not_kept() {
     operator.tap.line_with("end");
 }
 
-/// What is shown of somebody, so many bytes, in however many parts.
+/// Reads `length` shown bytes of one client, in any number of parts.
 #[track_caller]
 fn shown_text(operator: &mut Operator, who: &str, length: usize) -> String {
     let mut shown = String::new();
     while shown.len() < length {
         let line = operator.tap.line();
-        shown += line.strip_prefix(who).expect("it is of nobody else");
+        shown += line.strip_prefix(who).expect("it is of this client");
     }
     shown
 }
 
-/// Whoever says much has always an unfinished line with the server.
+/// A client that sends without pause always has an unfinished line with the server.
 #[test]
 fn lines_that_come_without_a_pause_are_shown_whole() {
     let folder = Folder::new();
@@ -209,7 +209,7 @@ fn private_text_goes_between_whole_messages() {
         let letter = b'a' + u8::try_from(lines.len() % 26).unwrap();
         let line = [vec![letter; LENGTH - 1], b"\n".to_vec()].concat();
         publisher.say(&line);
-        reader.hears(&line); // when it is heard, it has been offered to everybody
+        reader.hears(&line); // received: it has been offered to all clients
         let who = format!("2 {}: ", publisher.name());
         shown_text(&mut operator, &who, LENGTH - 1);
         lines.push(line);
@@ -309,7 +309,7 @@ fn statistics_are_shown_on_request() {
     });
 }
 
-/// What the statistics say when there were two clients of which the first has said `hello`.
+/// The statistics of two clients of which the first has sent `hello`.
 fn statistics(service: &str, now: usize) -> Vec<String> {
     let clients = format!("clients: {now} now, 2 in all");
     let lines = match service {

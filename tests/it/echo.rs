@@ -8,7 +8,7 @@ use crate::common::running::{Running, config, listening_on};
 use crate::common::vanishing::connect_and_vanish;
 use crate::common::watched::watched;
 use crate::common::{
-    Folder, allow_many_descriptors, assert_same, bytes, eventually, random, some_bytes,
+    Folder, allow_many_descriptors, assert_same, bytes, eventually, random, skipped, some_bytes,
 };
 use resound::{CloseReason, Config, Echo, Outcome, Peer, Service};
 use socket2::{Domain, Type};
@@ -107,7 +107,9 @@ fn urgent_bytes_come_back_in_their_place() {
 fn urgent_bytes_come_back_over_a_unix_socket_too() {
     let (one, _other) = socket2::Socket::pair(Domain::UNIX, Type::STREAM, None).unwrap();
     if let Err(e) = one.send_out_of_band(b"?") {
-        return eprintln!("skipped: this system has no urgent data on Unix sockets: {e}");
+        return skipped(format_args!(
+            "this system has no urgent data on Unix sockets: {e}"
+        ));
     }
     let folder = Folder::new();
     say_urgently_to(&listening_on(&[&folder.unix("socket")]));
@@ -222,7 +224,7 @@ impl Service for Farewell {
     }
 
     fn receive<'a>(&'a mut self, (): &'a mut (), _: &'a [u8]) -> Outcome<'a> {
-        unreachable!("it is done with everybody")
+        unreachable!("the action is not Continue")
     }
 }
 

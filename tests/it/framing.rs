@@ -21,7 +21,7 @@ fn raw_bytes_of_one_write_stay_in_one_piece() {
             .take(SPEAKERS)
             .map(|letter| vec![letter; rng.usize(1..8000)])
             .collect();
-        // Nobody has anything else on the way, so that each write is one read.
+        // There is nothing else in flight, so that each write is one read.
         thread::scope(|scope| {
             for (speaker, bytes) in speakers.iter().zip(&said) {
                 scope.spawn(move || speaker.say(bytes));

@@ -10,7 +10,7 @@ use crate::common::running::{Running, config, listening_on};
 use crate::common::with;
 use resound::{Address, Echo, Server};
 
-/// Why these addresses can't be bound.
+/// The error of binding these addresses.
 #[track_caller]
 fn refusal(addresses: &[&str]) -> String {
     match Server::bind(&listening_on(addresses), Echo::new()) {

@@ -277,7 +277,7 @@ fn a_log_that_cannot_be_written_is_one_line_before_anything_is_done() {
     let folder = Folder::new();
     let path = folder.path("missing/log");
     let path = path.display();
-    // Nobody listens there, which isn't found out.
+    // The port is unused, which isn't found out.
     let line = complaint(&["load", "1", &format!("--hdr={path}")], 1);
     let expected = format!("resound: cannot write {path}: no such file or directory");
     assert_eq!(line, expected);

@@ -11,7 +11,7 @@ use resound::load::Fault::{Corrupt, Doubled, Lost, Refused, Stray};
 use resound::load::{Fault, Load, LoadEnd, LoadMode};
 use resound::{Discard, Echo};
 
-/// What takes longer is lost: longer than the machine might be busy with others.
+/// The timeout after which a datagram is lost: longer than the machine might be busy otherwise.
 const TIMEOUT: Duration = Duration::from_secs(1);
 
 fn expect(trick: Trick, settings: impl Fn(Load) -> Load, expected: &[(Fault, u64)]) {

@@ -15,7 +15,7 @@ fn clients_beyond_the_limit_of_descriptors_are_one_clear_error() {
 
 #[track_caller]
 fn load_more_clients_than_descriptors() {
-    // Nobody accepts: the backlog has room for more than there are descriptors.
+    // No connection is accepted: the accept queue has room for more than there are descriptors.
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let limit = Rlimit {
         current: Some(64),

@@ -11,7 +11,7 @@ use resound::load::Fault::{Closed, Corrupt, Disordered, Doubled, Lost, Stray, Un
 use resound::load::{Fault, Load, LoadMode, LoadOutcome};
 use resound::{CloseReason, Config, Room};
 
-/// The message that it happens to: later than those that show that everybody is there.
+/// The message of the fault: later than those that show that all clients have joined.
 const AT: u64 = 40;
 
 fn fanout(to: impl std::fmt::Display) -> Load {
@@ -103,7 +103,7 @@ fn subscriber_that_gets_nothing_more_is_missed_in_every_later_message() {
 #[test]
 fn closed_subscriber_is_not_waited_for() {
     let (outcome, _) = caught(Trick::Close, 16, true);
-    // What was under way to it then never came.
+    // The messages in flight to it then were never received.
     let unanswered = outcome.faults.count(Unanswered);
     assert!((1..=16).contains(&unanswered), "{unanswered}");
     assert_faults(&outcome, &[(Closed, 1), (Unanswered, unanswered)], "close");
@@ -154,7 +154,7 @@ fn rooms_deliver_to_all_others() {
             let stats = server.stop();
             assert_eq!(stats.clients, publishers as u64 + 3, "{what}");
             assert!(stats.messages >= 200, "{what}");
-            // Those that are only to show that everybody is there may come late, and count.
+            // Those that only show that all clients have joined may be late, and count.
             let deliveries = 1..=stats.deliveries;
             assert!(deliveries.contains(&outcome.counts.deliveries), "{what}");
             let receivers = publishers as u64 + 2 + u64::from(include_sender);

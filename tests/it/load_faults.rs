@@ -15,10 +15,10 @@ use resound::load::{Fault, Load, LoadEnd, LoadOutcome};
 /// The message that it happens to.
 const AT: u64 = 5;
 
-/// Messages under way at a time, where it is more than one.
+/// Messages in flight at a time, where it is more than one.
 const DEEP: usize = 4;
 
-/// A client waits for a message that never comes: with one under way, until another is sent. That is
+/// A client waits for a message that is never received: with one in flight, until another is sent. That is
 /// early enough to come before the end, and later than what the machine may be busy with others. A
 /// rate leaves it time for these.
 fn impatient(load: Load) -> Load {
@@ -56,7 +56,7 @@ fn deep(load: Load) -> Load {
     with(load, |load| load.depth = DEEP)
 }
 
-/// It needn't be fast: so many messages are sent, however long that takes.
+/// Sends a number of messages, however long that takes.
 fn scheduled(load: Load) -> Load {
     with(load, |load| {
         load.rate = Some(400);

@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::common::loading::{SIZE, assert_faults, load, run};
 use crate::common::misbehaving::{Misbehaving, Trick};
 use crate::common::running::Running;
-use crate::common::with;
+use crate::common::{skipped, with};
 use resound::load::Fault::{Lost, Reset, Unanswered};
 use resound::load::{Interval, Load, LoadOutcome};
 
@@ -24,7 +24,7 @@ fn open(to: impl std::fmt::Display) -> Load {
     })
 }
 
-/// How many messages took longer than so many milliseconds.
+/// The number of messages that took longer than `milliseconds`.
 fn slower(outcome: &LoadOutcome, milliseconds: u64) -> u64 {
     outcome
         .counts
@@ -47,7 +47,7 @@ fn stalled(settings: impl Fn(Load) -> Load) -> (LoadOutcome, bool) {
     (outcome, slower(&control, 4) == 0)
 }
 
-/// So many tries are made to find the machine idle.
+/// Tries to find the machine idle.
 const TRIES: usize = 6;
 
 #[test]
@@ -66,7 +66,7 @@ fn a_stall_shows_in_all_that_had_to_wait_for_it() {
             quiet
         });
         if !quiet {
-            eprintln!("skipped in part: the machine is too busy to tell what else was late");
+            skipped("in part: the machine is too busy to tell what else was late");
         }
     }
 }
@@ -87,7 +87,7 @@ fn a_closed_loop_hides_the_same_stall() {
         quiet
     });
     if !quiet {
-        eprintln!("skipped in part: the machine is too busy to tell what else was late");
+        skipped("in part: the machine is too busy to tell what else was late");
     }
 }
 

@@ -31,7 +31,7 @@ fn serve(client: fn(usize, TcpStream)) -> SocketAddr {
     address
 }
 
-/// Echoes so many messages, each after a pause.
+/// Echoes `count` messages, each after a pause.
 fn echo(mut stream: TcpStream, count: usize, pause: Duration) {
     let mut message = [0; SIZE];
     for _ in 0..count {
@@ -81,7 +81,7 @@ fn messages_due_for_a_closed_client_count_too() {
     assert_eq!(outcome.counts.latency.len(), 600);
 }
 
-/// Longer than the timeout, and in a room: nobody is given up for that.
+/// Longer than the timeout, and in a room: no client is given up for that.
 #[test]
 fn a_stall_of_a_room_shows_in_all_that_had_to_wait_for_it() {
     let args = ["broadcast", "-l", "127.0.0.1:0", "--patience", "unlimited"];

@@ -9,7 +9,7 @@ use std::process::Command;
 use crate::common::client::Client;
 use crate::common::datagram::Sender;
 use crate::common::program::{Program, complaint};
-use crate::common::{DEADLINE, Folder, eventually, has_ipv6};
+use crate::common::{DEADLINE, Folder, eventually, has_ipv6, skipped};
 use resound::Address;
 use rustix::process::Signal;
 
@@ -123,7 +123,7 @@ fn each_option_is_in_force_where_there_is_such_a_thing() {
         (&["--keepalive=60s,10s,3"], "TCP_KEEPCNT 3", TCP),
         (&["--keepalive=60s,10s,3"], "SO_KEEPALIVE on", TCP),
         (&["--linger=0s"], "SO_LINGER 0s", TCP),
-        // What isn't 0 is the loop's, so that nobody waits in close(2).
+        // A value other than 0 is kept by the loop, so that close(2) never blocks.
         (&["--linger=3s"], "SO_LINGER off", TCP),
         (&["--defer-accept=7s"], "TCP_DEFER_ACCEPT 7s", TCP),
         (
@@ -181,10 +181,10 @@ fn queues_are_capped_by_the_system() {
     assert_in_force(&["--fast-open=65535"], &expected, &[Kinds::TCP]);
 }
 
-/// What ss(8) says of the sockets that it finds, each in one line; none where there is no ss.
+/// The lines of ss(8), one for each socket; none where there is no ss.
 fn ss(args: &[&str]) -> Option<Vec<String>> {
     let Ok(output) = Command::new("ss").args(args).output() else {
-        eprintln!("skipped: there is no ss here");
+        skipped("there is no ss here");
         return None;
     };
     assert!(output.status.success(), "{output:?}");
@@ -310,13 +310,13 @@ fn programs_that_share_a_port_all_answer_multicast() {
     }
 }
 
-/// Whether a socket may be bound to an interface here; says so if not.
+/// True if a socket may be bound to an interface here; prints a line if not.
 #[cfg(target_os = "linux")]
 fn may_bind_device() -> bool {
     let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).expect("loopback is there");
     let bound = socket2::SockRef::from(&socket).bind_device(Some(b"lo"));
     if let Err(e) = &bound {
-        eprintln!("skipped: SO_BINDTODEVICE to lo: {e}");
+        skipped(format_args!("SO_BINDTODEVICE to lo: {e}"));
     }
     bound.is_ok()
 }
@@ -342,7 +342,7 @@ fn an_interface_that_is_not_there_is_one_line() {
         let line = complaint(&args, 1);
         let start = format!("resound: cannot listen on {address}: SO_BINDTODEVICE: ");
         assert!(line.starts_with(&start), "{line}");
-        // Where nobody may do it, that comes first.
+        // Where it is not permitted, that error comes first.
         let known = ["no such device", "operation not permitted"];
         let known = known.iter().any(|cause| line.ends_with(cause));
         assert!(known, "{line}");
@@ -442,7 +442,7 @@ fn a_linger_of_zero_resets_the_connection_behind_the_end() {
     client.say("?");
     client.hears("x");
     client.receives_end();
-    // Nobody is there any more who would take more.
+    // There is no reader any more.
     eventually("the reset", || client.try_say(b"more").is_err());
     let address = program.address().to_string();
     let ended = program.terminate();

@@ -462,7 +462,7 @@ fn one_terminal_may_be_both() {
     assert_ended_well(&program.wait());
 }
 
-/// Floods a room in which nobody reads standard output; returns when all clients have all of it.
+/// Floods a room whose standard output is not read; returns when all clients have all of it.
 #[track_caller]
 fn flood_past(program: &Program, flood: &Flood) -> [Client; 2] {
     let [publisher, reader] = two_clients(program);
@@ -516,8 +516,8 @@ fn a_pipe_whose_reader_goes_is_noticed_and_dropped() {
     let (program, tap) = tapped(&[]);
     let clients = two_clients(&program);
     drop(tap);
-    clients[0].say("to nobody else\n");
-    clients[1].hears("to nobody else\n");
+    clients[0].say("to no other client\n");
+    clients[1].hears("to no other client\n");
     assert_goes_on_without("stdout", program, &clients);
 }
 
@@ -527,8 +527,8 @@ fn a_terminal_that_hangs_up_is_noticed_and_dropped() {
     let program = Program::start_on(&broadcast(&["--stdout"]), Stdio::null(), theirs);
     let clients = two_clients(&program);
     drop((feed, tap));
-    clients[0].say("to nobody else\n");
-    clients[1].hears("to nobody else\n");
+    clients[0].say("to no other client\n");
+    clients[1].hears("to no other client\n");
     assert_goes_on_without("stdout", program, &clients);
 }
 

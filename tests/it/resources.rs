@@ -1,4 +1,4 @@
-//! What the binary uses of memory, descriptors and time, whatever its clients do.
+//! Bounds of the binary's memory, descriptors and time under any load.
 
 #![cfg(target_os = "linux")] // what a process uses is read from /proc
 

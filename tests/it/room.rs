@@ -1,4 +1,4 @@
-//! Who hears what in a room, over real sockets; and a crowd in which all of it has to hold.
+//! Receivers of each message in a room, over real sockets; and a crowd in which all of it has to hold.
 
 use std::collections::HashSet;
 use std::io::BufRead;
@@ -137,7 +137,7 @@ fn chat(client: &Client, name: usize) -> Vec<(usize, usize)> {
     let mut lines = client.lines().lines();
     let (mut heard, mut guests) = (Vec::new(), HashSet::new());
     for round in 0..=ROUNDS {
-        // It is a round ahead of some at the most, and hears everybody out in the end.
+        // It is a round ahead of some at the most, and receives all lines in the end.
         let due = if round == ROUNDS {
             ROUNDS
         } else {

@@ -157,18 +157,18 @@ fn shown_input_is_decoded() {
     }
 }
 
-/// The reader of what is shown delays nobody; what it didn't get is counted and said.
+/// The reader of standard output delays no client; the bytes that it missed are counted and logged.
 #[test]
 fn stopped_reader_of_standard_output_delays_no_client() {
     let (program, mut tap) = shown(&["echo", "--show"]);
     let client = program.connect();
-    let block = "a line of a client that is shown to somebody\n".repeat(100);
+    let block = "a line of a client that is shown to no other\n".repeat(100);
     for _ in 0..2000 {
         client.say(&block);
         client.hears(&block);
     }
     let peak = program.peak_memory();
-    assert!(peak < 20 * 1024, "{peak} KiB for 9 MB that nobody reads");
+    assert!(peak < 20 * 1024, "{peak} KiB for 9 MB that are not read");
     tap.line();
     drop(client);
     let lost = tap.line_with("could not be shown");
@@ -276,7 +276,7 @@ fn input_is_thrown_away_and_its_end_changes_nothing() {
     assert_eq!(stats.clients, 2);
 }
 
-/// Who reads when the server stops gets whole lines, and soon.
+/// A reader that reads when the server stops gets whole lines, and soon.
 #[test]
 fn a_stop_ends_the_characters_with_a_line() {
     let server = Running::start(&config(), Chargen::new(false));

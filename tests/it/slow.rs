@@ -13,11 +13,11 @@ use crate::common::flood::Flood;
 use crate::common::program::Program;
 use crate::common::{DEADLINE, eventually, frame, random};
 
-/// What flows past the stopped reader.
+/// Megabytes sent past the stopped reader.
 const MEGABYTES: usize = 200;
 /// In KiB.
 const MOST_MEMORY: u64 = 40 * 1024;
-/// How many blocks the publisher may be ahead of the healthy readers: far less than what would
+/// Blocks that the publisher may be ahead of the healthy readers: far fewer than would
 /// make them slow ones on the busiest machine.
 const WINDOW: usize = 16;
 const READERS: usize = 3;
@@ -224,7 +224,7 @@ fn occasional_reader_skips_repeatedly_and_gets_whole_frames() {
 
 #[test]
 fn with_unlimited_patience_a_stopped_reader_stops_the_publisher_and_loses_nothing() {
-    /// What the log and the kernel's buffers can hold, and more.
+    /// More than the log and the kernel's buffers can hold.
     const MOST_ON_THE_WAY: usize = 64_000_000;
     let mut scene = Scene::new(&["--patience=unlimited"]);
     let flood = Flood::of_megabytes(MEGABYTES);

@@ -88,7 +88,7 @@ fn a_group_chats_and_a_failing_client_is_dropped() {
     room.iter().for_each(Client::receives_end);
 }
 
-/// S11: each message reaches everybody, its sender too, with time and address; `quit` ends it.
+/// S11: each message reaches all clients, its sender too, with time and address; `quit` ends it.
 #[test]
 fn a_group_chats_with_stamps_and_the_operator_ends_it() {
     let args = [
@@ -139,7 +139,7 @@ fn a_broadcast_reads_and_writes_whole_lines() {
     }
 }
 
-/// The first failure of ncat's broker: it stops for everybody when one reader stops.
+/// The first failure of ncat's broker: it stops for all clients when one reader stops.
 #[test]
 fn one_reader_that_stops_does_not_stop_the_others() {
     let program = Program::start(&["broadcast", LISTEN]);

@@ -13,7 +13,7 @@ use crate::common::program::{Ended, Program, run};
 use crate::common::stdio::{Feed, Tap, output_pipe};
 use crate::common::tagged::{now, untagged};
 use crate::common::tool::Tool;
-use crate::common::{DEADLINE, Folder, bytes, eventually, random};
+use crate::common::{DEADLINE, Folder, bytes, eventually, random, skipped};
 use resound::Address;
 
 /// The commands of a row of the README's table, word by word, without the program's name.
@@ -105,7 +105,7 @@ fn datagrams(address: &str) -> UdpSocket {
     socket
 }
 
-/// What comes back for a datagram.
+/// The answer to a datagram.
 fn ask(server: &Address, datagram: &[u8]) -> Vec<u8> {
     let socket = datagrams("127.0.0.1:0");
     let server = server.socket_addr().expect("it is UDP");
@@ -399,7 +399,7 @@ fn s14_whole_lines() {
 fn s15_several_addresses_at_once() {
     let folder = Folder::new();
     if TcpListener::bind("[::1]:0").is_err() {
-        eprintln!("skipped: this system has no ::1");
+        skipped("this system has no ::1");
         return;
     }
     let words = command("S15", 0, Some(&folder), None);
@@ -578,7 +578,7 @@ fn ncat_is_a_peer_like_any_other() {
     assert_eq!(chatter.wait().code, Some(0));
 }
 
-/// Whether somebody listens on a port of loopback, without a connection that would be the only one.
+/// True if a port of loopback has a listener, found without a connection that would be the only one.
 fn listens(port: &str) -> bool {
     let port: u16 = port.parse().expect("it is a port");
     let Ok(table) = fs::read_to_string("/proc/net/tcp") else {

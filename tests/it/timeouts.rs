@@ -1,4 +1,4 @@
-//! Timeouts over real sockets: who is idle is closed, who is stuck is reset, and nobody else.
+//! Timeouts over real sockets: idle clients are closed, stuck ones are reset, and no others.
 
 use std::time::{Duration, Instant};
 
@@ -54,7 +54,7 @@ fn a_client_that_only_hears_is_not_idle() {
     assert_eq!(server.stop().closes(CloseReason::Idle), 0);
 }
 
-/// It had what it sent echoed, but for what is in its way: it must not take the end for all.
+/// A part of its echo is still unsent when it is reset: it must not take the end for a complete one.
 #[test]
 fn client_that_does_not_take_its_echo_is_reset() {
     let server = Running::start(&write(), Echo::new());

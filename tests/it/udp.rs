@@ -14,7 +14,7 @@ use crate::common::program::{Program, complaint};
 use crate::common::tool::Tool;
 use crate::common::watched_room::Flag;
 use crate::common::{
-    DEADLINE, Folder, assert_same, bytes, eventually, free_port, has_ipv6, random,
+    DEADLINE, Folder, assert_same, bytes, eventually, free_port, has_ipv6, random, skipped,
 };
 use jiff::Zoned;
 use jiff::civil::DateTime;
@@ -23,7 +23,7 @@ use rustix::process::Signal;
 
 const LOOPBACK: &str = "udp://127.0.0.1:0";
 
-/// A program that listens on loopback, and somebody who talks to it.
+/// A program that listens on loopback, and a sender connected to it.
 #[track_caller]
 fn start(args: &[&str]) -> (Program, Sender) {
     let program = Program::start(&[args, &["-l", LOOPBACK]].concat());
@@ -31,7 +31,7 @@ fn start(args: &[&str]) -> (Program, Sender) {
     (program, sender)
 }
 
-/// What a service made of datagrams, as the last line has it.
+/// The counts of datagrams in the last line of the log.
 #[track_caller]
 fn summary(program: Program) -> String {
     let ended = program.terminate();
@@ -287,7 +287,7 @@ fn a_datagram_from_the_port_of_another_service_is_not_answered() {
         UdpSocket::bind(from).ok().map(|_| from)
     });
     let Some(from) = bound else {
-        eprintln!("skipped: ports below 1024 may not be bound here");
+        skipped("ports below 1024 may not be bound here");
         return;
     };
     let service = Sender::from(from, &address);
@@ -306,7 +306,7 @@ fn a_datagram_from_the_port_of_another_service_is_not_answered() {
     );
 }
 
-/// Somebody at the server's own second address is not answered, anybody else is.
+/// A sender at the server's own second address is not answered, any other is.
 #[track_caller]
 fn assert_not_answered(program: &Program, own: SocketAddr) {
     let first = &program.addresses()[0];
@@ -334,7 +334,7 @@ fn a_datagram_from_the_server_itself_is_not_answered() {
     }
 }
 
-/// Says so many numbers from one source, no more at a time than the kernel has room for; returns the
+/// Sends `count` numbers from one source, no more at a time than the kernel has room for; returns the
 /// numbers that come back.
 #[track_caller]
 fn flood(program: &Program, sender: &Sender, count: usize) -> Vec<usize> {
@@ -603,14 +603,16 @@ fn stopped_reader_holds_up_no_sender() {
     let folder = Folder::new();
     let program = Program::start(&["echo", "-l", &folder.unixgram("server")]);
     let address = program.address();
-    // Not connected: of those that wait to be read there may be only so many.
+    // Not connected: the number of those that wait to be read is limited.
     let silent = UnixDatagram::bind(folder.path("silent")).unwrap();
     silent.set_read_timeout(Some(DEADLINE)).unwrap();
     let other = Sender::on_unix(Some(&folder.path("other")), &address);
     let most = fs::read_to_string("/proc/sys/net/unix/max_dgram_qlen").unwrap();
     let most: usize = most.trim().parse().unwrap();
     if most > 100 {
-        eprintln!("skipped: so many as {most} datagrams may wait to be read here");
+        skipped(format_args!(
+            "as many as {most} datagrams may wait to be read here"
+        ));
         return;
     }
     let count = 2 * most + 10;

@@ -39,7 +39,7 @@ pub(super) struct Client<T> {
     pub(super) state: T,
 }
 
-/// What the loop calls: for each client with an event, and when all have been.
+/// Calls of the loop: for each client with an event, and after all of them.
 pub(super) trait Service {
     type State: Default;
 
@@ -110,7 +110,7 @@ impl<T> Client<T> {
         Ok(())
     }
 
-    /// Reads what there is into a buffer with so much room; the end is an error, no input is none.
+    /// Reads into a buffer with `room` bytes; the end of input is an error, no input is 0.
     pub(super) fn read(
         &mut self,
         room: usize,
@@ -131,7 +131,7 @@ impl<T> Client<T> {
     }
 }
 
-/// What a write has taken.
+/// The bytes that a write has taken: 0 if the kernel's buffer is full.
 pub(super) fn none_if_full(written: Result<usize, Errno>) -> Result<usize, Errno> {
     match written {
         Err(Errno::AGAIN) => Ok(0),

@@ -10,10 +10,10 @@ use rustix::io::{Errno, writev};
 
 use super::epoll::{BULK, Client, Service, none_if_full};
 
-/// Who has more unsent than this misses what comes.
+/// Unsent bytes beyond which a client misses further messages.
 const MOST_UNSENT: usize = 1024 * 1024;
 
-/// What has been said in this tick.
+/// The lines of this tick.
 #[derive(Default)]
 pub(super) struct Room(Vec<u8>);
 
@@ -21,7 +21,7 @@ pub(super) struct Room(Vec<u8>);
 pub(super) struct Member {
     /// The beginning of a line.
     begun: Vec<u8>,
-    /// Which part of the tick's text it has said itself: its turn is one, so its lines are, too.
+    /// The part of the tick's text that is its own: one range, for it has one turn a tick.
     own: Range<usize>,
 }
 
@@ -46,7 +46,7 @@ impl Service for Room {
             return;
         }
         for client in clients.iter_mut().flatten() {
-            // Who is lost is heard of in an event, too.
+            // A lost client also causes an event.
             let _ = self.send(client);
         }
         self.0.clear();

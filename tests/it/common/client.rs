@@ -133,7 +133,7 @@ impl Client {
         assert_same(&got[..filled], expected);
     }
 
-    /// Reads so many bytes.
+    /// Reads `length` bytes.
     #[track_caller]
     pub(crate) fn next(&self, length: usize) -> Vec<u8> {
         let mut got = vec![0; length];
@@ -157,7 +157,7 @@ impl Client {
         }
     }
 
-    /// Reads what lies there, at most so many bytes.
+    /// Reads the bytes that are there, at most `most`.
     #[track_caller]
     pub(crate) fn available(&self, most: usize) -> Vec<u8> {
         let set = |on| self.socket.set_nonblocking(on);
@@ -221,7 +221,7 @@ impl Client {
         while (&self.socket).read(&mut buffer).is_ok_and(|n| n > 0) {}
     }
 
-    /// What has arrived is read in lines.
+    /// A reader of the received bytes by lines.
     pub(crate) fn lines(&self) -> BufReader<Socket> {
         BufReader::new(self.twin().socket)
     }
@@ -265,7 +265,7 @@ pub(crate) fn wait_until_joined(clients: &[Client]) {
 /// The same by a message of another kind.
 #[track_caller]
 pub(crate) fn wait_for_room(clients: &[Client], message: &[u8]) {
-    let (last, others) = clients.split_last().expect("there is somebody");
+    let (last, others) = clients.split_last().expect("there is a client");
     last.say(message);
     for client in others {
         client.hears(message);

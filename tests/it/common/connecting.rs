@@ -125,7 +125,7 @@ pub(crate) fn datagram<A: Debug>(
     (buffer, from)
 }
 
-/// A port at which nobody listens, and which nobody else gets meanwhile: [`Socket::listen`] on it
+/// A bound port without a listener, which no other process gets meanwhile: [`Socket::listen`] on it
 /// makes a server of it.
 #[track_caller]
 pub(crate) fn unserved_port() -> (Socket, String) {

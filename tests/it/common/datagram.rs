@@ -1,4 +1,4 @@
-//! Who sends datagrams and waits for answers, which may come only from whom they were sent to.
+//! A sender of datagrams, which takes answers only from the address it sends to.
 
 use std::io::{ErrorKind, Read};
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -21,7 +21,7 @@ pub(crate) struct Sender {
 }
 
 impl Sender {
-    /// Somebody on loopback, on a port that the kernel chooses.
+    /// A sender on loopback, on a port that the kernel chooses.
     #[track_caller]
     pub(crate) fn to(address: &Address) -> Self {
         let to = ip_of(address);
@@ -32,7 +32,7 @@ impl Sender {
         Self::from(from, address)
     }
 
-    /// Somebody at an address.
+    /// A sender at an address.
     #[track_caller]
     pub(crate) fn from(from: SocketAddr, to: &Address) -> Self {
         let socket = socket(Domain::for_address(from));
@@ -40,7 +40,7 @@ impl Sender {
         Self::connected(socket, &ip_of(to).into())
     }
 
-    /// Somebody at an address that others may have, too (`SO_REUSEPORT`).
+    /// A sender at an address that others may have, too (`SO_REUSEPORT`).
     #[track_caller]
     pub(crate) fn sharing(from: SocketAddr, to: &Address) -> Self {
         let socket = socket(Domain::for_address(from));
@@ -49,7 +49,7 @@ impl Sender {
         Self::connected(socket, &ip_of(to).into())
     }
 
-    /// Somebody with the name of a Unix socket, or without one.
+    /// A sender with the name of a Unix socket, or without one.
     #[track_caller]
     pub(crate) fn on_unix(from: Option<&Path>, to: &Address) -> Self {
         let Address::UnixDatagram(to) = to else {
@@ -69,7 +69,7 @@ impl Sender {
         Self { socket }
     }
 
-    /// What it is that the server sees.
+    /// The address that the server sees.
     pub(crate) fn name(&self) -> String {
         let name = self.socket.local_addr().expect("it is bound");
         name.as_socket().expect("it is UDP").to_string()

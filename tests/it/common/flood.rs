@@ -1,4 +1,4 @@
-//! A flood of numbered lines, and who checks that it has every one, whole and in order.
+//! A flood of numbered lines, and a check that every one arrives, whole and in order.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -16,7 +16,7 @@ const BLOCK: usize = 64;
 /// Digits of a line's number, with which it begins and ends.
 const DIGITS: usize = 12;
 
-/// So many blocks of lines.
+/// Numbered blocks of lines.
 #[derive(Clone, Debug)]
 pub(crate) struct Flood {
     blocks: Range<usize>,
@@ -118,7 +118,7 @@ impl Flood {
         })
     }
 
-    /// How many lines it has.
+    /// The number of its lines.
     pub(crate) fn lines(&self) -> u64 {
         (self.blocks.len() * BLOCK) as u64
     }
@@ -134,7 +134,7 @@ impl Flood {
         self.sent.load(Ordering::SeqCst) * BLOCK * LINE
     }
 
-    /// That what somebody got, in which there are no newlines, is the start of the flood.
+    /// Asserts that `got`, which has no newlines, is the start of the flood.
     #[track_caller]
     pub(crate) fn assert_is_start_without_newlines(&self, got: &[u8]) {
         let lines = got.chunks(LINE - 1).map(|line| [line, b"\n"].concat());
@@ -143,7 +143,7 @@ impl Flood {
         self.assert_is_start(&got);
     }
 
-    /// That what somebody got is the start of the flood.
+    /// Asserts that `got` is the start of the flood.
     #[track_caller]
     pub(crate) fn assert_is_start(&self, got: &[u8]) {
         assert!(got.len() as u64 <= self.bytes());
@@ -152,12 +152,12 @@ impl Flood {
         }
     }
 
-    /// How many of so many bytes are whole lines.
+    /// The part of a byte count that is whole lines.
     pub(crate) fn whole_lines(bytes: usize) -> usize {
         bytes / LINE * LINE
     }
 
-    /// The numbers of the lines that somebody got, each of them whole.
+    /// The numbers of the lines in `got`, each of them whole.
     #[track_caller]
     pub(crate) fn numbers_in(&self, got: &[u8]) -> Vec<usize> {
         let start = if self.framed { frame("").len() } else { 0 };

@@ -42,7 +42,7 @@ pub(crate) fn run(load: &Load) -> LoadOutcome {
     load.run(|_| ()).unwrap_or_else(|e| panic!("{e}"))
 }
 
-/// Why there is no such load.
+/// The error of a load that cannot be run.
 #[track_caller]
 pub(crate) fn failure(load: &Load) -> String {
     let error = load.run(|_| ()).expect_err("nothing can come of it");

@@ -1,7 +1,7 @@
 //! Servers that misbehave on purpose: once, at a message that is known.
 //!
 //! Messages have one length, and are lines. The victim is the first client that comes, over
-//! datagrams everybody. Nothing is done before the message of that number, counted from 0 in what
+//! datagrams every client. The fault happens at the message of that number, counted from 0 in what
 //! the victim would be sent.
 
 use std::io::{BufReader, Read, Write};
@@ -15,27 +15,27 @@ use socket2::SockRef;
 
 use super::{DEADLINE, eventually};
 
-/// How long it stalls.
+/// The time for which it stalls.
 pub(crate) const STALL: Duration = Duration::from_millis(50);
 
-/// What a server does wrong.
+/// The fault of a server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Trick {
     /// Nothing.
     None,
     /// The message isn't sent.
     Drop,
-    /// It is sent twice, in one go.
+    /// The message is sent twice, in one go.
     Double,
     /// A digit of its number becomes something else.
     Undigit,
-    /// A digit of its number becomes another one: it is a message that nobody has sent.
+    /// A digit of its number becomes another one: it is a message that no client has sent.
     Renumber,
     /// A byte of its filler is changed.
     Filler,
-    /// It has no newline.
+    /// The message has no newline.
     Newline,
-    /// It is sent after the next one.
+    /// The message is sent after the next one.
     Swap,
     /// The next one is sent before it, twice.
     Overtake,
@@ -49,13 +49,13 @@ pub(crate) enum Trick {
     Reset,
     /// The connection is ended, after which all is read.
     Close,
-    /// It goes to the second client.
+    /// The message goes to the second client.
     Misdeliver,
     /// Nothing at all happens for [`STALL`].
     Stall,
 }
 
-/// What is done about a message.
+/// The response to a message.
 enum Response {
     /// These go out.
     Say(Vec<Vec<u8>>),
@@ -123,7 +123,7 @@ impl Script {
     }
 }
 
-/// Who gets a message.
+/// The receivers of a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum To {
     Sender,
@@ -149,7 +149,7 @@ struct Clients {
 
 impl Clients {
     fn connected(&self) -> MutexGuard<'_, Vec<Option<Connected>>> {
-        self.connected.lock().expect("nobody panics who holds it")
+        self.connected.lock().expect("no holder panics")
     }
 
     /// Lets clients in until it is stopped.
@@ -158,7 +158,7 @@ impl Clients {
             if self.stopped.load(Ordering::SeqCst) {
                 return;
             }
-            let mut peers = self.peers.lock().expect("nobody panics who holds it");
+            let mut peers = self.peers.lock().expect("no holder panics");
             peers.push(peer.ip());
             let clients = Arc::clone(self);
             let key = clients.admit(&stream);
@@ -260,10 +260,10 @@ impl Misbehaving {
         Self { address, clients }
     }
 
-    /// Where clients come from, in the order of their coming.
+    /// The addresses of the clients, in the order of their connecting.
     pub(crate) fn peers(&self) -> Vec<IpAddr> {
         let peers = self.clients.peers.lock();
-        peers.expect("nobody panics who holds it").clone()
+        peers.expect("no holder panics").clone()
     }
 
     /// Messages that the victim would have been sent.
@@ -318,7 +318,7 @@ fn answer(socket: &UdpSocket, mut script: Script, stopped: &AtomicBool) {
     let until = Instant::now() + DEADLINE;
     while !stopped.load(Ordering::SeqCst) && Instant::now() < until {
         let Ok((length, peer)) = socket.recv_from(&mut buffer) else {
-            continue; // nothing has come, or somebody had gone who was answered
+            continue; // nothing was received, or an answered client was gone
         };
         if !peers.contains(&peer) {
             peers.push(peer);

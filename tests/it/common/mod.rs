@@ -1,4 +1,4 @@
-//! What the tests share: servers on a thread, the real binary, clients that can't hang.
+//! Shared by the tests: servers on a thread, the real binary, clients that can't hang.
 //!
 //! Nothing here waits by sleeping for a time that should be enough: either there is an event to
 //! wait for, or [`eventually`] asks again and again until a deadline that only a failure reaches.
@@ -21,6 +21,8 @@ pub(crate) mod vanishing;
 pub(crate) mod watched;
 pub(crate) mod watched_room;
 
+use std::fmt::Display;
+use std::io::{self, Write};
 use std::net::{Ipv6Addr, TcpListener, UdpSocket};
 use std::ops::Range;
 use std::path::PathBuf;
@@ -31,7 +33,7 @@ use resound::Address;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tempfile::TempDir;
 
-/// What takes longer has failed.
+/// The time after which a test fails.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(20);
 
 /// A value with some of its fields changed: the library's options can't be written as literals here.
@@ -40,7 +42,7 @@ pub(crate) fn with<T>(mut value: T, change: impl FnOnce(&mut T)) -> T {
     value
 }
 
-/// Waits for what no event tells.
+/// Waits for a state that no event announces.
 pub(crate) fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
     let deadline = Instant::now() + DEADLINE;
     while !holds() {
@@ -79,7 +81,7 @@ pub(crate) fn bytes(rng: &mut fastrand::Rng, length: usize) -> Vec<u8> {
     bytes
 }
 
-/// So many of them as is chosen from a range.
+/// Bytes of all values, of a length chosen from a range.
 pub(crate) fn some_bytes(rng: &mut fastrand::Rng, lengths: Range<usize>) -> Vec<u8> {
     let length = rng.usize(lengths);
     bytes(rng, length)
@@ -124,11 +126,19 @@ pub(crate) fn allow_many_descriptors() {
     setrlimit(Resource::Nofile, raised).expect("up to the hard limit it is allowed");
 }
 
-/// Whether there is an IPv6 to test with; says so if not.
+/// Prints one line for a test, or a part of one, that cannot run here. It is written past the test
+/// harness, which shows the output of failed tests alone.
+pub(crate) fn skipped(why: impl Display) {
+    let test = thread::current();
+    let name = test.name().unwrap_or("a test");
+    let _ = writeln!(io::stderr(), "skipped: {name}: {why}");
+}
+
+/// True if there is an IPv6 to test with; prints a line if not.
 pub(crate) fn has_ipv6() -> bool {
     let has = UdpSocket::bind((Ipv6Addr::LOCALHOST, 0)).is_ok();
     if !has {
-        eprintln!("skipped: this system has no ::1");
+        skipped("this system has no ::1");
     }
     has
 }

@@ -8,7 +8,7 @@ use super::program::{Ended, Program};
 use super::pty::terminal;
 use super::stdio::{Feed, Tap, input_pipe, output_pipe};
 
-/// Who sits at the console of a program, which was started with `--console`.
+/// An operator at the console of a program, which was started with `--console`.
 #[derive(Debug)]
 pub(crate) struct Operator {
     pub(crate) program: Program,
@@ -68,11 +68,11 @@ impl Operator {
         self.sees(answer);
     }
 
-    /// Who is there, as `/list` has it; what is shown before it is passed over.
+    /// The rows of `/list`; earlier output is passed over.
     #[track_caller]
     pub(crate) fn list(&mut self) -> Vec<Row> {
         self.types("/list");
-        self.types("/kick 0"); // nobody has this number: the answer is the list's end
+        self.types("/kick 0"); // no client has this number: the answer is the list's end
         self.tap.line_with(" peer ");
         let mut rows = Vec::new();
         loop {

@@ -25,7 +25,7 @@ pub(crate) struct Program {
     logger: Option<JoinHandle<()>>,
 }
 
-/// How a process ended, and what it had to say.
+/// The exit code of a process, and its output.
 #[derive(Debug)]
 pub(crate) struct Ended {
     pub(crate) code: Option<i32>,
@@ -76,7 +76,7 @@ fn plain(mut command: Command) -> Command {
 }
 
 impl Ended {
-    /// What it says that all has come to.
+    /// The summary in its last line.
     #[track_caller]
     pub(crate) fn summary(&self) -> &str {
         let last = self
@@ -144,7 +144,7 @@ impl Program {
         let copy = Arc::clone(&log);
         let logger = thread::spawn(move || {
             for line in lines.map_while(Result::ok) {
-                copy.lock().expect("nobody panics with it").push(line);
+                copy.lock().expect("no holder panics").push(line);
             }
         });
         Self {
@@ -167,7 +167,7 @@ impl Program {
 
     /// The lines it has logged so far.
     pub(crate) fn log(&self) -> Vec<String> {
-        self.log.lock().expect("nobody panics with it").clone()
+        self.log.lock().expect("no holder panics").clone()
     }
 
     pub(crate) fn has_logged(&self, text: &str) -> bool {
@@ -214,7 +214,7 @@ impl Program {
     }
 
     /// Asks for the statistics by signal; returns those lines of the log that are about them.
-    /// It may be asked for only once.
+    /// Works only once.
     #[track_caller]
     pub(crate) fn report(&self) -> Vec<String> {
         self.signal(Signal::USR1);
@@ -259,13 +259,13 @@ impl Program {
         }
     }
 
-    /// What is in a file about it in /proc.
+    /// The contents of one of its files in /proc.
     fn proc(&self, file: &str) -> String {
         let path = format!("/proc/{}/{file}", self.child.id());
         fs::read_to_string(path).expect("it runs")
     }
 
-    /// How many descriptors it has open.
+    /// The number of its open descriptors.
     pub(crate) fn descriptors(&self) -> usize {
         let path = format!("/proc/{}/fd", self.child.id());
         fs::read_dir(path).expect("it runs").count()
@@ -276,7 +276,7 @@ impl Program {
         self.status("VmHWM:")
     }
 
-    /// How often it has slept so far (`voluntary_ctxt_switches` in proc(5)).
+    /// The number of its sleeps so far (`voluntary_ctxt_switches` in proc(5)).
     pub(crate) fn sleeps(&self) -> u64 {
         self.status("voluntary_ctxt_switches:")
     }

@@ -9,7 +9,7 @@ use rustix::termios::{LocalModes, OptionalActions, tcgetattr, tcsetattr};
 
 use super::stdio::{Feed, Tap};
 
-/// What ends input on a terminal: Ctrl-D at the start of a line.
+/// The end of input on a terminal: Ctrl-D at the start of a line.
 pub(crate) const END: &str = "\x04";
 
 /// A terminal that a program may have as its standard streams, and who types there and sees what

@@ -28,7 +28,7 @@ pub(crate) fn room(room: &Room) -> Broadcast {
     Broadcast::new(room.clone()).unwrap_or_else(|e| panic!("{e}"))
 }
 
-/// The same with messages of at most so many bytes.
+/// The same with messages of at most `max_message` bytes.
 #[track_caller]
 pub(crate) fn room_of(max_message: usize) -> Broadcast {
     room(&with(Room::default(), |room| {

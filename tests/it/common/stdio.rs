@@ -9,19 +9,19 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use super::{DEADLINE, assert_same};
 
-/// What a pipe that is polled as writable takes at least (`PIPE_BUF` in pipe(7)).
+/// Bytes that a pipe polled as writable takes at least (`PIPE_BUF` in pipe(7)).
 const ATOMIC: usize = 4096;
 
-/// Who writes to a program's standard input. When it is dropped, that ends.
+/// The writing end of a program's standard input, which ends when this is dropped.
 #[derive(Debug)]
 pub(crate) struct Feed(File);
 
-/// Who reads a program's standard output; it takes nothing that it isn't asked for. When it is
+/// The reading end of a program's standard output; it reads only on request. When it is
 /// dropped, there is no reader.
 #[derive(Debug)]
 pub(crate) struct Tap {
     file: File,
-    /// What was read beyond what was asked for.
+    /// Bytes read beyond those asked for.
     ahead: Vec<u8>,
 }
 
@@ -56,7 +56,7 @@ impl Feed {
     pub(crate) fn say(&self, bytes: impl AsRef<[u8]>) {
         for part in bytes.as_ref().chunks(ATOMIC) {
             let taken = wait(&self.0, PollFlags::OUT, DEADLINE.as_secs());
-            assert!(taken, "nobody reads it in time");
+            assert!(taken, "it is not read in time");
             (&self.0).write_all(part).expect("the program takes it");
         }
     }

@@ -6,6 +6,7 @@ use std::process::{Child, Command, Stdio};
 
 use resound::Address;
 
+use super::skipped;
 use super::stdio::{Feed, Tap, input_pipe, output_pipe};
 
 /// A program of the system.
@@ -21,7 +22,7 @@ impl Tool {
         let mut paths = std::env::split_paths(&folders).map(|folder| folder.join(name));
         let found = paths.find(|path| path.is_file());
         if found.is_none() {
-            eprintln!("skipped: {name} is not installed");
+            skipped(format_args!("{name} is not installed"));
         }
         found.map(|path| Self { path })
     }
@@ -32,13 +33,13 @@ impl Tool {
         command
     }
 
-    /// What it prints without input, until it ends.
+    /// Its output without input, until it ends.
     #[track_caller]
     pub(crate) fn run(&self, args: &[&str]) -> Vec<u8> {
         self.feed(args, b"")
     }
 
-    /// What it prints when it is fed this, until it ends.
+    /// Its output for this input, until it ends.
     #[track_caller]
     pub(crate) fn feed(&self, args: &[&str], input: &[u8]) -> Vec<u8> {
         let mut command = self.command(args);
@@ -55,7 +56,7 @@ impl Tool {
         output
     }
 
-    /// What a server says to a netcat that is fed this.
+    /// The answer of a server to a netcat with this input.
     #[track_caller]
     pub(crate) fn talk(&self, options: &[&str], server: &Address, input: &[u8]) -> Vec<u8> {
         let address = server.socket_addr().expect("it is TCP");

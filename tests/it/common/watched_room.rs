@@ -54,7 +54,7 @@ impl WatchedRoom {
         eventually("the bytes being read", || self.watch.received() == all);
     }
 
-    /// Waits until so many clients in all have gone.
+    /// Waits until `count` clients in all are closed.
     #[track_caller]
     pub(crate) fn wait_for_closes(&self, count: u64) {
         eventually("clients being gone", || self.watch.closed() == count);
@@ -79,7 +79,7 @@ pub(crate) fn wire(framing: Framing, text: &str) -> Vec<u8> {
     }
 }
 
-/// A listener for everybody, and one for those who only publish: who speaks there needn't read.
+/// A listener for members, and one for clients that only publish and needn't read.
 pub(crate) fn with_publishers() -> Config {
     listening_on(&["127.0.0.1:0", "127.0.0.1:0?role=publish"])
 }
