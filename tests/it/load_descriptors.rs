@@ -16,13 +16,13 @@ fn clients_beyond_the_limit_of_descriptors_are_one_clear_error() {
 #[track_caller]
 fn load_more_clients_than_descriptors() {
     // No connection is accepted: the accept queue has room for more than there are descriptors.
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").expect("there is a port");
     let limit = Rlimit {
         current: Some(64),
         ..getrlimit(Resource::Nofile)
     };
-    setrlimit(Resource::Nofile, limit).unwrap();
-    let crowd = with(load(listener.local_addr().unwrap()), |load| {
+    setrlimit(Resource::Nofile, limit).expect("a lower limit is allowed");
+    let crowd = with(load(listener.local_addr().expect("it is bound")), |load| {
         load.clients = 1000;
     });
     let line = failure(&crowd);
