@@ -1,216 +1,220 @@
-//! Connections that come, have a message echoed, and go.
+//! Workload: connections that are opened, have one message echoed, and are closed.
 
 use std::collections::VecDeque;
 
 use super::Load;
-use super::dialer::Wish;
+use super::clients::Clients;
+use super::dialer::{ConnectRequest, Connection};
 use super::faults::Fault;
-use super::line::{Input, Line, read};
 use super::message::Messages;
-use super::player::{Context, Player};
-use super::wire::Wire;
-use crate::net::{Poller, Readiness};
+use super::moment::Moment;
+use super::run::{Input, Run};
+use super::workload::Workload;
+use crate::net::link::Link;
+use crate::net::{Dial, Readiness};
 
-/// Clients that come and go.
-pub(super) struct Churn {
-    visits: Vec<Option<Visit>>,
+/// Clients that connect again and again.
+pub(super) struct Churn<N: Dial> {
+    clients: Clients<Attempt<N>>,
     messages: Messages,
     verify: bool,
-    /// With a schedule: clients that are free, and visits that nobody has begun.
-    free: Vec<usize>,
-    due: VecDeque<u64>,
-    /// Connections that are asked for.
-    asked: usize,
-    under_way: usize,
+    /// Clients without a connection that have not asked for one.
+    idle: Vec<usize>,
+    /// Times of connections that were due and that no client has asked for.
+    due: VecDeque<Moment>,
+    /// Number of connections that were asked for and are not open yet.
+    requested: usize,
     finished: bool,
     /// The number of the next message.
-    number: u64,
+    next: u64,
 }
 
-/// A connection, and when it was to begin.
-struct Visit {
-    line: Line,
-    since: u64,
+/// An open connection, which waits for the answer to its message.
+struct Attempt<N: Dial> {
+    link: Link<N::Stream>,
+    /// The time at which it was due, or asked for.
+    since: Moment,
     number: u64,
-    come: Vec<u8>,
+    received: Vec<u8>,
 }
 
-impl Churn {
+/// The end of an attempt.
+enum Ended {
+    Answered,
+    Lost,
+}
+
+impl<N: Dial> Churn<N> {
     pub(super) fn new(load: &Load) -> Self {
         Self {
-            visits: std::iter::repeat_with(|| None).take(load.clients).collect(),
+            clients: Clients::new(load.clients),
             messages: Messages::new(load.size, 1),
             verify: load.verify,
-            free: (0..load.clients).collect(),
+            idle: (0..load.clients).collect(),
             due: VecDeque::new(),
-            asked: 0,
-            under_way: 0,
+            requested: 0,
             finished: false,
-            number: 0,
+            next: 0,
         }
     }
 
-    /// A client has nothing to do: it comes again.
-    fn again(&mut self, key: usize, cx: &mut Context) {
-        self.free.push(key);
-        self.ask(cx);
+    /// Makes a client idle, so that it can connect again.
+    fn release(&mut self, key: usize, run: &mut Run<N>) {
+        self.idle.push(key);
+        self.request(run);
     }
 
-    /// As many visits begin as may.
-    fn ask(&mut self, cx: &mut Context) {
-        while !self.free.is_empty() {
-            let since = match &cx.schedule {
+    /// Asks for connections for as many idle clients as there are connections due.
+    fn request(&mut self, run: &mut Run<N>) {
+        while !self.idle.is_empty() {
+            let since = match &run.schedule {
                 Some(_) => self.due.pop_front(),
-                None => (!self.finished).then(|| cx.clock()),
+                None => (!self.finished).then(|| run.clock()),
             };
-            // In this order: a client that nothing is due for stays free.
+            // In this order: without a connection due the client stays idle.
             let Some(since) = since else {
                 return;
             };
-            let Some(key) = self.free.pop() else {
+            let Some(key) = self.idle.pop() else {
                 return;
             };
-            cx.wishes.push(Wish { key, since });
-            self.asked += 1;
+            run.requests.push(ConnectRequest { key, since });
+            self.requested += 1;
         }
     }
 
-    /// Whether the answer has come, or the connection ended.
-    fn receive(&mut self, key: usize, cx: &mut Context) -> Option<Ended> {
-        let visit = self.visits[key].as_mut()?;
-        while visit.line.ready.readable {
-            match read(&mut visit.line, cx) {
-                Input::Some(n) => visit.come.extend_from_slice(&cx.buffer[..n]),
+    /// Reads the answer; returns how the attempt has ended, if it has.
+    fn receive(&mut self, key: usize, run: &mut Run<N>) -> Option<Ended> {
+        let (attempt, _) = self.clients.get_mut(key)?;
+        while attempt.link.ready.readable {
+            match run.read(&mut attempt.link) {
+                Input::Bytes(n) => attempt.received.extend_from_slice(&run.buffer[..n]),
                 Input::Nothing => return None,
                 Input::End => return Some(Ended::Lost),
             }
-            if visit.come.len() >= self.messages.size() {
+            if attempt.received.len() >= self.messages.size() {
                 return Some(Ended::Answered);
             }
         }
         None
     }
 
-    fn judge(&self, visit: &Visit, cx: &mut Context) {
-        let (now, size) = (cx.clock(), self.messages.size());
-        let (answer, more) = visit.come.split_at(size);
+    fn judge(&self, attempt: &Attempt<N>, run: &mut Run<N>) {
+        let (now, size) = (run.clock(), self.messages.size());
+        let (answer, more) = attempt.received.split_at(size);
         if !more.is_empty() {
-            cx.tally.faults().add(Fault::Stray, 1);
+            run.tally.faults().add(Fault::Stray, 1);
         }
-        if self.verify && !self.messages.is_intact(answer, 0, visit.number) {
-            cx.tally.faults().add(Fault::Corrupt, 1);
+        if self.verify && !self.messages.is_intact(answer, 0, attempt.number) {
+            run.tally.faults().add(Fault::Corrupt, 1);
         }
-        cx.tally.answered(visit.since, now);
+        run.tally.answered(attempt.since, now);
     }
 }
 
-enum Ended {
-    Answered,
-    Lost,
-}
-
-impl Player for Churn {
-    fn open(&mut self, wish: Wish, wire: Wire<Poller>, _: &mut Context) {
-        self.asked -= 1;
-        let Wire::Stream(socket) = wire else {
+impl<N: Dial> Workload<N> for Churn<N> {
+    fn open(&mut self, request: ConnectRequest, connection: Connection<N>, _: &mut Run<N>) {
+        self.requested -= 1;
+        let Connection::Stream(stream) = connection else {
             return;
         };
-        let mut line = Line::new(socket);
-        let number = self.number;
-        self.number += 1;
-        line.send(self.messages.numbered(0, number, 1).into(), true);
-        self.under_way += 1;
-        self.visits[wish.key] = Some(Visit {
-            line,
-            since: wish.since,
+        let mut link = Link::new(stream);
+        let number = self.next;
+        self.next += 1;
+        link.send(self.messages.numbered(0, number, 1).into(), true);
+        let attempt = Attempt {
+            link,
+            since: request.since,
             number,
-            come: Vec::new(),
-        });
+            received: Vec::new(),
+        };
+        self.clients.insert(request.key, attempt);
     }
 
-    fn refused(&mut self, key: usize, cx: &mut Context) {
-        self.asked -= 1;
-        self.again(key, cx);
+    fn refused(&mut self, key: usize, run: &mut Run<N>) {
+        self.requested -= 1;
+        self.release(key, run);
     }
 
-    fn ready(&mut self, key: usize, ready: Readiness, cx: &mut Context) {
-        let Some(visit) = &mut self.visits[key] else {
+    fn ready(&mut self, key: usize, ready: Readiness, run: &mut Run<N>) {
+        let Some((attempt, _)) = self.clients.get_mut(key) else {
             return;
         };
-        visit.line.latch(ready);
-        visit.line.flush();
-        let Some(ended) = self.receive(key, cx) else {
+        attempt.link.latch(ready);
+        attempt.link.flush();
+        let Some(ended) = self.receive(key, run) else {
             return;
         };
-        if let Some(visit) = self.visits[key].take() {
-            self.under_way -= 1;
+        if let Some(attempt) = self.clients.remove(key) {
             match ended {
-                Ended::Answered => self.judge(&visit, cx),
+                Ended::Answered => self.judge(&attempt, run),
                 Ended::Lost => {
-                    let now = cx.clock();
-                    cx.tally.missed(Fault::Unanswered, visit.since, now);
+                    let now = run.clock();
+                    run.tally.missed(Fault::Unanswered, attempt.since, now);
                 }
             }
         }
-        self.again(key, cx);
+        self.release(key, run);
     }
 
-    fn begin(&mut self, cx: &mut Context) {
-        self.ask(cx);
+    fn begin(&mut self, run: &mut Run<N>) {
+        self.request(run);
     }
 
-    fn act(&mut self, cx: &mut Context) {
+    fn advance(&mut self, run: &mut Run<N>) {
         let before = self.due.len();
-        while let Some(index) = cx.next_due() {
-            let schedule = cx.schedule.as_ref();
+        while let Some(index) = run.next_due() {
+            let schedule = run.schedule.as_ref();
             self.due
                 .extend(schedule.map(|schedule| schedule.time(index)));
         }
         if self.due.len() > before {
-            self.ask(cx);
+            self.request(run);
         }
     }
 
-    /// A visit that has no answer for so long is over.
-    fn expire(&mut self, sent_before: u64, cx: &mut Context) {
-        for key in 0..self.visits.len() {
-            let late = |visit: &mut Visit| visit.since < sent_before;
-            if let Some(visit) = self.visits[key].take_if(late) {
-                self.under_way -= 1;
-                let now = cx.clock();
-                cx.tally.missed(Fault::Unanswered, visit.since, now);
-                self.again(key, cx);
+    /// Closes connections that have had no answer for a whole timeout.
+    fn expire(&mut self, sent_before: Moment, run: &mut Run<N>) {
+        for key in 0..self.clients.len() {
+            let is_late = |attempt: &Attempt<N>| attempt.since < sent_before;
+            if let Some(attempt) = self.clients.remove_if(key, is_late) {
+                let now = run.clock();
+                run.tally.missed(Fault::Unanswered, attempt.since, now);
+                self.release(key, run);
             }
         }
     }
 
-    fn finish(&mut self, cx: &mut Context) {
+    fn finish(&mut self, run: &mut Run<N>) {
         self.finished = true;
-        if cx.schedule.is_none() {
-            self.asked = 0; // nobody dials any more
+        if run.schedule.is_none() {
+            self.requested = 0; // the dialer has dropped them
         }
     }
 
-    fn is_done(&self) -> bool {
-        self.under_way == 0 && self.asked == 0 && self.due.is_empty()
+    fn is_settled(&self) -> bool {
+        self.clients.connected() == 0 && self.requested == 0 && self.due.is_empty()
     }
 
-    fn give_up(&mut self, cx: &mut Context) {
-        let now = cx.clock();
-        // Those whose connection doesn't stand yet.
-        cx.tally.faults().add(Fault::Unanswered, self.asked as u64);
-        let visits = self.visits.iter_mut().filter_map(Option::take);
-        for since in visits.map(|visit| visit.since).chain(self.due.drain(..)) {
-            cx.tally.missed(Fault::Unanswered, since, now);
+    fn give_up(&mut self, run: &mut Run<N>) {
+        let now = run.clock();
+        let faults = run.tally.faults();
+        faults.add(Fault::Unanswered, self.requested as u64);
+        for key in 0..self.clients.len() {
+            let attempt = self.clients.remove(key);
+            self.due.extend(attempt.map(|attempt| attempt.since));
+        }
+        for since in self.due.drain(..) {
+            run.tally.missed(Fault::Unanswered, since, now);
         }
     }
 
-    fn alive(&self) -> usize {
-        self.under_way
+    fn connected(&self) -> usize {
+        self.clients.connected()
     }
 
-    /// Somebody always comes.
-    fn is_alive(&self) -> bool {
+    /// Clients connect again at any time.
+    fn can_continue(&self) -> bool {
         true
     }
 }

@@ -1,284 +1,322 @@
-//! Opens connections: some at a time, at a pace.
+//! Opening connections: a limited number at a time, at a limited rate.
 
 use std::collections::VecDeque;
 use std::io;
+use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::time::Duration;
 
+use rustix::io::Errno;
+
 use super::faults::Fault;
-use super::player::Context;
-use super::wire::Wire;
+use super::moment::Moment;
+use super::run::Run;
 use super::{Load, LoadError};
 use crate::net::address::Address;
 use crate::net::error::cause;
-use crate::net::{Poller, Readiness};
+use crate::net::{ConnectOptions, Dial, Readiness};
 
-/// Connections that are being opened at a time: fewer than a backlog usually has places.
+/// Connections that are being opened at a time: fewer than an accept queue usually holds.
 const AT_ONCE: usize = 100;
 
-/// How long to wait where a backlog is full, or nobody listens any more.
-const PAUSE: u64 = 5_000_000;
+/// The pause after a full accept queue or a failure.
+const PAUSE: Duration = Duration::from_millis(5);
 
-/// Somebody who wants a connection.
+/// Local addresses of clients on this machine, those after 127.0.0.1: one alone would run out of
+/// ports.
+const SPREAD: usize = 250;
+
+/// A client's request for a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Wish {
+pub(super) struct ConnectRequest {
     pub(super) key: usize,
-    /// Since when, in nanoseconds since the load's start.
-    pub(super) since: u64,
+    /// The time at which the connection was due, or asked for.
+    pub(super) since: Moment,
 }
 
-/// Opens connections: some at a time, at a pace.
-pub(super) struct Dialer {
-    /// Where the server may be; the first is where it was found last.
-    places: VecDeque<Address>,
+/// A client's connection.
+pub(super) enum Connection<N: Dial> {
+    Stream(N::Stream),
+    Datagrams(N::Datagrams),
+}
+
+/// The outcome of an event for a connection that is being opened.
+pub(super) enum Dialed<N: Dial> {
+    /// None yet.
+    Pending,
+    Connected(Connection<N>, ConnectRequest),
+    Failed,
+}
+
+/// The connections that are being opened, and those that clients wait for.
+pub(super) struct Dialer<N: Dial> {
+    /// The server's addresses; the first is the one that is tried next, and in the end the one that
+    /// was found.
+    addresses: VecDeque<Address>,
     name: String,
+    /// True if clients have local addresses of their own.
     spread: bool,
-    wishes: VecDeque<Wish>,
-    /// By key: those that are being opened.
-    dialing: Vec<Option<Dialing>>,
-    under_way: usize,
-    /// The earliest time for the next, and what lies between two of them.
-    next: u64,
-    gap: u64,
-    timeout: u64,
-    /// Since when a backlog is full.
-    blocked: Option<u64>,
-    /// Connections that were ever begun; that stood.
+    requests: VecDeque<ConnectRequest>,
+    /// Connections that are being opened, by key, and their number.
+    dialing: Vec<Option<Dialing<N>>>,
+    in_flight: usize,
+    /// The earliest time of the next attempt, and the least time between two.
+    next: Moment,
+    gap: Duration,
+    timeout: Duration,
+    /// The time since when the accept queue is full.
+    full_since: Option<Moment>,
+    /// Connections that were ever begun, and opened.
     begun: usize,
     opened: usize,
-    /// Places that were tried in vain.
-    vain: usize,
+    /// Addresses that have failed.
+    failed: usize,
 }
 
 /// A connection that is being opened.
-struct Dialing {
-    wire: Wire<Poller>,
-    wish: Wish,
-    since: u64,
+struct Dialing<N: Dial> {
+    connection: Connection<N>,
+    request: ConnectRequest,
+    since: Moment,
 }
 
-impl Dialer {
+impl<N: Dial> Dialer<N> {
+    /// A dialer for the clients with the keys below `keys`.
     pub(super) fn new(load: &Load, keys: usize) -> Result<Self, LoadError> {
         let name = load.to.to_string();
-        let places = load.to.resolve();
-        let places =
-            places.map_err(|e| LoadError(format!("cannot connect to {name}: {}", cause(&e))))?;
+        let addresses = load.to.resolve();
+        let addresses =
+            addresses.map_err(|e| LoadError(format!("cannot connect to {name}: {}", cause(&e))))?;
+        let gap = |rate: u64| Duration::from_nanos(1_000_000_000 / rate.max(1));
         Ok(Self {
-            places: places.into(),
+            addresses: addresses.into(),
             name,
             spread: cfg!(target_os = "linux"),
-            wishes: VecDeque::new(),
+            requests: VecDeque::new(),
             dialing: std::iter::repeat_with(|| None).take(keys).collect(),
-            under_way: 0,
-            next: 0,
-            gap: load
-                .connect_rate
-                .map_or(0, |rate| 1_000_000_000 / rate.max(1)),
-            timeout: nanos(load.timeout),
-            blocked: None,
+            in_flight: 0,
+            next: Moment::START,
+            gap: load.connect_rate.map_or(Duration::ZERO, gap),
+            timeout: load.timeout,
+            full_since: None,
             begun: 0,
             opened: 0,
-            vain: 0,
+            failed: 0,
         })
     }
 
-    pub(super) fn ask(&mut self, wish: Wish) {
-        self.wishes.push_back(wish);
+    pub(super) fn request(&mut self, request: ConnectRequest) {
+        self.requests.push_back(request);
     }
 
-    /// Nobody waits for a connection any more.
-    pub(super) fn forget(&mut self) {
-        self.wishes.clear();
+    /// Drops all requests, and all connections that are being opened.
+    pub(super) fn clear(&mut self) {
+        self.requests.clear();
         self.dialing.fill_with(|| None);
-        self.under_way = 0;
+        self.in_flight = 0;
     }
 
     pub(super) fn is_idle(&self) -> bool {
-        self.wishes.is_empty() && self.under_way == 0
+        self.requests.is_empty() && self.in_flight == 0
     }
 
-    /// When it wants to go on, if that isn't for an event.
-    pub(super) fn next_time(&self) -> Option<u64> {
-        (self.has_room() && !self.wishes.is_empty()).then_some(self.next)
+    /// The time of the next attempt, if there is one that waits for no event.
+    pub(super) fn next_time(&self) -> Option<Moment> {
+        (self.has_room() && !self.requests.is_empty()).then_some(self.next)
     }
 
-    /// Until it is known where the server is, one at a time.
+    /// True if another connection may be begun: one at a time, until the server is found.
     fn has_room(&self) -> bool {
         let most = if self.opened == 0 { 1 } else { AT_ONCE };
-        self.under_way < most
+        self.in_flight < most
     }
 
-    /// Begins to open what may be opened now; the keys of those that can't be.
-    pub(super) fn act(
-        &mut self,
-        net: &mut Poller,
-        cx: &mut Context,
-    ) -> Result<Vec<usize>, LoadError> {
+    /// Begins to open connections, as many as may be; returns the keys of those that failed.
+    pub(super) fn advance(&mut self, run: &mut Run<N>) -> Result<Vec<usize>, LoadError> {
         let mut failed = Vec::new();
-        while self.has_room() && self.next <= cx.now {
-            let Some(wish) = self.wishes.pop_front() else {
+        while self.has_room() && self.next <= run.now {
+            let Some(request) = self.requests.pop_front() else {
                 break;
             };
-            self.next = if self.gap == 0 {
-                0
+            self.next = if self.gap.is_zero() {
+                Moment::START
             } else {
-                self.next.max(cx.now.saturating_sub(self.gap)) + self.gap
+                self.next.max(run.now.before(self.gap)) + self.gap
             };
-            // Over loopback the whole handshake is part of the call.
-            let since = cx.clock();
-            match self.start(wish, net) {
-                Ok(wire) => {
-                    self.under_way += 1;
-                    self.blocked = None;
-                    self.dialing[wish.key] = Some(Dialing { wire, wish, since });
+            // Before it begins: over loopback the whole handshake is part of the call.
+            let since = run.clock();
+            match self.begin(request, &mut run.net) {
+                Ok(connection) => {
+                    self.in_flight += 1;
+                    self.full_since = None;
+                    self.dialing[request.key] = Some(Dialing {
+                        connection,
+                        request,
+                        since,
+                    });
                 }
                 Err(e) if e.kind() == io::ErrorKind::WouldBlock => {
-                    self.wait(wish, cx, &mut failed)?;
+                    failed.extend(self.postpone(request, run)?);
                 }
                 Err(e) if is_exhausted(&e) => {
                     let (all, cause) = (self.dialing.len(), cause(&e));
                     let text = format!("cannot open {all} connections: {cause} (ulimit -n)");
                     return Err(LoadError(text));
                 }
-                Err(e) => self.fail(wish, &e, cx, &mut failed)?,
+                Err(e) => failed.extend(self.fail(request, &e, run)?),
             }
         }
         Ok(failed)
     }
 
-    fn start(&mut self, wish: Wish, net: &mut Poller) -> io::Result<Wire<Poller>> {
+    /// Begins to open one connection.
+    fn begin(&mut self, request: ConnectRequest, net: &mut N) -> io::Result<Connection<N>> {
         let number = self.begun;
         self.begun += 1;
-        let mut wire = Wire::connect(net, &self.places[0], number, self.spread);
-        if matches!(&wire, Err(e) if e.kind() == io::ErrorKind::AddrNotAvailable) && self.spread {
+        let mut connection = connect(net, &self.addresses[0], number, self.spread);
+        if matches!(&connection, Err(e) if e.kind() == io::ErrorKind::AddrNotAvailable)
+            && self.spread
+        {
             self.spread = false;
-            wire = Wire::connect(net, &self.places[0], number, false);
+            connection = connect(net, &self.addresses[0], number, false);
         }
-        let mut wire = wire?;
-        wire.register(net, wish.key)?;
-        Ok(wire)
+        let mut connection = connection?;
+        match &mut connection {
+            Connection::Stream(stream) => net.register(stream, request.key)?,
+            Connection::Datagrams(socket) => net.register_datagrams(socket, request.key)?,
+        }
+        Ok(connection)
     }
 
-    /// The backlog of a Unix socket is full: it is tried again for as long as a timeout, in which
-    /// there was no room for anybody.
-    fn wait(
+    /// Tries a request again after a pause, as the accept queue is full; it fails once that has
+    /// lasted for a whole timeout. Returns its key if it does.
+    fn postpone(
         &mut self,
-        wish: Wish,
-        cx: &mut Context,
-        failed: &mut Vec<usize>,
-    ) -> Result<(), LoadError> {
-        let since = *self.blocked.get_or_insert(cx.now);
-        if cx.now > since.saturating_add(self.timeout) {
-            return self.fail(wish, &io::ErrorKind::TimedOut.into(), cx, failed);
+        request: ConnectRequest,
+        run: &mut Run<N>,
+    ) -> Result<Option<usize>, LoadError> {
+        let since = *self.full_since.get_or_insert(run.now);
+        if run.now > since + self.timeout {
+            return self.fail(request, &io::ErrorKind::TimedOut.into(), run);
         }
-        self.wishes.push_front(wish);
-        self.next = cx.now + PAUSE;
-        Ok(())
+        self.requests.push_front(request);
+        self.next = run.now + PAUSE;
+        Ok(None)
     }
 
-    /// What couldn't be opened: another address of the name is tried, while none has been found.
+    /// Tries another address of the server, until one is found; then the request fails. Returns its
+    /// key if it does.
     fn fail(
         &mut self,
-        wish: Wish,
+        request: ConnectRequest,
         error: &io::Error,
-        cx: &mut Context,
-        failed: &mut Vec<usize>,
-    ) -> Result<(), LoadError> {
-        if self.opened == 0 && self.vain + 1 < self.places.len() {
-            self.vain += 1;
-            self.places.rotate_left(1);
-            self.wishes.push_front(wish);
-            return Ok(());
+        run: &mut Run<N>,
+    ) -> Result<Option<usize>, LoadError> {
+        if self.opened == 0 && self.failed + 1 < self.addresses.len() {
+            self.failed += 1;
+            self.addresses.rotate_left(1);
+            self.requests.push_front(request);
+            return Ok(None);
         }
         let text = cause(error);
         if self.opened == 0 {
-            return Err(LoadError(format!(
-                "cannot connect to {}: {text}",
-                self.name
-            )));
+            let name = &self.name;
+            return Err(LoadError(format!("cannot connect to {name}: {text}")));
         }
-        cx.tally.faults().lose(Fault::Refused, || text);
-        self.next = self.next.max(cx.now + PAUSE);
-        failed.push(wish.key);
-        Ok(())
+        run.tally.faults().lose(Fault::Refused, || text);
+        self.next = self.next.max(run.now + PAUSE);
+        Ok(Some(request.key))
     }
 
-    /// Whether this key belongs to a connection that is being opened.
+    /// True if the connection with this key is being opened.
     pub(super) fn is_dialing(&self, key: usize) -> bool {
         self.dialing.get(key).is_some_and(Option::is_some)
     }
 
-    /// A connection that is being opened has become ready: it stands, or has failed.
+    /// Handles an event of a connection that is being opened.
     pub(super) fn ready(
         &mut self,
         key: usize,
         ready: Readiness,
-        net: &mut Poller,
-        cx: &mut Context,
-    ) -> Result<Dialed, LoadError> {
-        if !ready.writable {
-            return Ok(Dialed::Waits);
-        }
-        let Some(Dialing { wire, wish, since }) = self.dialing[key].take() else {
-            return Ok(Dialed::Waits);
+        run: &mut Run<N>,
+    ) -> Result<Dialed<N>, LoadError> {
+        let Some(dialing) = self.dialing[key].take_if(|_| ready.writable) else {
+            return Ok(Dialed::Pending);
         };
-        self.under_way -= 1;
-        match wire.outcome(net, &self.places[0]) {
-            Ok(()) => {
+        self.in_flight -= 1;
+        let Dialing {
+            connection,
+            request,
+            since,
+        } = dialing;
+        let outcome = match &connection {
+            Connection::Stream(stream) => run.net.finish_connect(stream, &self.addresses[0]),
+            Connection::Datagrams(_) => Ok(self.addresses[0].clone()),
+        };
+        match outcome {
+            Ok(_) => {
                 self.opened += 1;
-                cx.tally.connected(since, cx.clock());
-                Ok(Dialed::Stands(wire, wish))
+                run.tally.connected(since, run.clock());
+                Ok(Dialed::Connected(connection, request))
             }
-            Err(e) => {
-                let mut failed = Vec::new();
-                self.fail(wish, &e, cx, &mut failed)?;
-                Ok(if failed.is_empty() {
-                    Dialed::Waits
-                } else {
-                    Dialed::Failed
-                })
-            }
+            Err(e) => Ok(match self.fail(request, &e, run)? {
+                Some(_) => Dialed::Failed,
+                None => Dialed::Pending,
+            }),
         }
     }
 
-    /// Gives up those that take too long; their keys.
-    pub(super) fn give_up(&mut self, cx: &mut Context) -> Result<Vec<usize>, LoadError> {
+    /// Gives up connections that take longer than the timeout; returns their keys.
+    pub(super) fn expire(&mut self, run: &mut Run<N>) -> Result<Vec<usize>, LoadError> {
         let mut failed = Vec::new();
         for key in 0..self.dialing.len() {
-            let late = |dialing: &mut Dialing| dialing.since + self.timeout < cx.now;
+            let late = |dialing: &mut Dialing<N>| dialing.since + self.timeout < run.now;
             if let Some(dialing) = self.dialing[key].take_if(late) {
-                self.under_way -= 1;
-                self.fail(
-                    dialing.wish,
-                    &io::ErrorKind::TimedOut.into(),
-                    cx,
-                    &mut failed,
-                )?;
+                self.in_flight -= 1;
+                let error = io::ErrorKind::TimedOut.into();
+                failed.extend(self.fail(dialing.request, &error, run)?);
             }
         }
         Ok(failed)
     }
 }
 
-/// What has become of a connection.
-pub(super) enum Dialed {
-    /// Nothing yet.
-    Waits,
-    Stands(Wire<Poller>, Wish),
-    Failed,
+/// Begins to connect. With `spread` a client on this machine has a local address of its own, by its
+/// number.
+fn connect<N: Dial>(
+    net: &mut N,
+    to: &Address,
+    number: usize,
+    spread: bool,
+) -> io::Result<Connection<N>> {
+    let source = match to.socket_addr() {
+        Some(SocketAddr::V4(to)) if spread && to.ip().is_loopback() => source(number),
+        _ => None,
+    };
+    let options = ConnectOptions {
+        source,
+        ..ConnectOptions::default()
+    };
+    match to {
+        Address::Udp(_) | Address::UnixDatagram(_) => {
+            let (socket, _) = net.open_datagrams(to, options)?;
+            Ok(Connection::Datagrams(socket))
+        }
+        _ => net.connect(to, options).map(Connection::Stream),
+    }
 }
 
-/// Whether the system has no means for more (socket(2)).
+/// The local address of the client with this number; not 127.0.0.1, where a socket without a
+/// listener could be connected to itself.
+fn source(number: usize) -> Option<SocketAddr> {
+    let last = u32::try_from(number % SPREAD).ok()?;
+    let ip = Ipv4Addr::from_bits(Ipv4Addr::LOCALHOST.to_bits() + 1 + last);
+    Some(SocketAddrV4::new(ip, 0).into())
+}
+
+/// True if the system has no means for more sockets (socket(2)).
 fn is_exhausted(error: &io::Error) -> bool {
-    use rustix::io::Errno;
-    let errno = Errno::from_io_error(error);
     matches!(
-        errno,
+        Errno::from_io_error(error),
         Some(Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM)
     )
-}
-
-pub(super) fn nanos(time: Duration) -> u64 {
-    u64::try_from(time.as_nanos())
-        .unwrap_or(u64::MAX / 4)
-        .min(u64::MAX / 4)
 }

@@ -1,340 +1,267 @@
-//! Messages that go out and come back, over streams.
-
-use std::collections::VecDeque;
+//! Workload: messages that are echoed, over streams.
 
 use super::Load;
-use super::dialer::Wish;
+use super::clients::Clients;
+use super::dialer::{ConnectRequest, Connection};
 use super::faults::Fault;
-use super::line::{Input, Line, read};
-use super::message::{Frames, Messages, Piece, sender_and_number};
-use super::player::{Context, Player};
+use super::ledger::Ledger;
+use super::message::{Frame, Frames, Messages, sender_and_number};
+use super::moment::Moment;
+use super::run::{Input, Run};
 use super::sequence::{Seen, Sequence};
-use super::wire::Wire;
-use crate::net::{Poller, Readiness};
+use super::workload::Workload;
+use crate::net::link::Link;
+use crate::net::{Dial, Readiness, Stream};
 
-/// Clients whose messages come back.
-pub(super) struct Echo {
-    clients: Vec<Option<Client>>,
-    /// Of those who have gone, or never came: their first message that was never accounted for.
-    gone: Vec<u64>,
-    alive: usize,
+/// Clients whose messages are echoed, in order.
+pub(super) struct Echo<N: Dial> {
+    clients: Clients<Client<N::Stream>>,
+    shared: Shared,
+}
+
+/// The part of the state that all clients share.
+struct Shared {
+    /// Number of clients.
+    clients: usize,
     messages: Messages,
     depth: usize,
     verify: bool,
-    /// Clients for which something has become due.
-    touched: Vec<usize>,
 }
 
-struct Client {
-    line: Line,
-    /// The number of the message that comes back next, and when it and those after it were sent.
-    first: u64,
-    sent: VecDeque<u64>,
-    /// Messages that are to be sent in all, by now.
-    due: u64,
-    /// Messages beyond the depth, because older ones are long overdue.
+struct Client<T> {
+    link: Link<T>,
+    /// Messages beyond the depth that may be in flight, because older ones are long overdue.
     extra: usize,
-    /// Bytes of a message that has come in part.
-    begun: usize,
+    /// Bytes of a message that was received in part.
+    partial: usize,
     frames: Frames,
-    come: Sequence,
+    received: Sequence,
 }
 
-impl Client {
-    fn new(line: Line) -> Self {
-        Self {
-            line,
-            first: 0,
-            sent: VecDeque::new(),
-            due: 0,
-            extra: 0,
-            begun: 0,
-            frames: Frames::default(),
-            come: Sequence::from(0),
-        }
-    }
+/// One client while it sends and receives.
+struct Turn<'a, T> {
+    key: usize,
+    client: &'a mut Client<T>,
+    ledger: &'a mut Ledger,
+    shared: &'a mut Shared,
+}
 
-    /// The number of the message that is sent next.
-    fn next(&self) -> u64 {
-        self.first + self.sent.len() as u64
-    }
-
-    /// The oldest message under way has come back, or, if it hasn't, never will; when it was sent.
-    fn pop(&mut self) -> Option<u64> {
-        let sent = self.sent.pop_front()?;
-        self.first += 1;
-        self.extra = 0;
-        Some(sent)
-    }
-
+impl<T: Stream> Turn<'_, T> {
     /// Sends what is due, as far as the depth and the kernel allow.
-    fn send(&mut self, key: usize, game: &mut Game<'_>, cx: &Context) {
-        while self.line.outbox.is_empty() && self.line.broken.is_none() {
-            let due = self.due.saturating_sub(self.next());
-            let depth = game.depth.saturating_add(self.extra);
-            let free = depth.saturating_sub(self.sent.len());
-            let count = free.min(usize::try_from(due).unwrap_or(usize::MAX));
-            let count = count.min(game.messages.most());
+    fn send(&mut self, run: &Run<impl Dial>) {
+        let Self {
+            key,
+            client,
+            ledger,
+            shared,
+        } = self;
+        while client.link.outbox.is_empty() && client.link.broken.is_none() {
+            let depth = shared.depth.saturating_add(client.extra);
+            let count = ledger.sendable(depth).min(shared.messages.most());
             if count == 0 {
                 return;
             }
-            self.note(key, count, game.clients, cx);
-            let first = self.next() - count as u64;
-            let bytes = if game.verify {
-                game.messages.numbered(key, first, count)
+            let first = ledger.next();
+            let numbers = first..first + count as u64;
+            ledger.send(run.send_times(*key, shared.clients, numbers));
+            let bytes = if shared.verify {
+                shared.messages.numbered(*key, first, count)
             } else {
-                game.messages.plain(count)
+                shared.messages.plain(count)
             };
-            self.line.send(bytes.into(), true);
+            client.link.send(bytes.into(), true);
         }
     }
 
-    /// Notes when the next messages are, or were to be, sent.
-    fn note(&mut self, key: usize, count: usize, clients: usize, cx: &Context) {
-        let Some(schedule) = &cx.schedule else {
-            self.sent.extend(std::iter::repeat_n(cx.clock(), count));
-            return;
-        };
-        let first = self.next();
-        let numbers = first..first + count as u64;
-        let times = numbers.map(|number| schedule.time_of(key, clients, number));
-        self.sent.extend(times);
+    /// Settles the oldest message in flight; returns its send time.
+    fn pop(&mut self) -> Option<Moment> {
+        let sent = self.ledger.pop();
+        if sent.is_some() {
+            self.client.extra = 0;
+        }
+        sent
     }
 
-    /// What is under way, or should be, never comes.
-    fn give_up(&mut self, key: usize, clients: usize, cx: &mut Context) {
-        if cx.schedule.is_some() {
-            let due = self.due.saturating_sub(self.next());
-            self.note(key, usize::try_from(due).unwrap_or(usize::MAX), clients, cx);
-        }
-        let now = cx.clock();
-        for sent in self.sent.drain(..) {
-            cx.tally.missed(Fault::Unanswered, sent, now);
-        }
-        self.due = 0;
-    }
-
-    /// Counts what has come; whether the connection has ended.
-    fn receive(&mut self, key: usize, game: &mut Game<'_>, cx: &mut Context) -> bool {
-        while self.line.ready.readable {
-            let n = match read(&mut self.line, cx) {
-                Input::Some(n) => n,
+    /// Reads until the input is drained; true if the connection has ended.
+    fn receive(&mut self, run: &mut Run<impl Dial>) -> bool {
+        while self.client.link.ready.readable {
+            let n = match run.read(&mut self.client.link) {
+                Input::Bytes(n) => n,
                 Input::Nothing => return false,
                 Input::End => return true,
             };
-            let now = cx.clock();
-            let buffer = std::mem::take(&mut cx.buffer);
-            if game.verify {
-                self.check(&buffer[..n], key, game, cx, now);
+            let now = run.clock();
+            let buffer = std::mem::take(&mut run.buffer);
+            if self.shared.verify {
+                self.check(&buffer[..n], run, now);
             } else {
-                self.count(&buffer[..n], game.messages, cx, now);
+                self.count(&buffer[..n], run, now);
             }
-            cx.buffer = buffer;
+            run.buffer = buffer;
         }
         false
     }
 
-    /// What comes is taken for what was sent, once the first answer was that.
-    fn count(&mut self, input: &[u8], messages: &Messages, cx: &mut Context, now: u64) {
-        if self.first == 0 && !messages.goes_on(self.begun, input) {
-            cx.tally.faults().add(Fault::Corrupt, 1);
+    /// Counts messages by their length. Only the first is compared with what was sent.
+    fn count(&mut self, input: &[u8], run: &mut Run<impl Dial>, now: Moment) {
+        let messages = &self.shared.messages;
+        let size = messages.size();
+        if self.ledger.first() == 0 && !messages.goes_on(self.client.partial, input) {
+            run.tally.faults().add(Fault::Corrupt, 1);
         }
-        self.begun += input.len();
-        while self.begun >= messages.size() {
-            self.begun -= messages.size();
+        self.client.partial += input.len();
+        while self.client.partial >= size {
+            self.client.partial -= size;
             match self.pop() {
-                Some(sent) => cx.tally.answered(sent, now),
-                None => cx.tally.faults().add(Fault::Stray, 1),
+                Some(sent) => run.tally.answered(sent, now),
+                None => run.tally.faults().add(Fault::Stray, 1),
             }
         }
     }
 
-    /// What comes is looked at.
-    fn check(&mut self, input: &[u8], key: usize, game: &Game<'_>, cx: &mut Context, now: u64) {
-        let mut frames = std::mem::take(&mut self.frames);
-        frames.feed(input, game.messages.size(), |piece| match piece {
-            Piece::Message(message) => self.judge(message, key, game, cx, now),
-            Piece::Garbage => cx.tally.faults().add(Fault::Corrupt, 1),
+    /// Compares all messages with what was sent.
+    fn check(&mut self, input: &[u8], run: &mut Run<impl Dial>, now: Moment) {
+        let mut frames = std::mem::take(&mut self.client.frames);
+        let size = self.shared.messages.size();
+        frames.feed(input, size, |frame| match frame {
+            Frame::Message(message) => self.judge(message, run, now),
+            Frame::Garbage => run.tally.faults().add(Fault::Corrupt, 1),
         });
-        self.frames = frames;
+        self.client.frames = frames;
     }
 
-    fn judge(&mut self, message: &[u8], key: usize, game: &Game<'_>, cx: &mut Context, now: u64) {
+    fn judge(&mut self, message: &[u8], run: &mut Run<impl Dial>, now: Moment) {
         let (sender, number) = sender_and_number(message).unwrap_or_default();
-        if !game.messages.is_intact(message, sender, number) {
-            cx.tally.faults().add(Fault::Corrupt, 1);
-            // Its number may be wrong, too; in its place it stands for the one expected.
+        if !self.shared.messages.is_intact(message, sender, number) {
+            run.tally.faults().add(Fault::Corrupt, 1);
+            // Its number may be wrong, too: it is taken for the message that was expected.
             if self.pop().is_some() {
-                self.come.see(self.come.next());
+                let expected = self.client.received.next();
+                self.client.received.see(expected);
             }
             return;
         }
-        if sender != key || number >= self.next() {
-            cx.tally.faults().add(Fault::Stray, 1);
+        if sender != self.key || number >= self.ledger.next() {
+            run.tally.faults().add(Fault::Stray, 1);
             return;
         }
-        match self.come.see(number) {
+        match self.client.received.see(number) {
             Seen::Next => {}
             Seen::After(gap) => {
                 for _ in gap {
                     let sent = self.pop().unwrap_or(now);
-                    cx.tally.missed(Fault::Lost, sent, now);
+                    run.tally.missed(Fault::Lost, sent, now);
                 }
             }
-            Seen::Late => {
-                cx.tally.found();
-                return;
-            }
-            Seen::Again => {
-                cx.tally.faults().add(Fault::Doubled, 1);
-                return;
-            }
+            Seen::Late => return run.tally.found(),
+            Seen::Again => return run.tally.faults().add(Fault::Doubled, 1),
         }
         if let Some(sent) = self.pop() {
-            cx.tally.answered(sent, now);
+            run.tally.answered(sent, now);
         }
     }
 }
 
-/// What all clients have in common, while one of them has its turn.
-struct Game<'a> {
-    messages: &'a mut Messages,
-    clients: usize,
-    depth: usize,
-    verify: bool,
-}
-
-impl Echo {
+impl<N: Dial> Echo<N> {
     pub(super) fn new(load: &Load) -> Self {
         Self {
-            clients: std::iter::repeat_with(|| None).take(load.clients).collect(),
-            gone: vec![0; load.clients],
-            alive: 0,
-            messages: Messages::new(load.size, load.depth),
-            depth: load.depth,
-            verify: load.verify,
-            touched: Vec::new(),
+            clients: Clients::new(load.clients),
+            shared: Shared {
+                clients: load.clients,
+                messages: Messages::new(load.size, load.depth),
+                depth: load.depth,
+                verify: load.verify,
+            },
         }
     }
 
-    /// Does something with a client, unless it has gone; it goes if it has ended by that.
-    fn with(
-        &mut self,
-        key: usize,
-        cx: &mut Context,
-        act: impl FnOnce(&mut Client, &mut Game<'_>, &mut Context) -> bool,
-    ) {
-        let mut game = Game {
-            clients: self.clients.len(),
-            messages: &mut self.messages,
-            depth: self.depth,
-            verify: self.verify,
-        };
-        let Some(client) = &mut self.clients[key] else {
-            return;
-        };
-        if act(client, &mut game, cx) {
-            self.gone[key] = client.due.max(client.next());
-            client.give_up(key, game.clients, cx);
-            self.clients[key] = None;
-            self.alive -= 1;
-        }
+    /// A connected client's turn.
+    fn turn(&mut self, key: usize) -> Option<Turn<'_, N::Stream>> {
+        let (client, ledger) = self.clients.get_mut(key)?;
+        Some(Turn {
+            key,
+            client,
+            ledger,
+            shared: &mut self.shared,
+        })
     }
 
-    fn send(&mut self, key: usize, cx: &mut Context) {
-        self.with(key, cx, |client, game, cx| {
-            client.send(key, game, cx);
-            false
-        });
+    /// Sends what is due to the clients that have a turn.
+    fn send_due(&mut self, run: &Run<N>) {
+        while let Some(key) = self.clients.next_turn() {
+            if let Some(mut turn) = self.turn(key) {
+                turn.send(run);
+            }
+        }
     }
 }
 
-impl Player for Echo {
-    fn open(&mut self, wish: Wish, wire: Wire<Poller>, _: &mut Context) {
-        if let Wire::Stream(socket) = wire {
-            self.clients[wish.key] = Some(Client::new(Line::new(socket)));
-            self.alive += 1;
+impl<N: Dial> Workload<N> for Echo<N> {
+    fn open(&mut self, request: ConnectRequest, connection: Connection<N>, _: &mut Run<N>) {
+        if let Connection::Stream(stream) = connection {
+            let client = Client {
+                link: Link::new(stream),
+                extra: 0,
+                partial: 0,
+                frames: Frames::default(),
+                received: Sequence::starting_at(0),
+            };
+            self.clients.insert(request.key, client);
         }
     }
 
-    fn ready(&mut self, key: usize, ready: Readiness, cx: &mut Context) {
-        self.with(key, cx, |client, game, cx| {
-            client.line.latch(ready);
-            client.line.flush();
-            let ended = client.receive(key, game, cx);
-            if !ended {
-                client.send(key, game, cx);
-            }
-            ended
-        });
+    fn ready(&mut self, key: usize, ready: Readiness, run: &mut Run<N>) {
+        let Some(mut turn) = self.turn(key) else {
+            return;
+        };
+        turn.client.link.latch(ready);
+        turn.client.link.flush();
+        if turn.receive(run) {
+            self.clients.close(key, Fault::Unanswered, run);
+        } else {
+            turn.send(run);
+        }
     }
 
-    fn begin(&mut self, cx: &mut Context) {
-        if cx.schedule.is_some() {
+    fn begin(&mut self, run: &mut Run<N>) {
+        self.clients.begin(run);
+        self.send_due(run);
+    }
+
+    fn advance(&mut self, run: &mut Run<N>) {
+        self.clients.fall_due(self.shared.clients, run);
+        self.send_due(run);
+    }
+
+    /// Sends one message more where all in flight are overdue, because it may show that those before
+    /// it were lost. If it is corrupted together with them, another one follows.
+    fn expire(&mut self, sent_before: Moment, run: &mut Run<N>) {
+        if !self.shared.verify {
             return;
         }
-        for key in 0..self.clients.len() {
-            if let Some(client) = &mut self.clients[key] {
-                client.due = u64::MAX;
-            }
-            self.send(key, cx);
-        }
-    }
-
-    fn act(&mut self, cx: &mut Context) {
-        let mut touched = std::mem::take(&mut self.touched);
-        while let Some(key) = cx.next_due_of(self.clients.len()) {
-            if let Some(client) = &mut self.clients[key] {
-                client.due += 1;
-                touched.push(key);
-            }
-        }
-        for key in touched.drain(..) {
-            self.send(key, cx);
-        }
-        self.touched = touched;
-    }
-
-    /// Where messages are numbered one more may show that those before it were lost; or another one,
-    /// if the first has been spoilt with them.
-    fn expire(&mut self, sent_before: u64, cx: &mut Context) {
-        if !self.verify {
-            return;
-        }
-        for key in 0..self.clients.len() {
-            if let Some(client) = &mut self.clients[key]
-                && client.sent.back().is_some_and(|sent| *sent < sent_before)
+        for key in 0..self.shared.clients {
+            if let Some(mut turn) = self.turn(key)
+                && turn.ledger.newest().is_some_and(|sent| sent < sent_before)
             {
-                client.extra += 1;
-                self.send(key, cx);
+                turn.client.extra += 1;
+                turn.send(run);
             }
         }
     }
 
-    fn finish(&mut self, cx: &mut Context) {
-        for client in self.clients.iter_mut().flatten() {
-            if cx.schedule.is_none() {
-                client.due = client.next();
-            }
-        }
+    fn finish(&mut self, run: &mut Run<N>) {
+        self.clients.finish(run);
     }
 
-    fn is_done(&self) -> bool {
-        let mut clients = self.clients.iter().flatten();
-        clients.all(|client| client.sent.is_empty() && client.due <= client.next())
+    fn is_settled(&self) -> bool {
+        self.clients.are_settled()
     }
 
-    fn give_up(&mut self, cx: &mut Context) {
-        let clients = self.clients.len();
-        for (key, client) in self.clients.iter_mut().enumerate() {
-            match client {
-                Some(client) => client.give_up(key, clients, cx),
-                None => cx.give_up_share(key, clients, self.gone[key], Fault::Unanswered),
-            }
-        }
+    fn give_up(&mut self, run: &mut Run<N>) {
+        self.clients.give_up(Fault::Unanswered, run);
     }
 
-    fn alive(&self) -> usize {
-        self.alive
+    fn connected(&self) -> usize {
+        self.clients.connected()
     }
 }

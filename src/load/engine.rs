@@ -1,71 +1,66 @@
-//! The load's loop: connect, begin, measure, wait for the rest.
+//! The loop: connect, prepare, measure, wait for the last answers.
 
 use std::time::{Duration, SystemTime};
 
-use super::dialer::{Dialed, Dialer, Wish, nanos};
+use super::dialer::{ConnectRequest, Dialed, Dialer};
+use super::moment::Moment;
 use super::outcome::{Interval, LoadEnd, LoadOutcome};
-use super::player::{Context, Player};
+use super::run::Run;
+use super::schedule::Schedule;
 use super::slow::Slow;
-use super::tally::Schedule;
+use super::workload::Workload;
 use super::{Load, LoadError, LoadMode};
 use crate::net::error::cause;
-use crate::net::{Event, Net, Poller};
+use crate::net::{Dial, Event, Readiness};
 
-/// How often in a timeout to look for what is late.
-const LOOKS: u64 = 10;
+/// Checks for late messages and connections in a timeout.
+const CHECKS: u32 = 10;
 
-/// An event loop's sleep may be so much longer than it was asked for.
-const COARSE: u64 = 2_000_000;
+/// The time by which a wait may be longer than it was asked to be.
+const OVERSLEEP: Duration = Duration::from_millis(2);
 
-/// How long it may take until one more member of a room gets what the others publish.
-const A_MEMBER: u64 = 1_000_000;
+/// The time that a member of a room may take to join it, beside the timeout.
+const JOINING: Duration = Duration::from_millis(1);
 
-/// How long slow readers read in the end.
-const ASKING: u64 = 300_000_000;
+/// The time for which slow readers read in the end.
+const READING: Duration = Duration::from_millis(300);
 
 /// The loop over the clients of a load.
-pub(super) struct Engine<'a> {
+pub(super) struct Engine<'a, N: Dial> {
     load: &'a Load,
     watch: &'a mut dyn FnMut(&Interval),
-    net: Poller,
     events: Vec<Event>,
-    cx: Context,
-    dialer: Dialer,
-    player: Box<dyn Player>,
-    slow: Slow,
-    /// Clients that were connected at a time, at most.
+    run: Run<N>,
+    dialer: Dialer<N>,
+    workload: Box<dyn Workload<N>>,
+    slow: Slow<N>,
+    /// The largest number of clients that were connected at the same time.
     most: usize,
-    /// When to look for what is late.
-    look: u64,
-    /// When the present interval ends.
-    tick: u64,
-    /// Somebody wants it to end; at once.
+    /// The time of the next check for what is late.
+    next_check: Moment,
+    /// The end of the present interval.
+    interval_end: Moment,
+    /// Number of SIGINT and SIGTERM so far.
     interrupts: usize,
 }
 
-impl<'a> Engine<'a> {
+impl<'a, N: Dial + 'static> Engine<'a, N> {
     pub(super) fn new(
         load: &'a Load,
-        player: Box<dyn Player>,
+        net: N,
         watch: &'a mut dyn FnMut(&Interval),
     ) -> Result<Self, LoadError> {
-        let failed = |e| LoadError(format!("cannot start: {}", cause(&e)));
-        let mut net = Poller::new(Vec::new(), Vec::new()).map_err(failed)?;
-        if load.catch_signals {
-            net.catch_signals().map_err(failed)?;
-        }
         Ok(Self {
             load,
             watch,
-            net,
             events: Vec::new(),
-            cx: Context::new(load.size),
-            dialer: Dialer::new(load, load.players() + load.slow)?,
-            player,
+            run: Run::new(net, load.size),
+            dialer: Dialer::new(load, load.active_clients() + load.slow)?,
+            workload: load.workload(),
             slow: Slow::new(load),
             most: 0,
-            look: 0,
-            tick: u64::MAX,
+            next_check: Moment::START,
+            interval_end: Moment::NEVER,
             interrupts: 0,
         })
     }
@@ -75,28 +70,33 @@ impl<'a> Engine<'a> {
         let started = if self.interrupts == 0 {
             self.begin()
         } else {
-            SystemTime::now()
+            self.run.net.time_of_day()
         };
         let end = self.measure()?;
         self.drain()?;
-        self.ask_slow()?;
-        self.cx.now = self.cx.clock();
-        // Also where nothing is waited for any longer: it may have been given up, and not named yet.
-        if self.cx.tally.has_begun() {
-            self.player.give_up(&mut self.cx);
+        self.read_slow()?;
+        self.run.now = self.run.clock();
+        // Also if nothing is in flight: clients that were closed may have messages to account for.
+        if self.run.tally.has_begun() {
+            self.workload.give_up(&mut self.run);
         }
-        let interval = self.cx.tally.take_interval(self.cx.now);
+        let interval = self.run.tally.take_interval(self.run.now);
         if !interval.counts.latency.is_empty() || interval.counts.bytes > 0 {
             (self.watch)(&interval);
         }
-        let elapsed = self.cx.tally.measured();
+        Ok(self.into_outcome(started, end))
+    }
+
+    fn into_outcome(self, started: SystemTime, end: LoadEnd) -> LoadOutcome {
+        let tally = self.run.tally;
+        let elapsed = tally.measured();
         let took = match self.load.rate {
-            Some(_) => self.cx.tally.took(),
-            // As many came late from before as come late now.
+            Some(_) => tally.took(),
+            // Answers that are late at the end replace those that were late at the beginning.
             None => elapsed,
         };
-        let (counts, faults) = self.cx.tally.into_total();
-        Ok(LoadOutcome {
+        let (counts, faults) = tally.into_total();
+        LoadOutcome {
             started,
             elapsed,
             took,
@@ -105,64 +105,66 @@ impl<'a> Engine<'a> {
             slow_closed: self.slow.closed(),
             counts,
             faults,
-        })
+        }
     }
 
-    /// Opens all connections, and waits until clients could begin.
+    /// Opens all connections, and waits until the clients can begin.
     fn connect(&mut self) -> Result<(), LoadError> {
         let keys = match self.load.mode {
-            // Its connections are what is measured.
+            // Its connections are measured.
             LoadMode::Churn => 0,
-            _ => self.load.players() + self.load.slow,
+            _ => self.load.active_clients() + self.load.slow,
         };
-        // Slow ones first: they are there before the others begin.
+        // Slow readers have the last keys, and come first: they are there when the others begin.
         for key in (0..keys).rev() {
-            self.dialer.ask(Wish { key, since: 0 });
+            let since = Moment::START;
+            self.dialer.request(ConnectRequest { key, since });
         }
         while !self.dialer.is_idle() && self.interrupts == 0 {
             self.pass()?;
         }
-        // A large room takes its time.
-        let room = self.load.players() as u64 * A_MEMBER;
-        let patience = self.cx.now + nanos(self.load.timeout) + room;
-        while self.interrupts == 0 && !self.player.prepare(&mut self.cx).map_err(LoadError)? {
+        let members = u32::try_from(self.load.active_clients()).unwrap_or(u32::MAX);
+        let deadline = self.run.now + self.load.timeout + JOINING.saturating_mul(members);
+        while self.interrupts == 0 && !self.workload.prepare(&mut self.run).map_err(LoadError)? {
             self.pass()?;
-            if self.cx.now > patience {
-                return Err(LoadError(self.player.obstacle()));
+            if self.run.now > deadline {
+                return Err(LoadError(self.workload.obstacle()));
             }
         }
         Ok(())
     }
 
-    /// The clock starts; returns when what is measured will have begun.
+    /// Begins the warm-up; returns the time of day at which the measured time begins.
     fn begin(&mut self) -> SystemTime {
-        let now = self.cx.clock();
-        let start = now + nanos(self.load.warmup);
-        let end = start + nanos(self.load.duration);
-        self.cx.now = now;
-        self.cx.tally.begin(now, start..end);
-        self.cx.schedule = self.load.rate.map(|rate| Schedule::new(rate, now..end));
-        self.tick = self.next_tick(now);
-        self.player.begin(&mut self.cx);
-        SystemTime::now() + self.load.warmup
+        let now = self.run.clock();
+        let start = now + self.load.warmup;
+        let end = start + self.load.duration;
+        self.run.now = now;
+        self.run.tally.begin(now, start..end);
+        let schedule = |rate| Schedule::new(rate, now..end);
+        self.run.schedule = self.load.rate.map(schedule);
+        self.interval_end = self.end_of_interval(now);
+        self.workload.begin(&mut self.run);
+        self.run.net.time_of_day() + self.load.warmup
     }
 
-    /// Intervals end where what is measured begins and ends, too.
-    fn next_tick(&self, now: u64) -> u64 {
-        let start = self.cx.tally.start();
-        let next = now + nanos(self.load.interval);
+    /// The end of an interval that begins now; also the beginning and the end of the measured time
+    /// end one.
+    fn end_of_interval(&self, now: Moment) -> Moment {
+        let start = self.run.tally.start();
+        let next = now + self.load.interval;
         if now < start {
             return next.min(start);
         }
-        next.min(self.cx.tally.end())
+        next.min(self.run.tally.end())
     }
 
     fn measure(&mut self) -> Result<LoadEnd, LoadError> {
-        self.cx.now = self.cx.clock();
-        while self.cx.now < self.cx.tally.end() {
-            if self.interrupts > 0 || !self.player.is_alive() {
-                let now = self.cx.clock();
-                self.cx.tally.end_early(now);
+        self.run.now = self.run.clock();
+        while self.run.now < self.run.tally.end() {
+            if self.interrupts > 0 || !self.workload.can_continue() {
+                let now = self.run.clock();
+                self.run.tally.end_early(now);
                 let end = match self.interrupts {
                     0 => LoadEnd::Abandoned,
                     _ => LoadEnd::Interrupted,
@@ -170,35 +172,35 @@ impl<'a> Engine<'a> {
                 return Ok(end);
             }
             self.pass()?;
-            self.player.act(&mut self.cx);
+            self.workload.advance(&mut self.run);
         }
         Ok(LoadEnd::Duration)
     }
 
-    /// What is under way may come yet.
+    /// Waits for answers to what is in flight, for at most a timeout.
     fn drain(&mut self) -> Result<(), LoadError> {
-        if let Some(schedule) = &mut self.cx.schedule {
+        if let Some(schedule) = &mut self.run.schedule {
             schedule.stop();
         } else {
-            self.dialer.forget();
-            self.cx.wishes.clear();
+            self.dialer.clear();
+            self.run.requests.clear();
         }
-        self.player.finish(&mut self.cx);
-        self.tick = u64::MAX;
-        let until = self.cx.now + nanos(self.load.timeout);
+        self.workload.finish(&mut self.run);
+        self.interval_end = Moment::NEVER;
+        let until = self.run.now + self.load.timeout;
         let interrupts = self.interrupts;
-        while !self.player.is_done() && self.cx.now < until && self.interrupts == interrupts {
+        while !self.workload.is_settled() && self.run.now < until && self.interrupts == interrupts {
             self.pass()?;
-            self.player.act(&mut self.cx);
+            self.workload.advance(&mut self.run);
         }
         Ok(())
     }
 
-    /// Slow readers read to the end: whether there is one.
-    fn ask_slow(&mut self) -> Result<(), LoadError> {
+    /// Lets slow readers read, which shows whether the server has closed them.
+    fn read_slow(&mut self) -> Result<(), LoadError> {
         self.slow.begin_to_read();
-        let until = self.cx.now + ASKING;
-        while self.slow.has_open() && self.cx.now < until {
+        let until = self.run.now + READING;
+        while self.slow.has_open() && self.run.now < until {
             self.pass()?;
         }
         Ok(())
@@ -208,88 +210,94 @@ impl<'a> Engine<'a> {
     fn pass(&mut self) -> Result<(), LoadError> {
         let mut events = std::mem::take(&mut self.events);
         events.clear();
-        let waited = self.net.wait(Some(self.sleep()), &mut events);
+        let waited = self.run.net.wait(Some(self.sleep()), &mut events);
         waited.map_err(|e| LoadError(format!("cannot wait for events: {}", cause(&e))))?;
-        self.cx.now = self.cx.clock();
+        self.run.now = self.run.clock();
         for event in &events {
             match *event {
-                Event::Client(key, ready) if self.dialer.is_dialing(key) => {
-                    match self.dialer.ready(key, ready, &mut self.net, &mut self.cx)? {
-                        Dialed::Waits => {}
-                        Dialed::Failed => self.player.refused(key, &mut self.cx),
-                        Dialed::Stands(wire, wish) if key < self.load.players() => {
-                            self.player.open(wish, wire, &mut self.cx);
-                            self.player.ready(key, ready, &mut self.cx);
-                        }
-                        Dialed::Stands(wire, wish) => {
-                            self.slow.open(wish.key, wire);
-                            self.slow.ready(key, ready);
-                        }
-                    }
-                }
-                Event::Client(key, ready) if key < self.load.players() => {
-                    self.player.ready(key, ready, &mut self.cx);
-                }
-                Event::Client(key, ready) => self.slow.ready(key, ready),
+                Event::Client(key, ready) => self.ready(key, ready)?,
                 Event::Stop => self.interrupts += 1,
                 _ => {}
             }
         }
         self.events = events;
-        self.most = self.most.max(self.player.alive());
+        self.most = self.most.max(self.workload.connected());
         self.dial()?;
-        self.look()
+        self.check()
     }
 
-    fn dial(&mut self) -> Result<(), LoadError> {
-        for wish in self.cx.wishes.drain(..) {
-            self.dialer.ask(wish);
+    /// Passes an event on.
+    fn ready(&mut self, key: usize, ready: Readiness) -> Result<(), LoadError> {
+        let is_slow = key >= self.load.active_clients();
+        if self.dialer.is_dialing(key) {
+            match self.dialer.ready(key, ready, &mut self.run)? {
+                Dialed::Pending => return Ok(()),
+                Dialed::Failed => {
+                    self.workload.refused(key, &mut self.run);
+                    return Ok(());
+                }
+                Dialed::Connected(connection, _) if is_slow => self.slow.open(key, connection),
+                Dialed::Connected(connection, request) => {
+                    self.workload.open(request, connection, &mut self.run);
+                }
+            }
         }
-        if self.dialer.is_idle() {
-            return Ok(());
-        }
-        for key in self.dialer.act(&mut self.net, &mut self.cx)? {
-            self.player.refused(key, &mut self.cx);
+        if is_slow {
+            self.slow.ready(key, ready);
+        } else {
+            self.workload.ready(key, ready, &mut self.run);
         }
         Ok(())
     }
 
-    /// What is done now and then.
-    fn look(&mut self) -> Result<(), LoadError> {
-        let now = self.cx.now;
-        if now >= self.tick {
-            let interval = self.cx.tally.take_interval(now);
-            (self.watch)(&interval);
-            self.tick = self.next_tick(now);
+    /// Begins to open the connections that clients have asked for.
+    fn dial(&mut self) -> Result<(), LoadError> {
+        for request in self.run.requests.drain(..) {
+            self.dialer.request(request);
         }
-        if now >= self.look {
-            let timeout = nanos(self.load.timeout);
-            self.look = now + timeout / LOOKS;
-            self.player
-                .expire(now.saturating_sub(timeout), &mut self.cx);
-            for key in self.dialer.give_up(&mut self.cx)? {
-                self.player.refused(key, &mut self.cx);
+        if self.dialer.is_idle() {
+            return Ok(());
+        }
+        for key in self.dialer.advance(&mut self.run)? {
+            self.workload.refused(key, &mut self.run);
+        }
+        Ok(())
+    }
+
+    /// Ends the interval, and gives up what is late, if it is time.
+    fn check(&mut self) -> Result<(), LoadError> {
+        let now = self.run.now;
+        if now >= self.interval_end {
+            let interval = self.run.tally.take_interval(now);
+            (self.watch)(&interval);
+            self.interval_end = self.end_of_interval(now);
+        }
+        if now >= self.next_check {
+            let timeout = self.load.timeout;
+            self.next_check = now + timeout / CHECKS;
+            self.workload.expire(now.before(timeout), &mut self.run);
+            for key in self.dialer.expire(&mut self.run)? {
+                self.workload.refused(key, &mut self.run);
             }
         }
         Ok(())
     }
 
-    /// How long to sleep if nothing happens.
+    /// The time to sleep unless an event occurs.
     fn sleep(&self) -> Duration {
-        if self.load.spin || self.player.is_busy() || !self.cx.wishes.is_empty() {
+        if self.load.spin || self.workload.is_busy() || !self.run.requests.is_empty() {
             return Duration::ZERO;
         }
-        let now = self.cx.clock();
-        let schedule = self.cx.schedule.as_ref().and_then(Schedule::next_time);
+        let now = self.run.clock();
+        let schedule = self.run.schedule.as_ref().and_then(Schedule::next_time);
         let next = [
             schedule,
             self.dialer.next_time(),
-            Some(self.look),
-            Some(self.tick),
+            Some(self.next_check),
+            Some(self.interval_end),
         ];
         let next = next.into_iter().flatten().min().unwrap_or(now);
-        let left = next.saturating_sub(now);
-        // The last of it is spent awake, so that what is due isn't late.
-        Duration::from_nanos(left.saturating_sub(COARSE))
+        // The rest is spent awake, so that what is due is not late.
+        next.since(now).saturating_sub(OVERSLEEP)
     }
 }

@@ -1,217 +1,210 @@
-//! Publishers and subscribers: each message reaches all the others.
+//! Workload: publishers and subscribers, where each message goes to all other clients.
 
 use std::ops::Range;
+use std::time::Duration;
 
 use super::Load;
-use super::dialer::Wish;
+use super::clients::Clients;
+use super::dialer::{ConnectRequest, Connection};
 use super::faults::Fault;
-use super::line::{Input, Line, read};
-use super::message::{Frames, Messages, Piece, sender_and_number};
-use super::player::{Context, Player};
+use super::message::{Frame, Frames, Messages, sender_and_number};
+use super::moment::Moment;
 use super::publisher::Publisher;
+use super::run::{Input, Run};
 use super::sequence::{Seen, Sequence};
-use super::wire::Wire;
-use crate::net::{Poller, Readiness};
+use super::workload::Workload;
+use crate::net::link::Link;
+use crate::net::{Dial, Readiness};
 
-/// How long to wait for the first probe to reach everybody before another is sent; then twice as
-/// long each time.
-const PROBE: u64 = 10_000_000;
+/// The time after which a second probe is sent, if the first has not reached all; it doubles with
+/// each further one.
+const PROBE: Duration = Duration::from_millis(10);
 
-/// Messages are written when there is room for so large a part of the depth, so that a write has
-/// some of them.
+/// The part of the depth that must be free before messages are sent, so that a write has several.
 const SHARE: usize = 8;
 
-/// The run of nobody.
+/// A run of no messages.
 const NO_RUN: (usize, Range<u64>) = (usize::MAX, 0..0);
 
 /// Publishers, whose keys come first, and subscribers.
-pub(super) struct Fanout {
-    members: Vec<Option<Member>>,
-    alive: usize,
+pub(super) struct Fanout<N: Dial> {
+    members: Clients<Member<N>>,
     publishers: Vec<Publisher>,
     messages: Messages,
     depth: usize,
     verify: bool,
-    /// The first number of this run: the room may remember others.
+    /// The first number of this load: the room may replay messages of others.
     base: u64,
-    /// When the next probe is due, and how long that takes.
-    probe: u64,
-    pause: u64,
+    /// The time of the next probe, and the pause before it.
+    next_probe: Moment,
+    pause: Duration,
 }
 
-/// Somebody who receives, and perhaps publishes.
-struct Member {
-    line: Line,
+/// A client that receives, and also publishes if its key is a publisher's.
+struct Member<N: Dial> {
+    link: Link<N::Stream>,
     frames: Frames,
-    /// What has come, by publisher; nothing before its first message.
-    come: Vec<Option<Sequence>>,
+    /// Received messages, by publisher; none before its first message.
+    received: Vec<Option<Sequence>>,
 }
 
-impl Fanout {
+impl<N: Dial> Member<N> {
+    /// The number after the highest that was received from a publisher.
+    fn next_from(&self, sender: usize, base: u64) -> u64 {
+        self.received[sender].as_ref().map_or(base, Sequence::next)
+    }
+}
+
+impl<N: Dial> Fanout<N> {
     pub(super) fn new(load: &Load) -> Self {
         let base = fastrand::u64(0..1 << 43);
         let publisher = |_| Publisher::new(base);
         Self {
-            members: std::iter::repeat_with(|| None)
-                .take(load.players())
-                .collect(),
-            alive: 0,
+            members: Clients::new(load.active_clients()),
             publishers: (0..load.publishers).map(publisher).collect(),
             messages: Messages::new(load.size, load.depth),
             depth: load.depth,
             verify: load.verify,
             base,
-            probe: 0,
+            next_probe: Moment::START,
             pause: PROBE,
         }
     }
 
-    /// How many of the others have not seen a probe, which is the first publisher's; and how many
-    /// not the newest.
-    fn strangers(&self) -> (usize, usize) {
+    /// Number of clients that have received no probe of the first publisher, and of those that have
+    /// not received its newest.
+    fn unreached(&self) -> (usize, usize) {
         let newest = self.publishers[0].next();
-        let others = || self.members.iter().skip(1).flatten();
-        let seen = |member: &&Member| member.come[0].is_some();
-        let seen_all = |member: &&Member| {
-            let come = member.come[0].as_ref();
-            come.is_some_and(|come| come.next() == newest)
-        };
-        let all = others().count();
-        let none = all - others().filter(seen).count();
-        (none, all - others().filter(seen_all).count())
+        let (mut unreached, mut behind) = (0, 0);
+        for (_, member, _) in self.members.iter().filter(|(key, ..)| *key > 0) {
+            let received = member.received[0].as_ref();
+            unreached += usize::from(received.is_none());
+            behind += usize::from(received.is_none_or(|received| received.next() != newest));
+        }
+        (unreached, behind)
     }
 
-    /// Those who receive what this publisher sends.
+    /// Number of clients that receive what one of them publishes.
     fn receivers(&self) -> u32 {
-        u32::try_from(self.alive.saturating_sub(1)).unwrap_or(u32::MAX)
+        u32::try_from(self.members.connected().saturating_sub(1)).unwrap_or(u32::MAX)
     }
 
-    /// Sends so many messages.
-    fn publish(&mut self, key: usize, count: usize) {
-        let Some(member) = &mut self.members[key] else {
-            return;
-        };
-        let first = self.publishers[key].next() - count as u64;
-        let bytes = self.messages.numbered(key, first, count);
-        member.line.send(bytes.into(), true);
+    /// Writes the newest `count` messages of a publisher.
+    fn write(&mut self, key: usize, count: usize) {
+        if let Some((member, _)) = self.members.get_mut(key) {
+            let first = self.publishers[key].next() - count as u64;
+            let bytes = self.messages.numbered(key, first, count);
+            member.link.send(bytes.into(), true);
+        }
     }
 
     /// Sends what is due, as far as the depth and the kernel allow.
-    fn send(&mut self, key: usize, cx: &Context) {
-        let receivers = self.receivers();
-        loop {
-            let Some(member) = &self.members[key] else {
-                return;
-            };
-            if !member.line.outbox.is_empty() || member.line.broken.is_some() {
+    fn send(&mut self, key: usize, run: &Run<N>) {
+        let (senders, receivers) = (self.publishers.len(), self.receivers());
+        while let Some((member, ledger)) = self.members.get_mut(key) {
+            if !member.link.outbox.is_empty() || member.link.broken.is_some() {
                 return;
             }
             let publisher = &mut self.publishers[key];
             let free = publisher.room(self.depth);
-            let count = publisher.due(free).min(self.messages.most());
-            if count == 0
-                || (cx.schedule.is_none() && free < self.depth / SHARE && !publisher.is_doubted())
-            {
+            let waits = run.schedule.is_none() && free < self.depth / SHARE;
+            let count = ledger.sendable(free).min(self.messages.most());
+            if count == 0 || (waits && !publisher.is_suspect()) {
                 return;
             }
-            let publishers = self.publishers.len();
-            self.publishers[key].note(key, count, publishers, receivers, cx);
-            self.publish(key, count);
+            let numbers = ledger.next()..ledger.next() + count as u64;
+            publisher.send(run.send_times(key, senders, numbers), receivers);
+            ledger.settle_unsent(count as u64);
+            self.write(key, count);
         }
     }
 
-    /// Counts what has come; whether the connection has ended.
-    fn receive(&mut self, key: usize, cx: &mut Context) -> bool {
-        loop {
-            let Some(member) = &mut self.members[key] else {
-                return false;
-            };
-            if !member.line.ready.readable {
-                return false;
-            }
-            let n = match read(&mut member.line, cx) {
-                Input::Some(n) => n,
+    /// Reads until the input is drained; true if the connection has ended.
+    fn receive(&mut self, key: usize, run: &mut Run<N>) -> bool {
+        let Some((member, _)) = self.members.get_mut(key) else {
+            return false;
+        };
+        while member.link.ready.readable {
+            let n = match run.read(&mut member.link) {
+                Input::Bytes(n) => n,
                 Input::Nothing => return false,
                 Input::End => return true,
             };
-            let mut taking = Taking {
+            let mut receiver = Receiver {
                 key,
-                now: cx.clock(),
+                now: run.clock(),
                 base: self.base,
                 publishers: &mut self.publishers,
-                come: &mut member.come,
+                received: &mut member.received,
                 messages: self.verify.then_some(&self.messages),
-                run: NO_RUN,
+                batch: NO_RUN,
             };
-            let buffer = std::mem::take(&mut cx.buffer);
+            let buffer = std::mem::take(&mut run.buffer);
             let frames = &mut member.frames;
-            frames.feed(&buffer[..n], self.messages.size(), |piece| match piece {
-                Piece::Message(message) => taking.take(message, cx),
-                Piece::Garbage => cx.tally.faults().add(Fault::Corrupt, 1),
+            frames.feed(&buffer[..n], self.messages.size(), |frame| match frame {
+                Frame::Message(message) => receiver.take(message, run),
+                Frame::Garbage => run.tally.faults().add(Fault::Corrupt, 1),
             });
-            cx.buffer = buffer;
-            taking.end_run(cx);
+            run.buffer = buffer;
+            receiver.end_batch(run);
         }
+        false
     }
 
-    /// A member has gone: nobody waits for what it would have received.
-    fn leave(&mut self, key: usize, cx: &mut Context) {
-        let Some(member) = self.members[key].take() else {
+    /// Closes a client, which will not receive what is in flight.
+    fn close(&mut self, key: usize, run: &mut Run<N>) {
+        let Some(member) = self.members.remove(key) else {
             return;
         };
-        self.alive -= 1;
         for (sender, publisher) in self.publishers.iter_mut().enumerate() {
             if sender == key {
                 continue;
             }
-            let next = member.come[sender]
-                .as_ref()
-                .map_or(self.base, Sequence::next);
-            let missing = next..publisher.next();
-            if cx.tally.has_begun() {
+            let missing = member.next_from(sender, self.base)..publisher.next();
+            if run.tally.has_begun() {
                 let count = missing.end.saturating_sub(missing.start);
-                cx.tally.faults().add(Fault::Unanswered, count);
+                run.tally.faults().add(Fault::Unanswered, count);
             }
-            publisher.give_up(missing, cx.now, &mut cx.tally);
+            publisher.give_up(missing, run.now, &mut run.tally);
         }
     }
 }
 
-/// What is done with the messages of one read.
+/// A client while the messages of one read are counted.
 ///
-/// Most of them follow upon each other: such a run is dealt with at once.
-struct Taking<'a> {
+/// Most of them are a batch of consecutive numbers, which is counted at once.
+struct Receiver<'a> {
     key: usize,
-    now: u64,
+    now: Moment,
     base: u64,
     publishers: &'a mut [Publisher],
-    come: &'a mut [Option<Sequence>],
-    /// With which to check contents, if they are to be checked.
+    received: &'a mut [Option<Sequence>],
+    /// The messages that contents are compared with, if they are.
     messages: Option<&'a Messages>,
-    /// The sender and the numbers of the present run, all of them expected.
-    run: (usize, Range<u64>),
+    /// The sender and the numbers of the present batch, all of them expected.
+    batch: (usize, Range<u64>),
 }
 
-impl Taking<'_> {
-    fn take(&mut self, message: &[u8], cx: &mut Context) {
+impl Receiver<'_> {
+    fn take(&mut self, message: &[u8], run: &mut Run<impl Dial>) {
         let (sender, number) = sender_and_number(message).unwrap_or((usize::MAX, 0));
         if let Some(messages) = self.messages
             && !messages.is_intact(message, sender, number)
         {
-            return cx.tally.faults().add(Fault::Corrupt, 1);
+            return run.tally.faults().add(Fault::Corrupt, 1);
         }
-        let (run_sender, run) = &mut self.run;
-        if sender == *run_sender && number == run.end {
-            run.end += 1;
+        let (batch_sender, numbers) = &mut self.batch;
+        if sender == *batch_sender && number == numbers.end {
+            numbers.end += 1;
             return;
         }
-        self.end_run(cx);
-        self.judge(sender, number, cx);
+        self.end_batch(run);
+        self.judge(sender, number, run);
     }
 
-    /// A message that begins a run, or stands in none.
-    fn judge(&mut self, sender: usize, number: u64, cx: &mut Context) {
-        let faults = cx.tally.faults();
+    /// Counts a message that does not continue the batch; it may begin another.
+    fn judge(&mut self, sender: usize, number: u64, run: &mut Run<impl Dial>) {
+        let faults = run.tally.faults();
         let Some(publisher) = self.publishers.get_mut(sender) else {
             return faults.add(Fault::Stray, 1);
         };
@@ -219,146 +212,143 @@ impl Taking<'_> {
             return faults.add(Fault::Stray, 1);
         }
         if sender == self.key {
-            return; // a room that includes the sender
+            return; // the room includes the sender
         }
         let expected = if sender == 0 { number } else { self.base };
-        let sequence = self.come[sender].get_or_insert_with(|| Sequence::from(expected));
+        let sequence = self.received[sender].get_or_insert_with(|| Sequence::starting_at(expected));
         match sequence.see(number) {
             Seen::Next => {}
             Seen::After(gap) => {
                 faults.add(Fault::Lost, gap.end - gap.start);
-                publisher.give_up(gap, self.now, &mut cx.tally);
+                publisher.give_up(gap, self.now, &mut run.tally);
             }
-            Seen::Late => return cx.tally.found(),
+            Seen::Late => return run.tally.found(),
             Seen::Again => return faults.add(Fault::Doubled, 1),
         }
-        // The sequence knows of the first, and hears of the others at the end.
-        self.run = (sender, number..number + 1);
+        // The sequence has the first number now, and the others when the batch ends.
+        self.batch = (sender, number..number + 1);
     }
 
-    /// Everything in the run is delivered, as far as it was sent.
-    fn end_run(&mut self, cx: &mut Context) {
-        let (sender, run) = std::mem::replace(&mut self.run, NO_RUN);
+    /// Counts the batch as delivered, as far as it was sent.
+    fn end_batch(&mut self, run: &mut Run<impl Dial>) {
+        let (sender, numbers) = std::mem::replace(&mut self.batch, NO_RUN);
         let Some(publisher) = self.publishers.get_mut(sender) else {
             return;
         };
-        let sent = run.start..run.end.min(publisher.next());
-        cx.tally.faults().add(Fault::Stray, run.end - sent.end);
-        if let Some(sequence) = &mut self.come[sender] {
-            sequence.go_on(sent.end - sent.start - 1);
+        let sent = numbers.start..numbers.end.min(publisher.next());
+        run.tally.faults().add(Fault::Stray, numbers.end - sent.end);
+        if let Some(sequence) = &mut self.received[sender] {
+            sequence.advance(sent.end - sent.start - 1);
         }
-        publisher.deliver(sent, self.now, &mut cx.tally);
+        publisher.deliver(sent, self.now, &mut run.tally);
     }
 }
 
-impl Player for Fanout {
-    fn open(&mut self, wish: Wish, wire: Wire<Poller>, _: &mut Context) {
-        if let Wire::Stream(socket) = wire {
-            self.members[wish.key] = Some(Member {
-                line: Line::new(socket),
+impl<N: Dial> Workload<N> for Fanout<N> {
+    fn open(&mut self, request: ConnectRequest, connection: Connection<N>, _: &mut Run<N>) {
+        if let Connection::Stream(stream) = connection {
+            let member = Member {
+                link: Link::new(stream),
                 frames: Frames::default(),
-                come: vec![None; self.publishers.len()],
-            });
-            self.alive += 1;
+                received: vec![None; self.publishers.len()],
+            };
+            self.members.insert(request.key, member);
         }
     }
 
-    fn ready(&mut self, key: usize, ready: Readiness, cx: &mut Context) {
-        let Some(member) = &mut self.members[key] else {
+    fn ready(&mut self, key: usize, ready: Readiness, run: &mut Run<N>) {
+        let Some((member, _)) = self.members.get_mut(key) else {
             return;
         };
-        member.line.latch(ready);
-        member.line.flush();
-        if self.receive(key, cx) {
-            self.leave(key, cx);
+        member.link.latch(ready);
+        member.link.flush();
+        if self.receive(key, run) {
+            self.close(key, run);
         }
     }
 
-    /// Everybody has joined when everybody has seen a probe; and when they have seen all of them
-    /// nothing of that is under way any more.
-    fn prepare(&mut self, cx: &mut Context) -> Result<bool, String> {
-        if self.members[0].is_none() {
-            let cause = cx.tally.faults().cause().unwrap_or_default();
-            return Err(format!("the first publisher has gone: {cause}"));
+    /// Sends probes until each client has received one, which shows that it has joined the room, and
+    /// waits until none of them is in flight.
+    fn prepare(&mut self, run: &mut Run<N>) -> Result<bool, String> {
+        if self.members.get(0).is_none() {
+            let cause = run.tally.faults().cause().unwrap_or_default();
+            return Err(format!("the first publisher is disconnected: {cause}"));
         }
-        let (none, behind) = self.strangers();
-        if none > 0 && cx.now >= self.probe {
+        let (unreached, behind) = self.unreached();
+        if unreached > 0 && run.now >= self.next_probe {
             self.pause *= 2;
-            self.probe = cx.now + self.pause;
-            self.publishers[0].probe();
-            self.publish(0, 1);
+            self.next_probe = run.now + self.pause;
+            self.publishers[0].send_probe();
+            self.write(0, 1);
             return Ok(false);
         }
         Ok(behind == 0)
     }
 
     fn obstacle(&self) -> String {
-        let ((strangers, _), all) = (self.strangers(), self.members.len() - 1);
+        let ((unreached, _), all) = (self.unreached(), self.members.len() - 1);
         format!(
-            "{strangers} of {all} clients get nothing of what another publishes: is it a broadcast service that takes lines as long as that, and puts nothing in front of them?"
+            "{unreached} of {all} clients receive nothing that another publishes: is it a broadcast service that accepts lines of this length and puts no prefix in front of them?"
         )
     }
 
-    fn begin(&mut self, cx: &mut Context) {
-        for publisher in &mut self.publishers {
-            publisher.begin(cx.schedule.is_some());
+    fn begin(&mut self, run: &mut Run<N>) {
+        self.members.begin(run);
+    }
+
+    fn advance(&mut self, run: &mut Run<N>) {
+        self.members.fall_due(self.publishers.len(), run);
+        // Each publisher has a turn in each pass: what others have received makes room.
+        self.members.clear_turns();
+        for key in 0..self.publishers.len() {
+            self.send(key, run);
         }
     }
 
-    fn act(&mut self, cx: &mut Context) {
-        while let Some(key) = cx.next_due_of(self.publishers.len()) {
-            self.publishers[key].fall_due();
-        }
+    /// Sends one message more where the depth is used up, because it may show that those before it
+    /// were lost.
+    fn expire(&mut self, sent_before: Moment, run: &mut Run<N>) {
         for key in 0..self.publishers.len() {
-            self.send(key, cx);
-        }
-    }
-
-    /// Where the depth is used up one more may show that those before it were lost.
-    fn expire(&mut self, sent_before: u64, cx: &mut Context) {
-        for key in 0..self.publishers.len() {
-            if self.publishers[key].doubt(sent_before) {
-                self.send(key, cx);
+            if self.publishers[key].suspect(sent_before) {
+                self.send(key, run);
             }
         }
     }
 
-    fn finish(&mut self, cx: &mut Context) {
-        for publisher in &mut self.publishers {
-            publisher.finish(cx.schedule.is_some());
-        }
+    fn finish(&mut self, run: &mut Run<N>) {
+        self.members.finish(run);
     }
 
-    fn is_done(&self) -> bool {
-        self.publishers.iter().all(Publisher::is_done)
+    fn is_settled(&self) -> bool {
+        let settled = self.publishers.iter().all(Publisher::is_settled);
+        settled && self.members.are_all_sent()
     }
 
-    /// What the members who are left haven't received.
-    fn give_up(&mut self, cx: &mut Context) {
-        let (publishers, receivers) = (self.publishers.len(), self.receivers());
+    /// Counts what the connected clients have not received.
+    fn give_up(&mut self, run: &mut Run<N>) {
+        let (senders, receivers) = (self.publishers.len(), self.receivers());
         for (sender, publisher) in self.publishers.iter_mut().enumerate() {
-            publisher.note_unsent(sender, publishers, receivers, cx);
-            for (key, member) in self.members.iter().enumerate() {
-                let Some(member) = member.as_ref().filter(|_| key != sender) else {
-                    continue;
-                };
-                let next = member.come[sender]
-                    .as_ref()
-                    .map_or(self.base, Sequence::next);
-                let missing = publisher.next().saturating_sub(next);
-                cx.tally.faults().add(Fault::Unanswered, missing);
+            if run.schedule.is_some() {
+                let ledger = self.members.ledger(sender);
+                let unsent = ledger.next()..ledger.next() + ledger.unsent();
+                publisher.send(run.send_times(sender, senders, unsent), receivers);
             }
-            publisher.give_up_all(cx.now, &mut cx.tally);
+            for (_, member, _) in self.members.iter().filter(|(key, ..)| *key != sender) {
+                let next = member.next_from(sender, self.base);
+                let missing = publisher.next().saturating_sub(next);
+                run.tally.faults().add(Fault::Unanswered, missing);
+            }
+            publisher.give_up_all(run.now, &mut run.tally);
         }
     }
 
-    fn alive(&self) -> usize {
-        self.alive
+    fn connected(&self) -> usize {
+        self.members.connected()
     }
 
-    /// Somebody publishes, and somebody hears it.
-    fn is_alive(&self) -> bool {
-        let publishers = self.members[..self.publishers.len()].iter().flatten();
-        publishers.count() > 0 && self.alive > 1
+    /// A publisher and another client are connected.
+    fn can_continue(&self) -> bool {
+        let publishes = (0..self.publishers.len()).any(|key| self.members.get(key).is_some());
+        publishes && self.members.connected() > 1
     }
 }

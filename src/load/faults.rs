@@ -1,33 +1,34 @@
-//! What goes wrong with a server under load.
+//! Faults of a server under load, by kind.
 
-/// What has gone wrong: how often, by kind.
+/// The number of faults of each kind.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Faults {
     counts: [u64; Fault::ALL.len()],
-    /// Why the first connection was refused, or lost.
+    /// The reason why the first connection failed.
     cause: Option<String>,
 }
 
-/// A kind of what goes wrong.
+/// A kind of fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fault {
-    /// A connection that couldn't be opened.
+    /// A connection that could not be opened.
     Refused,
-    /// A connection that the server has ended before its time.
+    /// A connection that the server has closed early.
     Closed,
     /// A connection that has failed.
     Reset,
-    /// A message that never came, while later ones did; over datagrams any that never came.
+    /// A message without an answer before a later one was answered; with datagrams any message
+    /// without an answer in time.
     Lost,
-    /// A message that nothing has come after.
+    /// A message without an answer, as were all that followed it.
     Unanswered,
-    /// A message that came again.
+    /// A message that was received again.
     Doubled,
-    /// A message that came after later ones.
+    /// A message that was received after later ones.
     Disordered,
-    /// A message whose contents have changed, or something that is no message.
+    /// A message that was changed, or bytes that are no message.
     Corrupt,
-    /// A message that was another client's, or nobody's.
+    /// A message that this client did not send, or that was never sent.
     Stray,
 }
 
@@ -45,7 +46,7 @@ impl Fault {
         Self::Stray,
     ];
 
-    /// Its name, one word.
+    /// The kind's name: one word.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -63,36 +64,36 @@ impl Fault {
 }
 
 impl Faults {
-    /// How often it has happened.
+    /// The number of faults of a kind.
     #[must_use]
     pub fn count(&self, fault: Fault) -> u64 {
         self.counts[fault as usize]
     }
 
-    /// How much has gone wrong in all.
+    /// The number of faults of all kinds.
     #[must_use]
     pub fn total(&self) -> u64 {
         self.counts.iter().sum()
     }
 
-    /// Why the first connection was refused, or lost, if one was.
+    /// The reason why the first connection failed, if one has: one line.
     #[must_use]
     pub fn cause(&self) -> Option<&str> {
         self.cause.as_deref()
     }
 
-    /// It has happened so often.
+    /// Adds faults of a kind.
     pub fn add(&mut self, fault: Fault, count: u64) {
         self.counts[fault as usize] += count;
     }
 
-    /// Takes one back: what was lost has come.
+    /// Takes one fault back.
     pub(super) fn take_back(&mut self, fault: Fault) {
         let count = &mut self.counts[fault as usize];
         *count = count.saturating_sub(1);
     }
 
-    /// A connection that came to a bad end.
+    /// Adds a connection that has failed.
     pub(super) fn lose(&mut self, fault: Fault, cause: impl FnOnce() -> String) {
         self.add(fault, 1);
         self.cause.get_or_insert_with(cause);

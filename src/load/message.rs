@@ -1,17 +1,17 @@
-//! What clients send: numbered lines of equal length.
+//! Messages: numbered lines of equal length.
 
 use memchr::memchr;
 
-/// Bytes of the number in front.
+/// Bytes of the number at the beginning.
 const DIGITS: usize = 16;
 
-/// Bits of it that count a sender's messages; those above them are the sender.
+/// Bits of it that are a sender's message number; the bits above are the sender.
 const COUNTING: u32 = 44;
 
 /// Senders that can be told apart.
 pub(super) const MOST_SENDERS: usize = 1 << (64 - COUNTING);
 
-/// Bytes sent in one go, at most, if that is a message at least.
+/// Bytes sent at a time, at most, unless a single message is longer.
 const BATCH: usize = 256 * 1024;
 
 /// Messages of one length.
@@ -21,12 +21,12 @@ const BATCH: usize = 256 * 1024;
 #[derive(Debug)]
 pub(super) struct Messages {
     size: usize,
-    /// Some of them, one behind the other, whose numbers are written as they go out.
+    /// Consecutive messages; their numbers are filled in when they are sent.
     batch: Vec<u8>,
 }
 
 impl Messages {
-    /// Messages of `size` bytes, of which `most` are sent at a time, or as many as fit.
+    /// Messages of `size` bytes, of which at most `most` are sent at a time.
     pub(super) fn new(size: usize, most: usize) -> Self {
         let mut message = vec![b'0'; DIGITS];
         message.extend((b'A'..=b'Z').cycle().take(size - DIGITS - 1));
@@ -43,25 +43,25 @@ impl Messages {
         self.size
     }
 
-    /// Messages sent at a time, at most.
+    /// The largest number of messages sent at a time.
     pub(super) fn most(&self) -> usize {
         self.batch.len() / self.size
     }
 
-    /// So many messages without numbers of their own.
+    /// `count` messages without numbers of their own.
     pub(super) fn plain(&self, count: usize) -> &[u8] {
         &self.batch[..count * self.size]
     }
 
-    /// Whether a message without a number, of which so many bytes have come, goes on like this, as
-    /// far as it goes.
-    pub(super) fn goes_on(&self, begun: usize, input: &[u8]) -> bool {
-        let rest = &self.batch[begun..self.size];
+    /// True if a message without a number, of which `received` bytes are known, continues like the
+    /// input, as far as both go.
+    pub(super) fn goes_on(&self, received: usize, input: &[u8]) -> bool {
+        let rest = &self.batch[received..self.size];
         let length = rest.len().min(input.len());
         rest[..length] == input[..length]
     }
 
-    /// So many messages of a sender, from a number on.
+    /// `count` messages of a sender, the first of which has the number `first`.
     pub(super) fn numbered(&mut self, sender: usize, first: u64, count: usize) -> &[u8] {
         let messages = self.batch.chunks_exact_mut(self.size).take(count);
         for (number, message) in (first..).zip(messages) {
@@ -70,15 +70,14 @@ impl Messages {
         &self.batch[..count * self.size]
     }
 
-    /// Whether a message of this length is just as it was sent.
+    /// True if a received message is the same as when it was sent.
     pub(super) fn is_intact(&self, message: &[u8], sender: usize, number: u64) -> bool {
         let (head, rest) = message.split_at(DIGITS.min(message.len()));
         head == digits(sender, number) && rest == &self.batch[DIGITS..self.size]
     }
 }
 
-/// Who has sent a message, and the how manieth of its own it is; anything if the message was
-/// changed.
+/// The sender and the number of a message; arbitrary if the message was corrupted.
 pub(super) fn sender_and_number(message: &[u8]) -> Option<(usize, u64)> {
     let (high, rest) = message.split_first_chunk()?;
     let (low, _) = rest.split_first_chunk()?;
@@ -87,7 +86,7 @@ pub(super) fn sender_and_number(message: &[u8]) -> Option<(usize, u64)> {
     Some((sender, all & ((1 << COUNTING) - 1)))
 }
 
-/// Both of them as text.
+/// A sender and a number as text.
 fn digits(sender: usize, number: u64) -> [u8; DIGITS] {
     let all = (sender as u64) << COUNTING | number & ((1 << COUNTING) - 1);
     let mut digits = [0; DIGITS];
@@ -98,11 +97,11 @@ fn digits(sender: usize, number: u64) -> [u8; DIGITS] {
 }
 
 fn digit(value: u8) -> u8 {
-    // Without a branch: a letter is 39 further than a digit would be.
+    // Without a branch: from '9' + 1 to 'a' it is 39.
     b'0' + value + 39 * u8::from(value > 9)
 }
 
-/// Eight digits at once: those of every second byte are brought together, thrice.
+/// The value of eight digits at once, in three steps that each join neighbours.
 #[expect(clippy::cast_possible_truncation, reason = "the upper half is empty")]
 fn value(digits: [u8; 8]) -> u32 {
     let text = u64::from_be_bytes(digits);
@@ -113,47 +112,47 @@ fn value(digits: [u8; 8]) -> u32 {
     (value | value >> 16) as u32
 }
 
-/// Finds messages in what one read after the other returns.
+/// Finds messages in a stream that is read in parts of any length.
 #[derive(Debug, Default)]
 pub(super) struct Frames {
     /// The beginning of a message. Empty, it owns no memory.
-    begun: Vec<u8>,
-    /// What comes is none until after the next newline.
+    partial: Vec<u8>,
+    /// True if the input is garbage up to the next newline.
     skipping: bool,
 }
 
-/// What is found.
+/// A part of a stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Piece<'a> {
-    /// As many bytes as a message has, the last of them a newline.
+pub(super) enum Frame<'a> {
+    /// The right number of bytes, of which the last is a newline.
     Message(&'a [u8]),
-    /// Something else, up to the next newline.
+    /// Other bytes, up to the next newline.
     Garbage,
 }
 
 impl Frames {
-    /// Goes through what has come; messages have `size` bytes.
-    pub(super) fn feed(&mut self, mut input: &[u8], size: usize, mut each: impl FnMut(Piece<'_>)) {
-        while !self.begun.is_empty() && !input.is_empty() {
-            let (now, later) = input.split_at(input.len().min(size - self.begun.len()));
-            self.begun.extend_from_slice(now);
-            input = later;
-            if self.begun.len() == size {
-                let begun = std::mem::take(&mut self.begun);
-                let rest = self.cut(&begun, size, &mut each);
-                self.begun.extend_from_slice(rest);
+    /// Passes the parts of the input, of which messages have `size` bytes, to `each`.
+    pub(super) fn feed(&mut self, mut input: &[u8], size: usize, mut each: impl FnMut(Frame<'_>)) {
+        while !self.partial.is_empty() && !input.is_empty() {
+            let (part, rest) = input.split_at(input.len().min(size - self.partial.len()));
+            self.partial.extend_from_slice(part);
+            input = rest;
+            if self.partial.len() == size {
+                let message = std::mem::take(&mut self.partial);
+                let rest = self.cut(&message, size, &mut each);
+                self.partial.extend_from_slice(rest);
             }
         }
         let rest = self.cut(input, size, &mut each);
-        self.begun.extend_from_slice(rest);
+        self.partial.extend_from_slice(rest);
     }
 
-    /// Gives out what is whole, and returns the rest: less than a message.
+    /// Passes on whole messages and garbage; returns the rest, which is less than a message.
     fn cut<'a>(
         &mut self,
         mut bytes: &'a [u8],
         size: usize,
-        each: &mut impl FnMut(Piece<'_>),
+        each: &mut impl FnMut(Frame<'_>),
     ) -> &'a [u8] {
         loop {
             if self.skipping {
@@ -168,10 +167,10 @@ impl Frames {
             }
             let (message, rest) = bytes.split_at(size);
             if message[size - 1] == b'\n' {
-                each(Piece::Message(message));
+                each(Frame::Message(message));
                 bytes = rest;
             } else {
-                each(Piece::Garbage);
+                each(Frame::Garbage);
                 self.skipping = true;
             }
         }
@@ -189,7 +188,7 @@ mod tests {
         Garbage,
     }
 
-    /// What is found in pieces of these lengths, the last of which is repeated.
+    /// The parts of a stream that is read in these lengths, of which the last is repeated.
     fn found(stream: &[u8], size: usize, cuts: &[usize]) -> Vec<Found> {
         let mut frames = Frames::default();
         let mut all = Vec::new();
@@ -200,15 +199,15 @@ mod tests {
             if rest.is_empty() {
                 break;
             }
-            let (now, later) = rest.split_at(length.min(rest.len()));
-            rest = later;
-            frames.feed(now, size, |piece| {
-                all.push(match piece {
-                    Piece::Message(message) => {
+            let (part, unread) = rest.split_at(length.min(rest.len()));
+            rest = unread;
+            frames.feed(part, size, |frame| {
+                all.push(match frame {
+                    Frame::Message(message) => {
                         let (sender, number) = sender_and_number(message).unwrap();
                         Found::Message(sender, number)
                     }
-                    Piece::Garbage => Found::Garbage,
+                    Frame::Garbage => Found::Garbage,
                 });
             });
         }
@@ -216,7 +215,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_sent_is_found_and_intact() {
+    fn sent_messages_are_found_and_intact() {
         let mut messages = Messages::new(20, 3);
         let sent = messages.numbered(0xabcde, 0x7f9, 3).to_vec();
         assert_eq!(&sent[..20], b"abcde000000007f9ABC\n");
@@ -235,7 +234,7 @@ mod tests {
     }
 
     #[test]
-    fn a_batch_is_bounded_but_has_a_message() {
+    fn batch_is_bounded_but_has_a_message() {
         assert_eq!(Messages::new(64, 1_000_000).most(), BATCH / 64);
         assert_eq!(Messages::new(BATCH * 2, 10).most(), 1);
         let messages = Messages::new(17, 1);
@@ -245,7 +244,7 @@ mod tests {
     }
 
     #[test]
-    fn after_garbage_the_next_line_is_a_message_again() {
+    fn next_line_after_garbage_is_a_message_again() {
         let mut messages = Messages::new(17, 1);
         let line = messages.numbered(1, 5, 1).to_vec();
         for garbage in [

@@ -1,30 +1,56 @@
-//! The load tester: clients of one thread, as many as are wanted, that ask much of a server and
-//! look at what comes back.
+//! The load tester: any number of clients on one thread, which load a server and count its answers.
+//!
+//! [`Load::run`] builds a workload for the mode and hands it to the engine, the loop. Calls go down
+//! this table; results come back up as counts:
+//!
+//! | file | contents |
+//! |---|---|
+//! | `mod.rs` | [`Load`], its modes and its checks |
+//! | `engine.rs` | the loop: connect, prepare, measure, wait for the last answers |
+//! | `dialer.rs` | connections that are being opened |
+//! | `workload.rs` | the trait of a workload: what the loop calls, and when |
+//! | `echo.rs`, `datagrams.rs`, `churn.rs`, `fanout.rs` with `publisher.rs`, `one_way.rs` | the workloads |
+//! | `slow.rs` | clients beside the workload that read nothing |
+//! | `clients.rs`, `ledger.rs` | the table of a workload's clients; the messages of one client: due, in flight, settled |
+//! | `message.rs`, `sequence.rs` | numbered messages, and how they are found in a stream; missing and repeated numbers |
+//! | `run.rs`, `schedule.rs`, `moment.rs` | the state that loop and workloads share; send times of an open loop; the clock's type |
+//! | `tally.rs`, `faults.rs`, `outcome.rs` | counts while it runs; faults by kind; the result |
+//! | `simulation/` | tests: the loop and every workload over a simulated kernel, from seeds |
+//!
+//! A message takes this way: it falls due in the [`Schedule`](schedule::Schedule), or without one as
+//! soon as another is answered; the client's [`Ledger`](ledger::Ledger) records its send time; its
+//! answer is found by [`Frames`](message::Frames) and judged by the workload; the
+//! [`Tally`](tally::Tally) counts it by the time at which it was to be sent, so that a stall counts
+//! for all messages that had to wait for it (no coordinated omission).
 
 mod churn;
+mod clients;
 mod datagrams;
 mod dialer;
 mod echo;
 mod engine;
 mod fanout;
 mod faults;
-mod line;
+mod ledger;
 mod message;
+mod moment;
 mod one_way;
 mod outcome;
-mod player;
 mod publisher;
+mod run;
+mod schedule;
 mod sequence;
 mod slow;
 mod tally;
-mod turns;
-mod wire;
+mod workload;
 
 use std::fmt;
+use std::io;
 use std::time::Duration;
 
-use crate::net::FOREVER;
 use crate::net::address::ListenAddress;
+use crate::net::error::cause;
+use crate::net::{Dial, FOREVER, Poller};
 
 use churn::Churn;
 use datagrams::Datagrams;
@@ -35,23 +61,23 @@ pub use faults::{Fault, Faults};
 use message::MOST_SENDERS;
 use one_way::OneWay;
 pub use outcome::{Counts, Interval, Latencies, LoadEnd, LoadOutcome};
-use player::Player;
+use workload::Workload;
 
 /// The shortest message: 16 hexadecimal digits that number it, and a newline.
 pub const SHORTEST_MESSAGE: usize = 17;
 
-/// What clients do.
+/// The task of a load's clients.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LoadMode {
-    /// Messages go out and come back.
+    /// Messages are echoed.
     Echo,
-    /// The same in bulk: what counts is bytes.
+    /// Messages are echoed in bulk: bytes are what counts.
     Stream,
-    /// Connections come, have a message echoed, and go.
+    /// Connections are opened, have one message echoed, and are closed.
     Churn,
-    /// Publishers send, subscribers receive.
+    /// Publishers send, and all other clients receive.
     Fanout,
-    /// Clients send, and nothing comes back.
+    /// Clients send; nothing is answered.
     Sink,
     /// Clients receive, and send nothing.
     Source,
@@ -84,50 +110,54 @@ impl LoadMode {
 
 /// A load on a server.
 ///
-/// Without a rate the loop is closed: a message goes out when another has come back. With one it is
-/// open: messages go out at their times, whatever the server does, and their latency counts from
-/// these times, so that a stall shows in all that had to wait for it.
+/// Without a rate the loop is closed: a message is sent when another is answered. With one it is
+/// open: messages are sent at their times, whatever the server does, and their latency counts from
+/// these times, so that a stall shows in all messages that had to wait for it.
 ///
 /// [`Load::new`] gives the defaults of the command line; assign the fields that differ.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Load {
-    /// Where the server listens; of a name's addresses the first that answers.
+    /// The server's address; of a name's addresses the first that answers.
     pub to: ListenAddress,
-    /// What clients do.
+    /// The clients' task.
     pub mode: LoadMode,
-    /// How many there are; in fan-out the subscribers.
+    /// Number of clients, in fan-out of subscribers; at least 1.
     pub clients: usize,
-    /// In fan-out how many publish. They are sent what the others publish.
+    /// In fan-out the number of clients that publish, at least 1. They receive what the others
+    /// publish.
     pub publishers: usize,
-    /// How many more there are that read nothing: in fan-out they only listen, else they send.
+    /// Number of further clients that read nothing. In echo and stream they send.
     pub slow: usize,
     /// Bytes in a message, its newline included; at least [`SHORTEST_MESSAGE`].
     pub size: usize,
-    /// Messages of one client, or publisher, that may be under way at a time.
+    /// Messages of one client, in fan-out of one publisher, that may be in flight at a time; at
+    /// least 1.
     pub depth: usize,
-    /// Messages, or in [`LoadMode::Churn`] connections, a second in all.
+    /// Messages, or in [`LoadMode::Churn`] connections, a second in all; at least 1.
     pub rate: Option<u64>,
-    /// Connections opened a second.
+    /// Connections opened a second, at most.
     pub connect_rate: Option<u64>,
-    /// How long is measured.
+    /// The measured time; at most a hundred years, as all times are.
     pub duration: Duration,
-    /// What goes before it.
+    /// The time before it, in which the load is the same and nothing is measured.
     pub warmup: Duration,
-    /// What takes longer never comes: connecting, the rest after the end, a datagram.
+    /// The longest time for connecting, for the last answers after the end, and for the answer to a
+    /// datagram.
     pub timeout: Duration,
-    /// How often to tell of it.
+    /// The time between two reports to the watcher; above 0.
     pub interval: Duration,
-    /// Never sleep while there is something under way.
+    /// True if the loop never sleeps: it polls all the time.
     pub spin: bool,
-    /// Check what comes: each message is there once, in its place, as it was sent. In fan-out their
-    /// numbers are checked in any case.
+    /// True if answers are compared with what was sent: each message once, in order, unchanged. In
+    /// fan-out numbers are checked in any case.
     pub verify: bool,
-    /// SIGINT and SIGTERM end it early, from now on for the whole process.
+    /// True if SIGINT and SIGTERM end the load early. From then on they are caught for the whole
+    /// process.
     pub catch_signals: bool,
 }
 
-/// Why there is no load: one line.
+/// The reason why a load could not be run: one line.
 #[derive(Debug)]
 pub struct LoadError(String);
 
@@ -179,47 +209,62 @@ impl Load {
         }
     }
 
-    /// Connects, loads the server, and tells `watch` of each interval.
+    /// Connects, loads the server, and reports each interval to `watch`.
     ///
     /// # Errors
-    /// When the settings make no sense together; when no client can connect, or the system has no
-    /// means for that many; when in fan-out nothing reaches the others.
+    /// When settings are out of bounds or contradict each other; when no client can connect, or the
+    /// system has too few descriptors; when in fan-out the clients don't receive each other's
+    /// messages.
     pub fn run(&self, mut watch: impl FnMut(&Interval)) -> Result<LoadOutcome, LoadError> {
         self.check()?;
-        let player: Box<dyn Player> = match self.mode {
+        let net = self.open_poller();
+        let net = net.map_err(|e| LoadError(format!("cannot start: {}", cause(&e))))?;
+        Engine::new(self, net, &mut watch)?.run()
+    }
+
+    fn open_poller(&self) -> io::Result<Poller> {
+        let mut net = Poller::new(Vec::new(), Vec::new())?;
+        if self.catch_signals {
+            net.catch_signals()?;
+        }
+        Ok(net)
+    }
+
+    /// The workload of the mode.
+    fn workload<N: Dial + 'static>(&self) -> Box<dyn Workload<N>> {
+        match self.mode {
             _ if self.to.is_datagram() => Box::new(Datagrams::new(self)),
             LoadMode::Echo | LoadMode::Stream => Box::new(Echo::new(self)),
             LoadMode::Churn => Box::new(Churn::new(self)),
             LoadMode::Fanout => Box::new(Fanout::new(self)),
             LoadMode::Sink | LoadMode::Source => Box::new(OneWay::new(self)),
-        };
-        Engine::new(self, player, &mut watch)?.run()
-    }
-
-    /// Whether there can be such a load.
-    fn check(&self) -> Result<(), LoadError> {
-        let datagrams = self.to.is_datagram();
-        let streams = !matches!(self.mode, LoadMode::Echo | LoadMode::Sink);
-        let no = |text: &str| Err(LoadError(text.to_owned()));
-        match self {
-            _ if self.size < SHORTEST_MESSAGE => no("a message is longer than that"),
-            _ if self.clients == 0 || self.depth == 0 => no("there is nothing to do"),
-            _ if self.players() > MOST_SENDERS => no("there are too many clients"),
-            _ if self.mode == LoadMode::Fanout && self.publishers == 0 => no("nobody publishes"),
-            _ if datagrams && streams => no("datagrams are for echo and sink"),
-            _ if [self.duration, self.warmup, self.timeout]
-                .iter()
-                .any(|t| *t > FOREVER) =>
-            {
-                no("that is longer than a hundred years")
-            }
-            _ if self.rate == Some(0) || self.interval.is_zero() => no("never is no rate"),
-            _ => Ok(()),
         }
     }
 
-    /// Clients that aren't slow.
-    fn players(&self) -> usize {
+    /// Checks the settings.
+    fn check(&self) -> Result<(), LoadError> {
+        let streams = !matches!(self.mode, LoadMode::Echo | LoadMode::Sink);
+        let fanout = self.mode == LoadMode::Fanout;
+        let times = [self.duration, self.warmup, self.timeout];
+        let error = match self {
+            _ if self.size < SHORTEST_MESSAGE => "a message has at least 17 bytes",
+            _ if self.clients == 0 => "a load has at least one client",
+            _ if self.depth == 0 => "the depth is at least 1",
+            _ if self.active_clients() > MOST_SENDERS => "there are too many clients",
+            _ if fanout && self.publishers == 0 => "fan-out has at least one publisher",
+            _ if self.to.is_datagram() && streams => "datagrams are for echo and sink",
+            _ if times.iter().any(|time| *time > FOREVER) => {
+                "a time is longer than a hundred years"
+            }
+            _ if self.rate == Some(0) => "a rate is at least 1",
+            _ if self.interval.is_zero() => "an interval is longer than 0",
+            _ => return Ok(()),
+        };
+        Err(LoadError(error.to_owned()))
+    }
+
+    /// Number of clients that take part in the workload: all but the slow ones.
+    fn active_clients(&self) -> usize {
         match self.mode {
             LoadMode::Fanout => self.publishers + self.clients,
             _ => self.clients,

@@ -1,102 +1,91 @@
-//! Bulk in one direction: clients that only send, or only receive.
+//! Workload: bulk in one direction, by clients that only send or only receive.
 
-use super::dialer::Wish;
+use super::clients::Clients;
+use super::dialer::{ConnectRequest, Connection};
 use super::faults::Fault;
-use super::line::{Input, Line, read};
 use super::message::Messages;
-use super::player::{Context, Player};
-use super::turns::Turns;
-use super::wire::Wire;
+use super::run::{Input, NOT_TAKEN, Run};
+use super::workload::Workload;
 use super::{Load, LoadMode};
-use crate::net::{Poller, Readiness};
+use crate::net::link::Link;
+use crate::net::{Dial, Readiness, Stream};
 
 /// Clients that only send, or only receive.
-pub(super) struct OneWay {
-    clients: Vec<Option<Client>>,
-    alive: usize,
+pub(super) struct OneWay<N: Dial> {
+    clients: Clients<Client<N::Stream>>,
     messages: Messages,
     sends: bool,
-    /// Clients that could go on, in the order of their turns.
-    turns: Turns,
     finished: bool,
 }
 
-struct Client {
-    line: Line,
-    /// Bytes that are to be sent in all, by now.
-    due: u64,
-    /// Bytes that have moved.
+struct Client<T> {
+    link: Link<T>,
+    /// Bytes sent, or received.
     moved: u64,
 }
 
-impl OneWay {
+impl<N: Dial> OneWay<N> {
     pub(super) fn new(load: &Load) -> Self {
         Self {
-            clients: std::iter::repeat_with(|| None).take(load.clients).collect(),
-            alive: 0,
+            clients: Clients::new(load.clients),
             messages: Messages::new(load.size, usize::MAX),
             sends: load.mode == LoadMode::Sink,
-            turns: Turns::of(load.clients),
             finished: false,
         }
     }
 
-    /// One read or write of a client; it goes if it has ended.
-    fn turn(&mut self, key: usize, cx: &mut Context) {
-        let Some(client) = &mut self.clients[key] else {
+    /// One read or write of a client; it is closed if its connection has ended.
+    fn turn(&mut self, key: usize, run: &mut Run<N>) {
+        let Some((client, ledger)) = self.clients.get_mut(key) else {
             return;
         };
-        let before = client.moved;
-        let ended = if self.sends {
-            client.send(&self.messages, cx) || client.receive(cx, false)
-        } else {
-            client.receive(cx, true)
-        };
         let size = self.messages.size() as u64;
+        let (before, due) = (client.moved, ledger.due().saturating_mul(size));
+        let ended = if self.sends {
+            client.send(due, &self.messages, run) || client.receive(false, run)
+        } else {
+            client.receive(true, run)
+        };
         let whole = client.moved / size - before / size;
-        cx.tally.moved(client.moved - before, whole, cx.now);
-        let again = client.could_go_on(self.sends);
+        run.tally.moved(client.moved - before, whole, run.now);
+        let sends = self.sends && client.link.ready.writable && client.moved < due;
+        let can_go_on = sends || client.link.ready.readable;
         if ended {
-            self.clients[key] = None;
-            self.alive -= 1;
-        } else if again && !self.finished {
-            self.turns.push(key);
+            self.clients.remove(key);
+        } else if can_go_on && !self.finished {
+            self.clients.push_turn(key);
         }
     }
 }
 
-impl Client {
-    fn could_go_on(&self, sends: bool) -> bool {
-        let due = sends && self.line.ready.writable && self.moved < self.due;
-        due || self.line.ready.readable
-    }
-
-    /// One write, from where the last has ended; whether the connection has ended.
-    fn send(&mut self, messages: &Messages, cx: &mut Context) -> bool {
+impl<T: Stream> Client<T> {
+    /// One write, of at most `due` bytes since the beginning; true if the connection has ended.
+    fn send(&mut self, due: u64, messages: &Messages, run: &mut Run<impl Dial>) -> bool {
         let all = messages.plain(messages.most());
-        let left = usize::try_from(self.due.saturating_sub(self.moved)).unwrap_or(usize::MAX);
+        let left = usize::try_from(due.saturating_sub(self.moved)).unwrap_or(usize::MAX);
+        // The last write may have ended inside a message.
         let at = usize::try_from(self.moved % all.len() as u64).unwrap_or(0);
         let end = all.len().min(at.saturating_add(left));
-        if !self.line.ready.writable || at == end {
+        if !self.link.ready.writable || at == end {
             return false;
         }
-        self.moved += self.line.write(all[at..end].into()) as u64;
-        if self.line.broken.is_none() {
+        self.moved += self.link.write(all[at..end].into()) as u64;
+        if self.link.broken.is_none() {
             return false;
         }
-        let reason = "it takes no more".to_owned();
-        cx.tally.faults().lose(Fault::Reset, || reason);
+        let faults = run.tally.faults();
+        faults.lose(Fault::Reset, || NOT_TAKEN.to_owned());
         true
     }
 
-    /// One read; whether the connection has ended. What comes to one that only sends is strange.
-    fn receive(&mut self, cx: &mut Context, counts: bool) -> bool {
-        if !self.line.ready.readable {
+    /// One read; true if the connection has ended. Bytes are stray unless they are `expected`.
+    fn receive(&mut self, expected: bool, run: &mut Run<impl Dial>) -> bool {
+        if !self.link.ready.readable {
             return false;
         }
-        match read(&mut self.line, cx) {
-            Input::Some(n) if counts => self.moved += n as u64,
-            Input::Some(_) => cx.tally.faults().add(Fault::Stray, 1),
+        match run.read(&mut self.link) {
+            Input::Bytes(n) if expected => self.moved += n as u64,
+            Input::Bytes(_) => run.tally.faults().add(Fault::Stray, 1),
             Input::Nothing => {}
             Input::End => return true,
         }
@@ -104,68 +93,53 @@ impl Client {
     }
 }
 
-impl Player for OneWay {
-    fn open(&mut self, wish: Wish, wire: Wire<Poller>, _: &mut Context) {
-        if let Wire::Stream(socket) = wire {
-            self.clients[wish.key] = Some(Client {
-                line: Line::new(socket),
-                due: 0,
-                moved: 0,
-            });
-            self.alive += 1;
+impl<N: Dial> Workload<N> for OneWay<N> {
+    fn open(&mut self, request: ConnectRequest, connection: Connection<N>, _: &mut Run<N>) {
+        if let Connection::Stream(stream) = connection {
+            let link = Link::new(stream);
+            self.clients.insert(request.key, Client { link, moved: 0 });
         }
     }
 
-    fn ready(&mut self, key: usize, ready: Readiness, _: &mut Context) {
-        if let Some(client) = &mut self.clients[key] {
-            client.line.latch(ready);
-            self.turns.push(key);
-        }
-    }
-
-    fn begin(&mut self, cx: &mut Context) {
-        if cx.schedule.is_some() {
-            return;
-        }
-        for key in 0..self.clients.len() {
-            if let Some(client) = &mut self.clients[key] {
-                client.due = u64::MAX;
+    fn ready(&mut self, key: usize, ready: Readiness, _: &mut Run<N>) {
+        if let Some((client, _)) = self.clients.get_mut(key) {
+            client.link.latch(ready);
+            if !self.finished {
+                self.clients.push_turn(key);
             }
-            self.turns.push(key);
         }
     }
 
-    fn act(&mut self, cx: &mut Context) {
-        while let Some(key) = cx.next_due_of(self.clients.len()) {
-            if let Some(client) = &mut self.clients[key] {
-                client.due += self.messages.size() as u64;
-            }
-            self.turns.push(key);
-        }
-        for _ in 0..self.turns.len() {
-            if let Some(key) = self.turns.pop() {
-                self.turn(key, cx);
+    fn begin(&mut self, run: &mut Run<N>) {
+        self.clients.begin(run);
+    }
+
+    fn advance(&mut self, run: &mut Run<N>) {
+        self.clients.fall_due(self.clients.len(), run);
+        for _ in 0..self.clients.turns() {
+            if let Some(key) = self.clients.next_turn() {
+                self.turn(key, run);
             }
         }
     }
 
     fn is_busy(&self) -> bool {
-        self.turns.len() > 0
+        self.clients.turns() > 0
     }
 
-    fn finish(&mut self, _: &mut Context) {
+    fn finish(&mut self, _: &mut Run<N>) {
         self.finished = true;
-        self.turns.clear();
+        self.clients.clear_turns();
     }
 
-    /// What was taken by the kernel is all that is known.
-    fn is_done(&self) -> bool {
+    /// The byte count of the kernel is all that is known: there is no answer to wait for.
+    fn is_settled(&self) -> bool {
         true
     }
 
-    fn give_up(&mut self, _: &mut Context) {}
+    fn give_up(&mut self, _: &mut Run<N>) {}
 
-    fn alive(&self) -> usize {
-        self.alive
+    fn connected(&self) -> usize {
+        self.clients.connected()
     }
 }

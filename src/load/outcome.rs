@@ -1,4 +1,4 @@
-//! What a load has come to.
+//! The result of a load.
 
 use std::time::{Duration, SystemTime};
 
@@ -12,32 +12,33 @@ pub type Latencies = Histogram<u64>;
 /// An hour.
 const LONGEST: u64 = 3_600_000_000_000;
 
-/// Latencies of which there are none yet.
+/// Latencies without a value.
 pub(super) fn no_latencies() -> Latencies {
     Histogram::new_with_bounds(1, LONGEST, 3).expect("the bounds are in order")
 }
 
-/// What was done in some time.
+/// Counts over a time.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Counts {
-    /// Messages that came back; connections that were served ([`LoadMode::Churn`]); messages that
-    /// everybody has ([`LoadMode::Fanout`]); chunks that were taken or came.
+    /// Messages that were answered; connections that were served ([`LoadMode::Churn`]); messages
+    /// that have reached all receivers ([`LoadMode::Fanout`]); messages that were sent or received
+    /// whole, where none is answered.
     ///
     /// [`LoadMode::Churn`]: super::LoadMode::Churn
     /// [`LoadMode::Fanout`]: super::LoadMode::Fanout
     pub messages: u64,
-    /// Messages that have reached one of their receivers; elsewhere than in fan-out the same as
-    /// `messages`.
+    /// Messages, counted once for each receiver that they have reached; the same as `messages`
+    /// except in fan-out.
     pub deliveries: u64,
-    /// Bytes of these, in one direction.
+    /// Bytes of the deliveries, in one direction.
     pub bytes: u64,
-    /// How long each message took, from the time at which it was to be sent: until it was back; in
-    /// fan-out until the last receiver had it; until its connection had its answer. Messages that
-    /// were never answered are in it with the time until the end. Empty for what has no answers.
+    /// The time of each message from when it was to be sent to its answer; in fan-out to its last
+    /// receiver; in churn from when the connection was due to the answer on it. Messages without an
+    /// answer are included with the time that was waited for it. Empty in one direction.
     pub latency: Latencies,
-    /// In fan-out how long each took until the first receiver had it; else empty.
+    /// In fan-out the time of each message to its first receiver; otherwise empty.
     pub first: Latencies,
-    /// How long connecting took.
+    /// The time of each connection to open.
     pub connect: Latencies,
 }
 
@@ -54,56 +55,56 @@ impl Counts {
     }
 }
 
-/// What was done lately.
+/// The counts of one interval.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Interval {
-    /// It belongs to the warm-up, and isn't part of the outcome.
+    /// True if it belongs to the warm-up, which is not part of the outcome.
     pub warmup: bool,
-    /// When it began, since the beginning of the warm-up, or of what is measured.
+    /// Its beginning: the time since the beginning of the warm-up, or of the measured time.
     pub from: Duration,
-    /// How long it was.
+    /// Its length.
     pub length: Duration,
-    /// What was done in it.
+    /// The counts.
     pub counts: Counts,
-    /// All that has gone wrong since the start.
+    /// All faults since the start.
     pub faults: Faults,
 }
 
-/// Why a load has ended.
+/// The reason why a load has ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LoadEnd {
     /// Its time was over.
     Duration,
-    /// Somebody has ended it early, by SIGINT or SIGTERM.
+    /// SIGINT or SIGTERM has ended it early.
     Interrupted,
-    /// No client was left.
+    /// Too few clients were connected to go on.
     Abandoned,
 }
 
-/// What a load has come to.
+/// The result of a load.
 #[derive(Clone, Debug, PartialEq)]
 pub struct LoadOutcome {
-    /// When what is measured began.
+    /// The time of day at which the measured time began.
     pub started: SystemTime,
-    /// How long that was.
+    /// The length of the measured time.
     pub elapsed: Duration,
-    /// With a rate, how long it was until the last answer to it came: much more if the server
-    /// couldn't keep up. Else the same.
+    /// With a rate, the time until the last answer to a message of the measured time: much more if
+    /// the server could not keep up. Otherwise the same as `elapsed`.
     pub took: Duration,
-    /// Why it has ended.
+    /// The reason why it has ended.
     pub end: LoadEnd,
-    /// Clients that were connected at the same time, at most; slow ones not counted.
+    /// The largest number of clients connected at the same time, slow ones not included.
     pub clients: usize,
-    /// Slow readers that the server has closed.
+    /// Number of slow readers that the server has closed.
     pub slow_closed: usize,
-    /// What was done.
+    /// The counts of the measured time.
     pub counts: Counts,
-    /// What has gone wrong, warm-up included.
+    /// The faults, those of the warm-up included.
     pub faults: Faults,
 }
 
 impl LoadOutcome {
-    /// So many a second of the time that it took.
+    /// A count as a rate: per second of the time that the load took.
     #[must_use]
     #[expect(clippy::cast_precision_loss, reason = "it is for people")]
     pub fn per_second(&self, count: u64) -> f64 {

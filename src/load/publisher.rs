@@ -1,44 +1,40 @@
-//! A publisher's messages under way.
+//! The messages of one publisher, each of which goes to many receivers.
 
 use std::collections::{BTreeSet, VecDeque};
 use std::ops::Range;
 
-use super::player::Context;
+use super::moment::Moment;
 use super::tally::Tally;
 
-/// Messages of a publisher that not everybody has yet.
+/// The messages of one publisher that have not reached all of their receivers.
 ///
-/// What is kept of each lies apart by kind: most are delivered many at a time, and then only the
+/// Their times and counts lie apart: most messages are delivered many at a time, and then only the
 /// counts are touched.
 #[derive(Debug)]
 pub(super) struct Publisher {
     /// The number of the oldest of them.
     first: u64,
-    /// When each was, or was to be, sent.
-    times: VecDeque<u64>,
-    /// How many have yet to receive it.
+    /// The time at which each was sent, or was to be.
+    times: VecDeque<Moment>,
+    /// The number of receivers that each has yet to reach.
     left: VecDeque<u32>,
-    /// The first that nobody has.
+    /// The number after the last that has reached a receiver.
     fresh: u64,
-    /// Those that somebody will never have.
-    spoilt: BTreeSet<u64>,
-    /// Messages sent so far, probes not counted, and those that should have been.
-    sent: u64,
-    due: u64,
-    /// Messages beyond the depth, because all that are under way are long overdue.
+    /// Messages that will never reach all of their receivers.
+    incomplete: BTreeSet<u64>,
+    /// Messages beyond the depth that may be in flight, because all others are long overdue.
     extra: usize,
 }
 
 impl Publisher {
+    /// A publisher whose first message has the number `base`.
     pub(super) fn new(base: u64) -> Self {
         Self {
             first: base,
             times: VecDeque::new(),
             left: VecDeque::new(),
             fresh: base,
-            spoilt: BTreeSet::new(),
-            sent: 0,
-            due: 0,
+            incomplete: BTreeSet::new(),
             extra: 0,
         }
     }
@@ -48,98 +44,58 @@ impl Publisher {
         self.first + self.left.len() as u64
     }
 
-    /// How many more may be under way.
+    /// Number of messages that may be sent, with at most `depth` in flight.
     pub(super) fn room(&self, depth: usize) -> usize {
         depth
             .saturating_add(self.extra)
             .saturating_sub(self.left.len())
     }
 
-    pub(super) fn is_doubted(&self) -> bool {
+    /// True if messages beyond the depth may be in flight.
+    pub(super) fn is_suspect(&self) -> bool {
         self.extra > 0
     }
 
-    /// Nothing has come of all that is under way since this time: a message more may show what was
-    /// lost. Whether it may be sent.
-    pub(super) fn doubt(&mut self, sent_before: u64) -> bool {
+    /// Allows one more message, which may show that others were lost, if all in flight were sent
+    /// before this time; true if it does.
+    pub(super) fn suspect(&mut self, sent_before: Moment) -> bool {
         let late = self.times.back().is_some_and(|sent| *sent < sent_before);
         self.extra += usize::from(late);
         late
     }
 
-    /// A message that doesn't count is sent.
-    pub(super) fn probe(&mut self) {
+    /// Records a message that is not counted.
+    pub(super) fn send_probe(&mut self) {
         self.first += 1;
     }
 
-    pub(super) fn begin(&mut self, scheduled: bool) {
-        self.due = if scheduled { 0 } else { u64::MAX };
+    /// Records messages that are sent at these times, each to `receivers` clients.
+    pub(super) fn send(&mut self, times: impl Iterator<Item = Moment>, receivers: u32) {
+        self.times.extend(times);
+        self.left.resize(self.times.len(), receivers);
     }
 
-    pub(super) fn fall_due(&mut self) {
-        self.due += 1;
-    }
-
-    /// How many messages are to be sent by now, if there is room for so many.
-    pub(super) fn due(&self, free: usize) -> usize {
-        let due = self.due.saturating_sub(self.sent);
-        free.min(usize::try_from(due).unwrap_or(usize::MAX))
-    }
-
-    /// The next messages are sent, to so many receivers.
-    pub(super) fn note(
-        &mut self,
-        key: usize,
-        count: usize,
-        publishers: usize,
-        receivers: u32,
-        cx: &Context,
-    ) {
-        let now = cx.clock();
-        let first = self.sent;
-        self.sent += count as u64;
-        let time = |index| match &cx.schedule {
-            Some(schedule) => schedule.time_of(key, publishers, index),
-            None => now,
-        };
-        self.times.extend((first..self.sent).map(time));
-        self.left.extend(std::iter::repeat_n(receivers, count));
-    }
-
-    /// What should have been sent by now is as if it were, and never came.
-    pub(super) fn note_unsent(
-        &mut self,
-        key: usize,
-        publishers: usize,
-        receivers: u32,
-        cx: &Context,
-    ) {
-        if cx.schedule.is_some() {
-            let count = self.due(usize::MAX);
-            self.note(key, count, publishers, receivers, cx);
-        }
-    }
-
-    /// Messages have reached one of their receivers.
-    pub(super) fn deliver(&mut self, numbers: Range<u64>, now: u64, tally: &mut Tally) {
+    /// Records that messages have reached one of their receivers.
+    pub(super) fn deliver(&mut self, numbers: Range<u64>, now: Moment, tally: &mut Tally) {
         let end = numbers.end.min(self.next());
         for number in self.fresh.max(self.first).max(numbers.start)..end {
             tally.first(self.times[self.index(number)], now);
         }
         let sent = self.times.get(self.index(numbers.start));
-        tally.delivered(numbers.end - numbers.start, sent.copied().unwrap_or(0));
+        let sent = sent.copied().unwrap_or(Moment::START);
+        tally.delivered(numbers.end - numbers.start, sent);
         self.fresh = self.fresh.max(numbers.end);
         self.count_down(numbers);
         self.settle(now, tally);
     }
 
-    /// The place of a message that is under way, or after those that are.
+    /// The index of a message in flight, or the index after the last.
     fn index(&self, number: u64) -> usize {
         let index = number.saturating_sub(self.first);
         usize::try_from(index).map_or(self.left.len(), |index| index.min(self.left.len()))
     }
 
-    /// One less has yet to receive these.
+    /// Takes one from the receivers that these messages have yet to reach.
     fn count_down(&mut self, numbers: Range<u64>) {
         let range = self.index(numbers.start)..self.index(numbers.end);
         let (older, newer) = self.left.as_mut_slices();
@@ -153,52 +109,46 @@ impl Publisher {
         }
     }
 
-    /// Somebody will never receive these.
-    pub(super) fn give_up(&mut self, numbers: Range<u64>, now: u64, tally: &mut Tally) {
-        self.spoilt
+    /// Records that messages will never reach one of their receivers.
+    pub(super) fn give_up(&mut self, numbers: Range<u64>, now: Moment, tally: &mut Tally) {
+        self.incomplete
             .extend(numbers.start.max(self.first)..numbers.end);
         self.count_down(numbers);
         self.settle(now, tally);
     }
 
-    /// Forgets what everybody has, from the oldest on.
-    fn settle(&mut self, now: u64, tally: &mut Tally) {
+    /// Settles messages without receivers to reach, from the oldest on.
+    fn settle(&mut self, now: Moment, tally: &mut Tally) {
         while self.left.front() == Some(&0) {
             self.pop(now, tally, true);
         }
     }
 
-    /// The oldest message is forgotten: everybody has it, unless that is out of the question.
-    fn pop(&mut self, now: u64, tally: &mut Tally, complete: bool) {
+    /// Settles the oldest message: it has reached all receivers, unless one is known to miss it.
+    fn pop(&mut self, now: Moment, tally: &mut Tally, complete: bool) {
         self.left.pop_front();
         self.extra = 0;
         let Some(sent) = self.times.pop_front() else {
             return;
         };
-        if !self.spoilt.is_empty() && self.spoilt.remove(&self.first) || !complete {
-            tally.spoilt(sent, now);
+        if !self.incomplete.is_empty() && self.incomplete.remove(&self.first) || !complete {
+            tally.incomplete(sent, now);
         } else {
             tally.complete(sent, now);
         }
         self.first += 1;
     }
 
-    /// Nobody waits any longer.
-    pub(super) fn give_up_all(&mut self, now: u64, tally: &mut Tally) {
+    /// Settles all messages, which have not reached all of their receivers.
+    pub(super) fn give_up_all(&mut self, now: Moment, tally: &mut Tally) {
         while !self.left.is_empty() {
             self.pop(now, tally, false);
         }
     }
 
-    /// No more falls due.
-    pub(super) fn finish(&mut self, scheduled: bool) {
-        if !scheduled {
-            self.due = self.sent;
-        }
-    }
-
-    pub(super) fn is_done(&self) -> bool {
-        self.left.is_empty() && self.due <= self.sent
+    /// True if nothing is in flight.
+    pub(super) fn is_settled(&self) -> bool {
+        self.left.is_empty()
     }
 }
 
@@ -207,17 +157,20 @@ mod tests {
     use super::*;
     use crate::load::Fault;
 
-    /// A publisher whose messages, sent at the times 100, 101 and so on, are under way.
+    fn at(nanos: u64) -> Moment {
+        Moment::START.plus_nanos(nanos)
+    }
+
+    /// A publisher with messages in flight that were sent at 100, 101 and so on.
     fn publisher(count: usize, receivers: u32) -> (Publisher, Tally) {
         let mut publisher = Publisher::new(7);
-        publisher.times = (100..100 + count as u64).collect();
-        publisher.left = std::iter::repeat_n(receivers, count).collect();
+        publisher.send((100..100 + count as u64).map(at), receivers);
         let mut tally = Tally::new(10);
-        tally.begin(0, 0..1000);
+        tally.begin(at(0), at(0)..at(1000));
         (publisher, tally)
     }
 
-    /// Completed, begun, and the messages under way.
+    /// Completed, begun, and the messages in flight.
     fn state(publisher: &Publisher, tally: Tally) -> (u64, u64, usize) {
         let (counts, faults) = tally.into_total();
         assert_eq!(faults.count(Fault::Lost), 0);
@@ -225,57 +178,56 @@ mod tests {
     }
 
     #[test]
-    fn a_message_is_complete_with_its_last_receiver() {
+    fn message_is_complete_with_its_last_receiver() {
         let (mut publisher, mut tally) = publisher(4, 2);
-        publisher.deliver(7..10, 200, &mut tally);
-        publisher.deliver(7..9, 210, &mut tally);
+        publisher.deliver(7..10, at(200), &mut tally);
+        publisher.deliver(7..9, at(210), &mut tally);
         assert_eq!((publisher.first, publisher.next()), (9, 11));
-        publisher.deliver(9..11, 220, &mut tally);
+        publisher.deliver(9..11, at(220), &mut tally);
         assert_eq!(state(&publisher, tally), (3, 4, 1));
     }
 
     #[test]
-    fn what_somebody_will_never_have_is_not_complete() {
+    fn message_that_one_receiver_misses_is_not_complete() {
         let (mut publisher, mut tally) = publisher(3, 2);
-        publisher.deliver(7..10, 200, &mut tally);
-        publisher.give_up(7..9, 200, &mut tally);
-        publisher.deliver(9..10, 200, &mut tally);
-        assert!(publisher.spoilt.is_empty());
+        publisher.deliver(7..10, at(200), &mut tally);
+        publisher.give_up(7..9, at(200), &mut tally);
+        publisher.deliver(9..10, at(200), &mut tally);
+        assert!(publisher.incomplete.is_empty());
         assert_eq!(state(&publisher, tally), (1, 3, 0));
     }
 
     #[test]
-    fn what_is_given_up_is_not_complete() {
+    fn message_that_is_given_up_is_not_complete() {
         let (mut publisher, mut tally) = publisher(3, 2);
-        publisher.deliver(7..8, 200, &mut tally);
-        publisher.give_up_all(300, &mut tally);
-        publisher.deliver(7..10, 310, &mut tally);
+        publisher.deliver(7..8, at(200), &mut tally);
+        publisher.give_up_all(at(300), &mut tally);
+        publisher.deliver(7..10, at(310), &mut tally);
         assert_eq!(publisher.next(), 10);
         assert_eq!(state(&publisher, tally), (0, 1, 0));
     }
 
     #[test]
-    fn one_more_may_go_out_when_all_are_late() {
+    fn one_more_message_is_allowed_when_all_are_late() {
         let (mut publisher, mut tally) = publisher(3, 2);
         assert_eq!((publisher.room(3), publisher.room(5)), (0, 2));
-        assert!(!publisher.doubt(102));
-        assert!(publisher.doubt(103));
+        assert!(!publisher.suspect(at(102)));
+        assert!(publisher.suspect(at(103)));
         assert_eq!(publisher.room(3), 1);
-        publisher.deliver(7..8, 200, &mut tally);
-        publisher.deliver(7..8, 200, &mut tally);
+        publisher.deliver(7..8, at(200), &mut tally);
+        publisher.deliver(7..8, at(200), &mut tally);
         assert_eq!(publisher.room(3), 1);
         assert_eq!(publisher.room(usize::MAX), usize::MAX - 2);
     }
 
     #[test]
-    fn the_counts_go_round_in_their_ring() {
+    fn counts_go_round_in_their_ring() {
         let (mut publisher, mut tally) = publisher(0, 0);
         for round in 0..1000 {
             let first = 7 + round * 3;
-            publisher.times.extend([100; 3]);
-            publisher.left.extend([3; 3]);
+            publisher.send([at(100); 3].into_iter(), 3);
             for receiver in 0..3 {
-                publisher.deliver(first..first + 3, 200 + receiver, &mut tally);
+                publisher.deliver(first..first + 3, at(200 + receiver), &mut tally);
             }
         }
         assert_eq!(state(&publisher, tally), (3000, 3000, 0));

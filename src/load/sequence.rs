@@ -1,47 +1,47 @@
-//! Which of a sender's messages have come.
+//! Received numbers of one sender: missing, late and repeated ones.
 
 use std::ops::Range;
 
-/// Gaps that are remembered; what is in an older one counts as having come.
+/// Gaps that are remembered. Numbers in older ones count as received.
 const MOST_GAPS: usize = 1024;
 
-/// Which of a sender's numbered messages have come.
+/// The numbers of a sender's messages that were received.
 #[derive(Clone, Debug)]
 pub(super) struct Sequence {
-    /// The number after the highest that has come.
+    /// The number after the highest that was received.
     next: u64,
-    /// What is missing below it, in order.
+    /// Missing numbers below it, in order.
     missing: Vec<Range<u64>>,
 }
 
-/// What a message's number says.
+/// The place of a number among those that were received.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Seen {
-    /// It is the one that was expected.
+    /// It was expected.
     Next,
-    /// These were to come before it.
+    /// It was expected after these, which are missing.
     After(Range<u64>),
     /// It was missing.
     Late,
-    /// It has come before.
+    /// It was received before.
     Again,
 }
 
 impl Sequence {
-    /// A sender of which this is the first message to come.
-    pub(super) fn from(first: u64) -> Self {
+    /// A sequence that is expected to begin with this number.
+    pub(super) fn starting_at(first: u64) -> Self {
         Self {
             next: first,
             missing: Vec::new(),
         }
     }
 
-    /// The number after the highest that has come.
+    /// The number after the highest that was received.
     pub(super) fn next(&self) -> u64 {
         self.next
     }
 
-    /// Takes note of a message.
+    /// Records a received number.
     pub(super) fn see(&mut self, number: u64) -> Seen {
         if number == self.next {
             self.next += 1;
@@ -60,8 +60,8 @@ impl Sequence {
         }
     }
 
-    /// So many more have come that were expected.
-    pub(super) fn go_on(&mut self, count: u64) {
+    /// Records `count` numbers more, each of which was expected.
+    pub(super) fn advance(&mut self, count: u64) {
         self.next += count;
     }
 
@@ -72,7 +72,7 @@ impl Sequence {
         self.missing.push(gap);
     }
 
-    /// Whether a message was missing, which now isn't any more.
+    /// Removes a number from those that are missing; true if it was.
     fn find(&mut self, number: u64) -> bool {
         let Some(at) = self.missing.iter().position(|gap| gap.contains(&number)) else {
             return false;
@@ -92,8 +92,8 @@ mod tests {
     use std::collections::BTreeSet;
 
     #[test]
-    fn each_case_is_told_apart() {
-        let mut sequence = Sequence::from(10);
+    fn cases_are_told_apart() {
+        let mut sequence = Sequence::starting_at(10);
         assert_eq!(sequence.see(10), Seen::Next);
         assert_eq!(sequence.see(14), Seen::After(11..14));
         assert_eq!(sequence.see(12), Seen::Late);
@@ -107,7 +107,7 @@ mod tests {
 
     #[test]
     fn memory_is_bounded_whatever_is_missing() {
-        let mut sequence = Sequence::from(0);
+        let mut sequence = Sequence::starting_at(0);
         for number in 0..10_000 {
             sequence.see(number * 2 + 1);
         }
@@ -118,12 +118,12 @@ mod tests {
 
     proptest! {
         #[test]
-        fn it_agrees_with_a_set(numbers in proptest::collection::vec(0..60u64, 0..120)) {
-            let mut sequence = Sequence::from(0);
-            let mut come = BTreeSet::new();
+        fn sequence_agrees_with_a_set(numbers in proptest::collection::vec(0..60u64, 0..120)) {
+            let mut sequence = Sequence::starting_at(0);
+            let mut received = BTreeSet::new();
             for number in numbers {
-                let next = come.last().map_or(0, |last| last + 1);
-                let again = !come.insert(number);
+                let next = received.last().map_or(0, |last| last + 1);
+                let again = !received.insert(number);
                 let expected = match number {
                     _ if again => Seen::Again,
                     n if n == next => Seen::Next,

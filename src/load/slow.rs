@@ -1,60 +1,62 @@
-//! Clients that read nothing.
+//! Clients that read nothing, beside those of the workload.
 
-use super::line::Line;
+use super::clients::Clients;
+use super::dialer::Connection;
 use super::message::Messages;
-use super::wire::Wire;
 use super::{Load, LoadMode};
-use crate::net::{Poller, Readiness};
+use crate::net::link::Link;
+use crate::net::{Dial, Readiness};
 
 /// Bytes read at a time.
 const READ: usize = 256 * 1024;
 
-/// Clients that read nothing, and whether the server puts up with them.
-pub(super) struct Slow {
+/// Clients that read nothing, and the number of those that the server has closed.
+pub(super) struct Slow<N: Dial> {
     /// The key of the first.
     base: usize,
-    lines: Vec<Option<Line>>,
-    /// What they send, if they do: they have answers coming that they never take.
-    says: Option<Messages>,
-    /// They read, as it is over: behind what they never took lies the end, if there is one.
+    links: Clients<Link<N::Stream>>,
+    /// Messages that they send, if they do: the answers are never read.
+    messages: Option<Messages>,
+    /// True at the end of the run, when they read: the end of a closed connection lies behind
+    /// everything that was not read.
     reads: bool,
     closed: usize,
 }
 
-impl Slow {
+impl<N: Dial> Slow<N> {
     pub(super) fn new(load: &Load) -> Self {
-        let says = matches!(load.mode, LoadMode::Echo | LoadMode::Stream);
+        let sends = matches!(load.mode, LoadMode::Echo | LoadMode::Stream);
         Self {
-            base: load.players(),
-            lines: std::iter::repeat_with(|| None).take(load.slow).collect(),
-            says: says.then(|| Messages::new(load.size, usize::MAX)),
+            base: load.active_clients(),
+            links: Clients::new(load.slow),
+            messages: sends.then(|| Messages::new(load.size, usize::MAX)),
             reads: false,
             closed: 0,
         }
     }
 
-    /// How many the server has closed.
+    /// Number of clients that the server has closed.
     pub(super) fn closed(&self) -> usize {
         self.closed
     }
 
-    pub(super) fn open(&mut self, key: usize, wire: Wire<Poller>) {
-        if let Wire::Stream(socket) = wire {
-            self.lines[key - self.base] = Some(Line::new(socket));
+    pub(super) fn open(&mut self, key: usize, connection: Connection<N>) {
+        if let Connection::Stream(stream) = connection {
+            self.links.insert(key - self.base, Link::new(stream));
             self.send(key - self.base);
         }
     }
 
     pub(super) fn ready(&mut self, key: usize, ready: Readiness) {
         let index = key - self.base;
-        let Some(line) = &mut self.lines[index] else {
+        let Some((link, _)) = self.links.get_mut(index) else {
             return;
         };
-        line.latch(ready);
+        link.latch(ready);
         if self.reads {
             return self.read(index);
         }
-        // Its end, an error: it was closed or reset. Urgent data isn't sent by any of these.
+        // Closed or reset. Urgent data, which looks the same, is sent by no service.
         if ready.ending {
             return self.close(index);
         }
@@ -62,21 +64,21 @@ impl Slow {
     }
 
     fn close(&mut self, index: usize) {
-        self.lines[index] = None;
+        self.links.remove(index);
         self.closed += 1;
     }
 
-    /// Whether there are some of whom it isn't known that they were closed.
+    /// True if there are clients that are not known to be closed.
     pub(super) fn has_open(&self) -> bool {
-        self.lines.iter().any(Option::is_some)
+        self.links.connected() > 0
     }
 
-    /// From now on they read.
+    /// Begins to read.
     pub(super) fn begin_to_read(&mut self) {
         self.reads = true;
-        for index in 0..self.lines.len() {
-            if let Some(line) = &mut self.lines[index] {
-                line.ready.readable = true;
+        for index in 0..self.links.len() {
+            if let Some((link, _)) = self.links.get_mut(index) {
+                link.ready.readable = true;
                 self.read(index);
             }
         }
@@ -84,10 +86,10 @@ impl Slow {
 
     fn read(&mut self, index: usize) {
         let mut buffer = vec![0; READ];
-        while let Some(line) = &mut self.lines[index]
-            && line.ready.readable
+        while let Some((link, _)) = self.links.get_mut(index)
+            && link.ready.readable
         {
-            match line.read(&mut buffer) {
+            match link.read(&mut buffer) {
                 Ok(Some(1..)) => {}
                 Ok(None) => return,
                 Ok(Some(0)) | Err(_) => self.close(index),
@@ -97,12 +99,12 @@ impl Slow {
 
     /// Sends until the kernel takes no more.
     fn send(&mut self, index: usize) {
-        let (Some(line), Some(says)) = (&mut self.lines[index], &self.says) else {
+        let (Some((link, _)), Some(messages)) = (self.links.get_mut(index), &self.messages) else {
             return;
         };
-        line.flush();
-        while line.ready.writable && line.broken.is_none() && line.outbox.is_empty() {
-            line.send(says.plain(says.most()).into(), true);
+        link.flush();
+        while link.ready.writable && link.broken.is_none() && link.outbox.is_empty() {
+            link.send(messages.plain(messages.most()).into(), true);
         }
     }
 }

@@ -34,7 +34,6 @@ mod stream;
 pub(crate) mod unix;
 
 #[cfg(feature = "load")]
-pub(crate) use connect::DatagramClient;
 pub(crate) use kernel::{ConnectOptions, Datagrams, Dial, Event, FOREVER, Net};
 pub(crate) use poller::{Control, Poller};
 pub(crate) use socket::Socket;

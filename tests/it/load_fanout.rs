@@ -107,7 +107,7 @@ fn closed_subscriber_is_not_waited_for() {
     let unanswered = outcome.faults.count(Unanswered);
     assert!((1..=16).contains(&unanswered), "{unanswered}");
     assert_faults(&outcome, &[(Closed, 1), (Unanswered, unanswered)], "close");
-    assert_eq!(outcome.faults.cause(), Some("the server has ended it"));
+    assert_eq!(outcome.faults.cause(), Some("the server has closed it"));
     assert!(outcome.counts.latency.max() < 400_000_000, "they waited");
 }
 
@@ -117,7 +117,7 @@ fn subscriber_that_gets_nothing_at_all_prevents_the_load() {
     let impatient = with(fanout(server.address), |load| {
         load.timeout = Duration::from_millis(200);
     });
-    let hint = "clients get nothing of what another publishes: is it a broadcast service that takes lines as long as that, and puts nothing in front of them?";
+    let hint = "clients receive nothing that another publishes: is it a broadcast service that accepts lines of this length and puts no prefix in front of them?";
     assert_eq!(failure(&impatient), format!("1 of 3 {hint}"));
 
     let server = Running::echo();

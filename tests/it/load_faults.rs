@@ -159,7 +159,7 @@ fn server_that_stops_answering_leaves_all_messages_in_flight_unanswered() {
 #[test]
 fn closes_and_resets_are_told_apart() {
     for (trick, fault, cause) in [
-        (Trick::Close, Closed, "the server has ended it"),
+        (Trick::Close, Closed, "the server has closed it"),
         (Trick::Reset, Reset, "connection reset by peer"),
     ] {
         for settings in [|load| load, unverified] {

@@ -253,11 +253,11 @@ fn contradictory_settings_are_one_line() {
     for (settings, line) in [
         (
             with(base.clone(), |load| load.size = 16),
-            "a message is longer than that",
+            "a message has at least 17 bytes",
         ),
         (
             with(base.clone(), |load| load.clients = 0),
-            "there is nothing to do",
+            "a load has at least one client",
         ),
         (
             with(base.clone(), |load| load.clients = 1 << 21),
@@ -265,7 +265,7 @@ fn contradictory_settings_are_one_line() {
         ),
         (
             with(base.clone(), |load| load.rate = Some(0)),
-            "never is no rate",
+            "a rate is at least 1",
         ),
         (
             with(load("udp://127.0.0.1:1"), |load| {
