@@ -1,64 +1,257 @@
-//! Clients of the simulation: well-behaved, slow, stopped, greedy, fragmenting, vanishing.
+//! Clients of the simulation: well-behaved, slow, stopped, greedy, fragmenting, resetting.
 
 use std::fmt;
 use std::time::{Duration, Instant};
 
 use fastrand::Rng;
 
-use super::kernel::World;
+use super::kernel::Kernel;
 
-/// How a client behaves, each in a measure of its own.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Manners {
-    /// Most bytes in a send and in a read.
-    pub(super) send: usize,
-    pub(super) receive: usize,
-    /// It acts in one of so many chances.
-    pub(super) laziness: usize,
-    /// After so many bytes read it stops reading for so long; for ever if none.
-    pub(super) stop_after: Option<(usize, Option<Duration>)>,
-    /// After so many bytes sent it resets the connection.
-    pub(super) vanish_after: Option<usize>,
-    /// It reads nothing as long as it can send.
-    pub(super) greedy: bool,
-    /// It half-closes as soon as it has sent everything, not when all the others have too.
-    pub(super) hasty: bool,
+/// One client.
+#[derive(Debug)]
+pub(super) struct Actor {
+    pub(super) behaviour: Behaviour,
+    pub(super) phase: Phase,
+    /// All bytes that it is to send.
+    pub(super) script: Vec<u8>,
+    /// Number of bytes sent.
+    pub(super) sent: usize,
+    pub(super) received: Vec<u8>,
+    pub(super) half_closed: bool,
+    /// True once it has reset the connection.
+    pub(super) reset: bool,
+    /// True while it does not read: until a time, or for good.
+    stopped: bool,
+    paused_until: Option<Instant>,
 }
 
-impl Manners {
-    /// May stop reading for ever.
-    pub(super) fn is_settler(&self) -> bool {
-        matches!(self.stop_after, Some((_, None)))
-    }
-}
-
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Phase {
-    /// Will connect at this time.
-    #[default]
-    Away,
-    Here(usize),
-    /// Has read the end, or was reset.
-    Gone(usize),
-    /// Never got in.
+    /// Not connected before this time.
+    Arriving(Instant),
+    /// On the connection with this index.
+    Connected(usize),
+    /// Done with that connection: it was ended by the server, or reset.
+    Left(usize),
+    /// Not connected: nothing listened.
     Refused,
 }
 
-/// One client.
-#[derive(Debug, Default)]
-pub(super) struct Actor {
-    pub(super) manners: Manners,
-    pub(super) phase: Phase,
-    pub(super) arrival: Option<Instant>,
-    /// All it wants to send, and how much of it has been.
-    pub(super) script: Vec<u8>,
-    pub(super) sent: usize,
-    pub(super) half_closed: bool,
-    pub(super) vanished: bool,
-    pub(super) received: Vec<u8>,
-    /// It doesn't read before this.
-    pause: Option<Instant>,
-    stopped: bool,
+/// The ways in which a client differs from a prompt one.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Behaviour {
+    /// Most bytes in a send, and in a receive.
+    pub(super) send: usize,
+    pub(super) receive: usize,
+    /// Share of its steps that it takes, as one in this number; it lets the others pass.
+    pub(super) acts_one_in: usize,
+    /// Number of bytes received after which it stops reading, and for this time; `None`: for good.
+    pub(super) pause: Option<(usize, Option<Duration>)>,
+    /// Number of bytes sent after which it resets the connection.
+    pub(super) reset_after: Option<usize>,
+    /// True if it reads nothing as long as it can send.
+    pub(super) sends_first: bool,
+    /// True if it half-closes once it has sent everything; else it waits for all other clients.
+    pub(super) ends_early: bool,
+}
+
+impl Behaviour {
+    /// Any behaviour.
+    pub(super) fn random(rng: &mut Rng) -> Self {
+        let size = |rng: &mut Rng| {
+            if rng.u8(..3) == 0 {
+                1
+            } else {
+                rng.usize(1..300)
+            }
+        };
+        let mut behaviour = Self {
+            send: size(rng),
+            receive: size(rng),
+            acts_one_in: 1,
+            ends_early: rng.bool(),
+            ..Self::default()
+        };
+        match rng.u8(..10) {
+            0 => behaviour.acts_one_in = rng.usize(2..20),
+            1 | 2 => {
+                let time = (rng.u8(..3) > 0).then(|| Duration::from_millis(rng.u64(1..3000)));
+                behaviour.pause = Some((rng.usize(..200), time));
+            }
+            3 => behaviour.sends_first = true,
+            4 => behaviour.reset_after = Some(rng.usize(..400)),
+            _ => {}
+        }
+        behaviour
+    }
+
+    /// True if it may stop reading for good.
+    pub(super) fn may_stop(&self) -> bool {
+        matches!(self.pause, Some((_, None)))
+    }
+}
+
+impl Actor {
+    pub(super) fn new(behaviour: Behaviour, arrival: Instant, script: Vec<u8>) -> Self {
+        Self {
+            behaviour,
+            phase: Phase::Arriving(arrival),
+            script,
+            sent: 0,
+            received: Vec::new(),
+            half_closed: false,
+            reset: false,
+            stopped: false,
+            paused_until: None,
+        }
+    }
+
+    /// The index of its connection, if it ever had one.
+    pub(super) fn conn(&self) -> Option<usize> {
+        match self.phase {
+            Phase::Connected(id) | Phase::Left(id) => Some(id),
+            Phase::Arriving(_) | Phase::Refused => None,
+        }
+    }
+
+    /// True if it will take no further step.
+    pub(super) fn is_finished(&self) -> bool {
+        matches!(self.phase, Phase::Left(_) | Phase::Refused) || self.has_stopped()
+    }
+
+    /// True if it has read the end, or has reset the connection.
+    pub(super) fn has_left(&self) -> bool {
+        matches!(self.phase, Phase::Left(_))
+    }
+
+    /// True if it has stopped reading for good.
+    pub(super) fn has_stopped(&self) -> bool {
+        self.stopped && self.paused_until.is_none()
+    }
+
+    /// True if it will send nothing further.
+    pub(super) fn sends_no_more(&self) -> bool {
+        self.has_sent_all() || self.is_finished()
+    }
+
+    fn has_sent_all(&self) -> bool {
+        self.sent == self.script.len()
+    }
+
+    /// The later time at which it will take a step of its own accord.
+    pub(super) fn alarm(&self, now: Instant) -> Option<Instant> {
+        let at = match self.phase {
+            Phase::Arriving(at) => Some(at),
+            Phase::Connected(_) => self.paused_until,
+            Phase::Left(_) | Phase::Refused => None,
+        };
+        at.filter(|at| *at > now)
+    }
+
+    /// True if it can take a step now. `all_sent`: no client will send anything further.
+    pub(super) fn can_act(&self, kernel: &Kernel, all_sent: bool) -> bool {
+        match self.phase {
+            Phase::Arriving(at) => at <= kernel.now,
+            Phase::Connected(id) => {
+                self.wants_reset()
+                    || self.can_send(kernel, id)
+                    || self.can_half_close(all_sent)
+                    || self.can_receive(kernel, id)
+            }
+            Phase::Left(_) | Phase::Refused => false,
+        }
+    }
+
+    fn wants_reset(&self) -> bool {
+        let after = self.behaviour.reset_after;
+        after.is_some_and(|bytes| self.sent >= bytes)
+    }
+
+    fn can_send(&self, kernel: &Kernel, id: usize) -> bool {
+        !self.has_sent_all() && kernel.room(id) > 0
+    }
+
+    fn can_half_close(&self, all_sent: bool) -> bool {
+        self.has_sent_all() && !self.half_closed && (self.behaviour.ends_early || all_sent)
+    }
+
+    fn can_receive(&self, kernel: &Kernel, id: usize) -> bool {
+        let reads = match self.paused_until {
+            Some(until) => kernel.now >= until,
+            None => !self.stopped,
+        };
+        let sends = self.behaviour.sends_first && self.can_send(kernel, id);
+        // A reset reaches even a client that does not read.
+        (reads && !sends && kernel.is_receivable(id)) || kernel.conns[id].reset_by_server
+    }
+
+    /// Takes one step, if it can, or lets it pass. `all_sent` as for [`can_act`](Self::can_act).
+    pub(super) fn act(&mut self, kernel: &mut Kernel, all_sent: bool) {
+        let one_in = self.behaviour.acts_one_in;
+        if one_in > 1 && kernel.rng.usize(..one_in) != 0 {
+            kernel.now += Duration::from_micros(kernel.rng.u64(..2000));
+            return;
+        }
+        match self.phase {
+            Phase::Arriving(_) => {
+                self.phase = kernel.connect().map_or(Phase::Refused, Phase::Connected);
+            }
+            Phase::Connected(id) => self.act_connected(kernel, id, all_sent),
+            Phase::Left(_) | Phase::Refused => {}
+        }
+    }
+
+    fn act_connected(&mut self, kernel: &mut Kernel, id: usize, all_sent: bool) {
+        if self.wants_reset() {
+            kernel.reset(id);
+            self.reset = true;
+            self.phase = Phase::Left(id);
+            return;
+        }
+        let can_receive = self.can_receive(kernel, id);
+        let can_send = self.can_send(kernel, id);
+        if can_send && (!can_receive || kernel.rng.bool()) {
+            self.send(kernel, id);
+        } else if can_receive {
+            self.receive(kernel, id);
+        } else if self.can_half_close(all_sent) {
+            kernel.half_close(id);
+            self.half_closed = true;
+        }
+    }
+
+    fn send(&mut self, kernel: &mut Kernel, id: usize) {
+        let rest = &self.script[self.sent..];
+        let most = kernel.room(id).min(rest.len()).min(self.behaviour.send);
+        let n = kernel.rng.usize(1..=most);
+        kernel.send(id, &rest[..n]);
+        self.sent += n;
+    }
+
+    fn receive(&mut self, kernel: &mut Kernel, id: usize) {
+        let most = kernel.rng.usize(1..=self.behaviour.receive);
+        let (bytes, ended) = kernel.receive(id, most);
+        self.received.extend(bytes);
+        if ended {
+            self.phase = Phase::Left(id);
+            if !self.half_closed && !kernel.conns[id].dropped {
+                // It ends its side, too.
+                kernel.half_close(id);
+            }
+        }
+        if self.stopped {
+            // It reads again, and doesn't stop another time.
+            self.stopped = false;
+            self.paused_until = None;
+            self.behaviour.pause = None;
+        }
+        if let Some((after, time)) = self.behaviour.pause
+            && self.received.len() >= after
+        {
+            self.stopped = true;
+            self.paused_until = time.map(|time| kernel.now + time);
+        }
+    }
 }
 
 impl fmt::Display for Actor {
@@ -68,189 +261,15 @@ impl fmt::Display for Actor {
             sent,
             half_closed,
             received,
-            manners,
-            pause,
+            behaviour,
+            paused_until,
             ..
         } = self;
         let (all, received) = (self.script.len(), received.len());
         write!(f, "{phase:?}: sent {sent} of {all}, received {received}, ")?;
-        write!(f, "half-closed {half_closed}, pause {pause:?}, {manners:?}")
+        write!(
+            f,
+            "half-closed {half_closed}, paused until {paused_until:?}, {behaviour:?}"
+        )
     }
-}
-
-impl Actor {
-    pub(super) fn new(manners: Manners, arrival: Instant, script: Vec<u8>) -> Self {
-        let arrival = Some(arrival);
-        Self {
-            manners,
-            arrival,
-            script,
-            ..Self::default()
-        }
-    }
-
-    pub(super) fn conn(&self) -> Option<usize> {
-        match self.phase {
-            Phase::Here(id) | Phase::Gone(id) => Some(id),
-            Phase::Away | Phase::Refused => None,
-        }
-    }
-
-    /// Has done all it ever will.
-    pub(super) fn is_finished(&self) -> bool {
-        matches!(self.phase, Phase::Gone(_) | Phase::Refused) || self.has_stopped()
-    }
-
-    /// Has read the end, or reset the connection.
-    pub(super) fn has_left(&self) -> bool {
-        matches!(self.phase, Phase::Gone(_))
-    }
-
-    /// Reads nothing any more.
-    pub(super) fn has_stopped(&self) -> bool {
-        self.stopped && self.pause.is_none()
-    }
-
-    fn has_sent_all(&self) -> bool {
-        self.sent == self.script.len()
-    }
-
-    /// When it will do something again of its own accord.
-    pub(super) fn alarm(&self, world: &World) -> Option<Instant> {
-        match self.phase {
-            Phase::Away => self.arrival.filter(|&at| at > world.now),
-            Phase::Here(_) => self.pause.filter(|&at| at > world.now),
-            _ => None,
-        }
-    }
-
-    pub(super) fn can_act(&self, world: &World) -> bool {
-        match self.phase {
-            Phase::Away => self.arrival.is_some_and(|at| at <= world.now),
-            Phase::Here(id) => {
-                self.wants_to_vanish()
-                    || self.can_send(world, id)
-                    || self.can_half_close(world)
-                    || self.can_receive(world, id)
-            }
-            Phase::Gone(_) | Phase::Refused => false,
-        }
-    }
-
-    fn wants_to_vanish(&self) -> bool {
-        self.manners.vanish_after.is_some_and(|n| self.sent >= n)
-    }
-
-    fn can_send(&self, world: &World, id: usize) -> bool {
-        !self.has_sent_all() && world.room(id) > 0
-    }
-
-    fn can_half_close(&self, world: &World) -> bool {
-        let done = |a: &Self| a.has_sent_all() || a.is_finished();
-        let others_done = |world: &World| world.actors.iter().all(done);
-        self.has_sent_all() && !self.half_closed && (self.manners.hasty || others_done(world))
-    }
-
-    fn can_receive(&self, world: &World, id: usize) -> bool {
-        let reads = match self.pause {
-            Some(until) => world.now >= until,
-            None => !self.stopped,
-        };
-        let polite = !self.manners.greedy || !self.can_send(world, id);
-        // Even who reads nothing hears of a reset.
-        (reads && polite && world.has_news(id)) || world.conns[id].destroyed
-    }
-
-    /// One step.
-    pub(super) fn act(&mut self, world: &mut World) {
-        let laziness = self.manners.laziness;
-        if laziness > 1 && world.rng.usize(..laziness) != 0 {
-            world.now += Duration::from_micros(world.rng.u64(..2000));
-            return;
-        }
-        match self.phase {
-            Phase::Away => {
-                self.phase = world.connect().map_or(Phase::Refused, Phase::Here);
-            }
-            Phase::Here(id) => self.act_connected(world, id),
-            Phase::Gone(_) | Phase::Refused => {}
-        }
-    }
-
-    fn act_connected(&mut self, world: &mut World, id: usize) {
-        if self.wants_to_vanish() {
-            world.reset(id);
-            self.vanished = true;
-            self.phase = Phase::Gone(id);
-            return;
-        }
-        let receive = self.can_receive(world, id);
-        let send = self.can_send(world, id);
-        if send && (!receive || world.rng.bool()) {
-            let room = world.room(id).min(self.script.len() - self.sent);
-            let n = world.rng.usize(1..=room.min(self.manners.send));
-            let bytes = self.script[self.sent..self.sent + n].to_vec();
-            self.sent += n;
-            world.send(id, &bytes);
-        } else if receive {
-            self.receive(world, id);
-        } else if self.can_half_close(world) {
-            world.half_close(id);
-            self.half_closed = true;
-        }
-    }
-
-    fn receive(&mut self, world: &mut World, id: usize) {
-        let most = world.rng.usize(1..=self.manners.receive);
-        let (bytes, over) = world.receive(id, most);
-        self.received.extend(bytes);
-        if over {
-            self.phase = Phase::Gone(id);
-            if !self.half_closed && !world.conns[id].dropped {
-                // It closes its side in answer.
-                world.half_close(id);
-            }
-        }
-        if self.stopped {
-            // It reads again, and doesn't stop another time.
-            self.stopped = false;
-            self.pause = None;
-            self.manners.stop_after = None;
-        }
-        if let Some((after, pause)) = self.manners.stop_after
-            && self.received.len() >= after
-        {
-            self.stopped = true;
-            self.pause = pause.map(|p| world.now + p);
-        }
-    }
-}
-
-/// Manners of every kind, at random.
-pub(super) fn manners(rng: &mut Rng) -> Manners {
-    let size = |rng: &mut Rng| {
-        if rng.u8(..3) == 0 {
-            1
-        } else {
-            rng.usize(1..300)
-        }
-    };
-    let mut manners = Manners {
-        send: size(rng),
-        receive: size(rng),
-        laziness: 1,
-        hasty: rng.bool(),
-        ..Manners::default()
-    };
-    match rng.u8(..10) {
-        0 => manners.laziness = rng.usize(2..20),
-        1 | 2 => {
-            let pause = (rng.u8(..3) > 0).then(|| Duration::from_millis(rng.u64(1..3000)));
-            manners.stop_after = Some((rng.usize(..200), pause));
-        }
-        3 => manners.greedy = true,
-        4 => manners.vanish_after = Some(rng.usize(..400)),
-        _ => {}
-    }
-    manners
 }

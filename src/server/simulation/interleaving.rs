@@ -1,6 +1,5 @@
-//! Property tests of connections and a room, without a loop: any interleaving of what clients
-//! send, in parts, of joins and leaves, of streams that take a few bytes, of private texts and of
-//! skips, in each framing, against the naive model.
+//! Property tests of connections and a room, without a tick and in each framing, against the naive
+//! model. Any interleaving of joins, leaves, input in parts, output in parts, private texts and skips.
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
@@ -9,8 +8,9 @@ use std::rc::Rc;
 
 use proptest::prelude::*;
 
-use super::model::{Subject, Watched};
-use super::{HEARTBEAT, Place, follow};
+use super::HEARTBEAT;
+use super::checks::{Position, follow};
+use super::model::{Checked, CheckedService};
 use crate::close::CloseReason;
 use crate::connection::Connection;
 use crate::net::address::{Address, Role};
@@ -18,37 +18,41 @@ use crate::net::{Readiness, Stream};
 use crate::peer::Peer;
 use crate::service::{Broadcast, Framing, Replay, Room, Service};
 
-/// The far end of a stream: what has come for the server, and what it may send.
+/// A stream whose remote end is the test.
+#[derive(Clone, Debug, Default)]
+struct TestStream(Rc<RefCell<RemoteEnd>>);
+
+/// The remote end of a stream.
 #[derive(Debug, Default)]
-struct Far {
+struct RemoteEnd {
+    /// Bytes sent that the server has not read.
     input: VecDeque<u8>,
     ended: bool,
+    /// Bytes that the server may write now.
     room: usize,
-    taken: Vec<u8>,
+    /// All bytes that the server has written.
+    written: Vec<u8>,
 }
 
-#[derive(Clone, Debug, Default)]
-struct Line(Rc<RefCell<Far>>);
-
-impl Read for Line {
+impl Read for TestStream {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let mut far = self.0.borrow_mut();
-        if far.input.is_empty() && !far.ended {
+        let mut remote = self.0.borrow_mut();
+        if remote.input.is_empty() && !remote.ended {
             return Err(ErrorKind::WouldBlock.into());
         }
-        far.input.read(buffer)
+        remote.input.read(buffer)
     }
 }
 
-impl Write for Line {
+impl Write for TestStream {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let mut far = self.0.borrow_mut();
-        let n = bytes.len().min(far.room);
+        let mut remote = self.0.borrow_mut();
+        let n = bytes.len().min(remote.room);
         if n == 0 {
             return Err(ErrorKind::WouldBlock.into());
         }
-        far.room -= n;
-        far.taken.extend(&bytes[..n]);
+        remote.room -= n;
+        remote.written.extend(&bytes[..n]);
         Ok(n)
     }
 
@@ -62,7 +66,7 @@ impl Write for Line {
     }
 }
 
-impl Stream for Line {
+impl Stream for TestStream {
     fn short_read_drains(&self) -> bool {
         false
     }
@@ -85,52 +89,59 @@ const WRITABLE: Readiness = Readiness {
     ending: false,
 };
 
-type Watch = Watched<Broadcast>;
+type CheckedRoom = Checked<Broadcast>;
 
 #[derive(Debug)]
 struct Client {
     id: usize,
-    line: Line,
-    connection: Connection<Line, Watch>,
+    stream: TestStream,
+    connection: Connection<TestStream, CheckedRoom>,
 }
 
-/// A room and everybody who was ever in it.
+/// A room with its clients.
 #[derive(Debug)]
-struct House {
-    service: Watch,
+struct TestRoom {
+    service: CheckedRoom,
     clients: Vec<Client>,
-    gone: Vec<Client>,
+    /// Clients that were closed.
+    closed: Vec<Client>,
     buffer: Vec<u8>,
 }
 
-/// What happens, and to whom.
+/// An event and the index of its client, modulo the number of clients.
 type Step = (usize, Event);
 
 #[derive(Clone, Debug)]
 enum Event {
     Join(Role),
+    /// The client sends bytes.
     Send(Vec<u8>),
-    Take(usize),
-    Tell,
+    /// The client makes room for this number of bytes.
+    Receive(usize),
+    /// The server sends a private text.
+    PrivateText,
+    /// The server makes the client skip, if it can.
     Skip,
+    /// The client half-closes.
     End,
+    /// The client resets the connection.
     Leave,
 }
 
-impl House {
+impl TestRoom {
     fn new(room: Room, segment: usize) -> Self {
         let inner = Broadcast::with_segments(room.clone(), segment);
-        let service = Watched::new(inner, room);
+        let service = Checked::new(inner, room);
         Self {
             buffer: vec![0; service.needs().most_input.min(1000)],
             service,
             clients: Vec::new(),
-            gone: Vec::new(),
+            closed: Vec::new(),
         }
     }
 
     fn join(&mut self, role: Role) {
-        let id = self.clients.len() + self.gone.len();
+        let id = self.clients.len() + self.closed.len();
         let port = u16::try_from(id).unwrap();
         let local = Address::Stdin;
         let peer = Peer {
@@ -139,34 +150,34 @@ impl House {
             local: &local,
             role,
         };
-        let line = Line::default();
-        let connection = Connection::open(line.clone(), &mut self.service, &peer, b"");
+        let stream = TestStream::default();
+        let connection = Connection::open(stream.clone(), &mut self.service, &peer, b"");
         self.clients.push(Client {
             id,
-            line,
+            stream,
             connection,
         });
     }
 
-    fn apply(&mut self, who: usize, event: &Event) {
-        let Some(who) = who.checked_rem(self.clients.len()) else {
+    fn apply(&mut self, index: usize, event: &Event) {
+        let Some(index) = index.checked_rem(self.clients.len()) else {
             return;
         };
         let service = &mut self.service;
-        let client = &mut self.clients[who];
-        let (line, connection) = (&client.line, &mut client.connection);
+        let client = &mut self.clients[index];
+        let (stream, connection) = (&client.stream, &mut client.connection);
         match event {
-            Event::Send(bytes) if !line.0.borrow().ended => {
-                line.0.borrow_mut().input.extend(bytes);
+            Event::Send(bytes) if !stream.0.borrow().ended => {
+                stream.0.borrow_mut().input.extend(bytes);
             }
-            Event::End => line.0.borrow_mut().ended = true,
-            Event::Take(n) => {
-                line.0.borrow_mut().room += n;
+            Event::End => stream.0.borrow_mut().ended = true,
+            Event::Receive(n) => {
+                stream.0.borrow_mut().room += n;
                 connection.latch(WRITABLE);
                 connection.flush(service);
             }
-            Event::Tell => {
-                line.0.borrow_mut().room += 3;
+            Event::PrivateText => {
+                stream.0.borrow_mut().room += 3;
                 connection.latch(WRITABLE);
                 connection.tell(service, &service.frame_line(HEARTBEAT));
                 connection.flush(service);
@@ -178,14 +189,14 @@ impl House {
         connection.latch(READABLE);
         connection.turn(service, &mut self.buffer, 10_000, u64::MAX, |_| {});
         if connection.finish(service).is_some() {
-            self.gone.push(self.clients.swap_remove(who));
+            self.closed.push(self.clients.swap_remove(index));
         }
     }
 
-    /// Everybody has been sent what it should have so far, and nothing else.
+    /// Checks that each client was sent the bytes that it is owed, and no others.
     fn check(&self) {
-        for client in self.clients.iter().chain(&self.gone) {
-            self.place(client);
+        for client in self.clients.iter().chain(&self.closed) {
+            self.position(client);
             if let Some(session) = client.connection.session() {
                 self.service.balance(session); // compares with the model
             }
@@ -193,29 +204,33 @@ impl House {
         self.service.traffic(); // and so does this
     }
 
-    fn place(&self, client: &Client) -> (Place, usize) {
+    /// The end of a client's output, and the number of messages that it should have been sent.
+    fn position(&self, client: &Client) -> (Position, usize) {
         let owed = self.service.expected(client.id);
         let model = self.service.model.borrow();
-        let greeting = &model.seen[&client.id].greeting;
+        let greeting = &model.records[&client.id].greeting;
         let private = self.service.frame_line(HEARTBEAT);
-        let far = client.line.0.borrow();
-        (follow(&far.taken, greeting, &private, &owed), owed.len())
+        let remote = client.stream.0.borrow();
+        (
+            follow(&remote.written, greeting, &private, &owed),
+            owed.len(),
+        )
     }
 
-    /// In the end everybody takes everything, and then leaves.
+    /// Lets each client receive all it is owed, and then leave.
     fn finish(mut self) {
-        // The second time what those have left behind who went in the first.
+        // Clients that end in the first round may publish a last message, received in the second.
         for _ in 0..2 {
-            for who in (0..self.clients.len()).rev() {
-                self.apply(who, &Event::Take(1 << 20));
+            for index in (0..self.clients.len()).rev() {
+                self.apply(index, &Event::Receive(1 << 20));
             }
         }
         self.check();
-        for client in self.clients.iter().chain(&self.gone) {
-            let (place, all) = self.place(client);
-            let reason = self.service.model.borrow().seen[&client.id].reason;
+        for client in self.clients.iter().chain(&self.closed) {
+            let (position, all) = self.position(client);
+            let reason = self.service.model.borrow().records[&client.id].reason;
             if matches!(reason, None | Some(CloseReason::PeerClosed)) {
-                assert_eq!(place, Place::Between(all));
+                assert_eq!(position, Position::Between(all));
             }
         }
         while !self.clients.is_empty() {
@@ -233,8 +248,8 @@ fn step() -> impl Strategy<Value = Step> {
     let event = prop_oneof![
         2 => role.prop_map(Event::Join),
         6 => bytes.prop_map(Event::Send),
-        6 => (0..40usize).prop_map(Event::Take),
-        1 => Just(Event::Tell),
+        6 => (0..40usize).prop_map(Event::Receive),
+        1 => Just(Event::PrivateText),
         1 => Just(Event::Skip),
         1 => Just(Event::End),
         1 => Just(Event::Leave),
@@ -265,19 +280,19 @@ fn room() -> impl Strategy<Value = Room> {
 
 proptest! {
     #[test]
-    fn everybody_gets_what_a_queue_of_its_own_would_hold(
+    fn each_client_gets_the_messages_of_a_queue_of_its_own(
         room in room(),
         power in 0..7u32,
         steps in prop::collection::vec(step(), 1..120),
     ) {
-        let mut house = House::new(room, 1 << power);
-        for (who, event) in steps {
+        let mut room = TestRoom::new(room, 1 << power);
+        for (index, event) in steps {
             match event {
-                Event::Join(role) => house.join(role),
-                event => house.apply(who, &event),
+                Event::Join(role) => room.join(role),
+                event => room.apply(index, &event),
             }
-            house.check();
+            room.check();
         }
-        house.finish();
+        room.finish();
     }
 }

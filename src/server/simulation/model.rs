@@ -1,4 +1,5 @@
-//! What clients should have seen: services under watch, and naive copies of what they do.
+//! A naive model of the services: the messages that each client should receive, and a service whose
+//! calls are checked against it.
 
 use std::cell::{Cell, RefCell};
 use std::collections::{HashMap, VecDeque};
@@ -13,44 +14,57 @@ use crate::service::{
     Traffic,
 };
 
-/// One message as a client is to be sent it, with its place among all of them.
+/// A message as a client is sent it, with its number among all messages.
 type Message = (usize, Vec<u8>);
 
-/// What became of one connection, by its number.
-#[derive(Debug, Default)]
-pub(super) struct Seen {
-    /// The service's name for it, and what the room is told about it.
-    name: u64,
-    title: String,
-    role: Role,
-    /// All that the service was given.
-    pub(super) input: Vec<u8>,
-    /// What has come of a message that isn't complete.
-    partial: Vec<u8>,
-    /// A message was too long: nothing after that counts.
-    pub(super) too_long: bool,
-    /// What it is told first.
-    pub(super) greeting: Vec<u8>,
-    /// Messages that it is owed, and how much of the first it was sent.
-    queue: VecDeque<Message>,
-    begun: usize,
-    /// Messages that it was sent, and how many it was made to skip.
-    got: Vec<Vec<u8>>,
-    missed: u64,
-    /// It has ended its input, and is owed nothing new.
-    ended: bool,
-    /// Nothing can be sent to it, and what it was owed when that became known.
-    deaf: bool,
-    lost: VecDeque<Message>,
-    pub(super) reason: Option<CloseReason>,
-}
-
-/// A room as a naive broadcast would have it: a queue a client.
+/// A room as a naive broadcast would have it: each client has a queue of its own.
 #[derive(Debug)]
 pub(super) struct Model {
     room: Room,
     messages: Vec<Vec<u8>>,
-    pub(super) seen: HashMap<usize, Seen>,
+    /// All clients that there ever were, by the index of their connection.
+    pub(super) records: HashMap<usize, Record>,
+}
+
+/// The record of one client.
+#[derive(Debug, Default)]
+pub(super) struct Record {
+    /// Its number in notices and tags.
+    number: u64,
+    /// Its name in notices.
+    name: String,
+    role: Role,
+    /// All input that the service was given.
+    pub(super) input: Vec<u8>,
+    /// The beginning of a message that isn't complete.
+    partial: Vec<u8>,
+    /// True once a message was too long; input after it doesn't count.
+    pub(super) too_long: bool,
+    pub(super) greeting: Vec<u8>,
+    /// Messages that it is owed.
+    queue: VecDeque<Message>,
+    /// Number of bytes of the first of them that it was sent.
+    begun: usize,
+    /// Messages that it was sent.
+    sent: Vec<Vec<u8>>,
+    /// Number of messages that it skipped.
+    missed: u64,
+    /// True once it has ended its input: it is owed nothing new.
+    ended: bool,
+    /// True once its output was dropped: it is owed nothing new.
+    dropped: bool,
+    /// Messages that it was owed at that time.
+    lost: VecDeque<Message>,
+    /// Close reason, once it is closed.
+    pub(super) reason: Option<CloseReason>,
+}
+
+impl Record {
+    /// True if new messages are for it.
+    fn is_subscribed(&self) -> bool {
+        let open = !self.ended && !self.dropped && self.reason.is_none();
+        open && self.role != Role::Publish
+    }
 }
 
 impl Model {
@@ -58,48 +72,48 @@ impl Model {
         Self {
             room,
             messages: Vec::new(),
-            seen: HashMap::new(),
+            records: HashMap::new(),
         }
     }
 
-    fn seen(&mut self, id: usize) -> &mut Seen {
-        self.seen.get_mut(&id).unwrap()
+    fn record(&mut self, id: usize) -> &mut Record {
+        self.records.get_mut(&id).unwrap()
     }
 
     fn open(&mut self, id: usize, peer: &Peer<'_>) {
-        let title = format!("client {} ({})", peer.id, peer.address);
+        let name = format!("client {} ({})", peer.id, peer.address);
         let announce = self.room.announce;
         let greeting = match peer.role {
             Role::Both | Role::Subscribe if announce => self.greeting(peer.id),
             _ => Vec::new(),
         };
-        let seen = Seen {
-            name: peer.id,
-            title: title.clone(),
+        let record = Record {
+            number: peer.id,
+            name: name.clone(),
             role: peer.role,
             queue: self.replay(peer.role),
             greeting,
-            ..Seen::default()
+            ..Record::default()
         };
-        assert!(self.seen.insert(id, seen).is_none(), "opened twice");
+        assert!(self.records.insert(id, record).is_none(), "opened twice");
         if announce {
-            self.notice(id, &format!("* {title} came"));
+            self.notice(id, &format!("* {name} came"));
         }
     }
 
-    fn greeting(&self, name: u64) -> Vec<u8> {
-        let here = self.seen.values().filter(|seen| seen.reason.is_none());
-        let mut here: Vec<(u64, &str)> = here.map(|seen| (seen.name, &*seen.title)).collect();
-        here.sort_unstable();
-        let titles: Vec<&str> = here.iter().map(|(_, title)| *title).collect();
-        let text = match titles.len() {
-            0 => format!("* you are client {name}; nobody else is here"),
-            _ => format!("* you are client {name}; here: {}", titles.join(", ")),
+    fn greeting(&self, number: u64) -> Vec<u8> {
+        let open = self.records.values().filter(|r| r.reason.is_none());
+        let mut open: Vec<(u64, &str)> = open.map(|r| (r.number, &*r.name)).collect();
+        open.sort_unstable();
+        let names: Vec<&str> = open.iter().map(|(_, name)| *name).collect();
+        let text = match names.len() {
+            0 => format!("* you are client {number}; nobody else is here"),
+            _ => format!("* you are client {number}; here: {}", names.join(", ")),
         };
         self.framed(text.as_bytes())
     }
 
-    /// The newest messages, as far as they fit.
+    /// The newest messages, as far as the limits of a replay allow.
     fn replay(&self, role: Role) -> VecDeque<Message> {
         let (count, mut bytes) = match self.room.replay {
             _ if role == Role::Publish => (0, 0),
@@ -107,16 +121,16 @@ impl Model {
             Replay::Messages(n) => (n, self.room.log_size / 4),
             Replay::Bytes(n) => (u64::MAX, n),
         };
-        let mut kept = VecDeque::new();
-        for (at, message) in self.messages.iter().enumerate().rev() {
+        let mut replay = VecDeque::new();
+        for (number, message) in self.messages.iter().enumerate().rev() {
             let length = message.len() as u64;
-            if kept.len() as u64 >= count || length > bytes {
+            if replay.len() as u64 >= count || length > bytes {
                 break;
             }
             bytes -= length;
-            kept.push_front((at, message.clone()));
+            replay.push_front((number, message.clone()));
         }
-        kept
+        replay
     }
 
     /// A text of one line as a message.
@@ -127,16 +141,16 @@ impl Model {
         }
     }
 
-    /// A message for everybody but `from`, whatever else is so.
+    /// Publishes a notice about the client `from`, to all others.
     fn notice(&mut self, from: usize, text: &str) {
         let message = self.framed(text.as_bytes());
         self.publish(message, |id| id != from);
     }
 
-    /// A message that `from` has sent.
+    /// Publishes a message of the client `from`.
     fn send(&mut self, from: usize, message: &[u8]) {
         let tag = match self.room.tag {
-            Some(_) => format!("{}>", self.seen[&from].name),
+            Some(_) => format!("{}>", self.records[&from].number),
             None => String::new(),
         };
         let message = match self.room.framing {
@@ -147,25 +161,26 @@ impl Model {
         self.publish(message, |id| all || id != from);
     }
 
-    fn publish(&mut self, message: Vec<u8>, hears: impl Fn(usize) -> bool) {
-        let at = self.messages.len();
-        for (id, seen) in &mut self.seen {
-            let here =
-                !seen.ended && !seen.deaf && seen.reason.is_none() && seen.role != Role::Publish;
-            if here && hears(*id) {
-                seen.queue.push_back((at, message.clone()));
+    fn publish(&mut self, message: Vec<u8>, includes: impl Fn(usize) -> bool) {
+        let number = self.messages.len();
+        for (id, record) in &mut self.records {
+            if record.is_subscribed() && includes(*id) {
+                record.queue.push_back((number, message.clone()));
             }
         }
         self.messages.push(message);
     }
 
     fn receive(&mut self, id: usize, input: &[u8]) {
-        assert!(!input.is_empty(), "a service is never given nothing");
+        assert!(!input.is_empty(), "a service is given empty input");
         let (framing, most) = (self.room.framing, self.room.max_message);
-        let seen = self.seen(id);
-        assert!(!seen.ended && seen.reason.is_none(), "input after the end");
-        seen.input.extend(input);
-        if seen.role == Role::Subscribe {
+        let record = self.record(id);
+        assert!(
+            !record.ended && record.reason.is_none(),
+            "input after the end"
+        );
+        record.input.extend(input);
+        if record.role == Role::Subscribe {
             return;
         }
         if framing == Framing::Raw {
@@ -173,100 +188,104 @@ impl Model {
             return self.send(id, input);
         }
         for &byte in input {
-            let seen = self.seen(id);
-            if seen.too_long {
+            let record = self.record(id);
+            if record.too_long {
                 return;
             }
-            seen.partial.push(byte);
-            match complete(framing, &seen.partial, most) {
+            record.partial.push(byte);
+            match complete(framing, &record.partial, most) {
                 Some(true) => {
-                    let message = take(&mut seen.partial);
+                    let message = take(&mut record.partial);
                     self.send(id, &message);
                 }
                 Some(false) => {}
-                None => seen.too_long = true,
+                None => record.too_long = true,
             }
         }
     }
 
     fn end(&mut self, id: usize) {
         let framing = self.room.framing;
-        let mut rest = take(&mut self.seen(id).partial);
+        let mut rest = take(&mut self.record(id).partial);
         if !rest.is_empty() && framing == Framing::Lines {
             rest.push(b'\n');
             self.send(id, &rest);
         }
-        self.seen(id).ended = true;
+        self.record(id).ended = true;
     }
 
     fn advance(&mut self, id: usize, mut written: usize) {
-        let seen = self.seen(id);
+        let record = self.record(id);
         while written > 0 {
-            let (_, message) = &seen.queue[0];
-            let now = written.min(message.len() - seen.begun);
-            seen.begun += now;
+            let (_, message) = &record.queue[0];
+            let now = written.min(message.len() - record.begun);
+            record.begun += now;
             written -= now;
-            if seen.begun == message.len() {
-                seen.begun = 0;
-                seen.got
-                    .extend(seen.queue.pop_front().map(|(_, message)| message));
+            if record.begun == message.len() {
+                record.begun = 0;
+                record
+                    .sent
+                    .extend(record.queue.pop_front().map(|(_, message)| message));
             }
         }
     }
 
     fn unfinished(&self, id: usize) -> usize {
-        let seen = &self.seen[&id];
-        match seen.begun {
+        let record = &self.records[&id];
+        match record.begun {
             0 => 0,
-            begun => seen.queue[0].1.len() - begun,
+            begun => record.queue[0].1.len() - begun,
         }
     }
 
-    /// Its messages are lost with the connection.
+    /// Drops the messages that a client is owed.
     fn drop_output(&mut self, id: usize) {
-        let seen = self.seen(id);
-        seen.lost.extend(seen.queue.drain(..));
-        seen.begun = 0;
-        seen.deaf = true;
+        let record = self.record(id);
+        record.lost.extend(record.queue.drain(..));
+        record.begun = 0;
+        record.dropped = true;
     }
 
     fn skip(&mut self, id: usize) {
         let newest = self.messages.len() - 1;
-        let seen = self.seen(id);
-        assert_eq!(seen.begun, 0, "a message is torn");
-        let before = seen.queue.len();
-        seen.queue.retain(|(at, _)| *at >= newest);
-        seen.missed += (before - seen.queue.len()) as u64;
+        let record = self.record(id);
+        assert_eq!(record.begun, 0, "a message is torn");
+        let before = record.queue.len();
+        record.queue.retain(|(number, _)| *number >= newest);
+        record.missed += (before - record.queue.len()) as u64;
     }
 
     fn close(&mut self, id: usize, reason: CloseReason) {
         let announce = self.room.announce && reason != CloseReason::Shutdown;
-        let seen = self.seen(id);
-        assert!(seen.reason.is_none(), "closed twice");
-        seen.reason = Some(reason);
-        let title = seen.title.clone();
+        let record = self.record(id);
+        assert!(record.reason.is_none(), "closed twice");
+        record.reason = Some(reason);
+        let name = record.name.clone();
         if announce {
-            self.notice(id, &format!("* {title} left: {reason}"));
+            self.notice(id, &format!("* {name} left: {reason}"));
         }
     }
 
     fn balance(&self, id: usize) -> Balance {
-        let seen = &self.seen[&id];
+        let record = &self.records[&id];
         Balance {
-            owed: seen.queue.len() as u64,
-            missed: seen.missed,
+            owed: record.queue.len() as u64,
+            missed: record.missed,
         }
     }
 
-    /// What became of all messages, but for where they lie.
+    /// Checks counters, except for positions in the log.
     fn check(&self, traffic: Traffic) {
         assert_eq!(traffic.messages, self.messages.len() as u64);
-        let all = || self.seen.values();
-        assert_eq!(traffic.missed, all().map(|seen| seen.missed).sum::<u64>());
-        let here = all().filter(|seen| seen.reason.is_none());
-        let owed: usize = here.map(|seen| seen.queue.len()).sum();
-        let got: usize = all().map(|seen| seen.got.len()).sum();
-        assert_eq!(traffic.promised, (owed + got) as u64);
+        let all = || self.records.values();
+        assert_eq!(
+            traffic.missed,
+            all().map(|record| record.missed).sum::<u64>()
+        );
+        let open = all().filter(|record| record.reason.is_none());
+        let owed: usize = open.map(|record| record.queue.len()).sum();
+        let sent: usize = all().map(|record| record.sent.len()).sum();
+        assert_eq!(traffic.promised, (owed + sent) as u64);
     }
 }
 
@@ -275,7 +294,7 @@ fn with_length(text: &[u8]) -> Vec<u8> {
     [&length.to_be_bytes()[..], text].concat()
 }
 
-/// Whether these bytes are a whole message; none if they are too many.
+/// True if these bytes are a whole message; none if they exceed the limit of `most` bytes.
 fn complete(framing: Framing, bytes: &[u8], most: usize) -> Option<bool> {
     if framing == Framing::Lines {
         let whole = bytes.ends_with(b"\n");
@@ -288,16 +307,16 @@ fn complete(framing: Framing, bytes: &[u8], most: usize) -> Option<bool> {
     (length <= most).then_some(bytes.len() == 4 + length)
 }
 
-/// A service under watch.
+/// A service whose calls are checked against a model.
 #[derive(Debug)]
-pub(super) struct Watched<S> {
+pub(super) struct Checked<S> {
     pub(super) inner: S,
     pub(super) model: RefCell<Model>,
-    /// What the last call of `unfinished` said.
+    /// [`Owed::unfinished`] in the last reply.
     unfinished: Cell<usize>,
 }
 
-impl<S> Watched<S> {
+impl<S> Checked<S> {
     pub(super) fn new(inner: S, room: Room) -> Self {
         Self {
             inner,
@@ -307,7 +326,7 @@ impl<S> Watched<S> {
     }
 }
 
-impl<S: Service> Service for Watched<S> {
+impl<S: Service> Service for Checked<S> {
     type Session = (usize, S::Session);
 
     fn open(&mut self, peer: &Peer<'_>) -> (Self::Session, Outcome<'_>) {
@@ -371,7 +390,7 @@ impl<S: Service> Service for Watched<S> {
         self.inner.frame_line(text)
     }
 
-    /// Without a capacity: the simulation sets the limits.
+    /// Without bounds on output: the simulation sets the limits.
     fn needs(&self) -> Needs {
         let needs = self.inner.needs();
         Needs {
@@ -394,18 +413,18 @@ impl<S: Service> Service for Watched<S> {
     }
 }
 
-/// What the simulation asks of a service beside serving.
-pub(super) trait Subject: Service<Session: Debug> {
+/// A service with its model.
+pub(super) trait CheckedService: Service<Session: Debug> {
     fn model(&self) -> &RefCell<Model>;
 
-    /// The messages that a connection was to be sent before it was closed.
+    /// The messages that a client should have been sent until it was closed.
     fn expected(&self, id: usize) -> Vec<Vec<u8>>;
 
-    /// Bytes of shared output that are held.
+    /// Bytes of shared output in memory.
     fn held(&self) -> u64;
 }
 
-impl Subject for Watched<Echo> {
+impl CheckedService for Checked<Echo> {
     fn model(&self) -> &RefCell<Model> {
         &self.model
     }
@@ -413,7 +432,7 @@ impl Subject for Watched<Echo> {
     /// Each byte is a message.
     fn expected(&self, id: usize) -> Vec<Vec<u8>> {
         let model = self.model.borrow();
-        let input = model.seen[&id].input.iter();
+        let input = model.records[&id].input.iter();
         input.map(|&byte| vec![byte]).collect()
     }
 
@@ -422,17 +441,17 @@ impl Subject for Watched<Echo> {
     }
 }
 
-impl Subject for Watched<Broadcast> {
+impl CheckedService for Checked<Broadcast> {
     fn model(&self) -> &RefCell<Model> {
         &self.model
     }
 
     fn expected(&self, id: usize) -> Vec<Vec<u8>> {
         let model = self.model.borrow();
-        let seen = &model.seen[&id];
-        let rest = seen.lost.iter().chain(&seen.queue);
+        let record = &model.records[&id];
+        let rest = record.lost.iter().chain(&record.queue);
         let rest = rest.map(|(_, message)| message);
-        seen.got.iter().chain(rest).cloned().collect()
+        record.sent.iter().chain(rest).cloned().collect()
     }
 
     fn held(&self) -> u64 {
