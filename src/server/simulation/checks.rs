@@ -4,8 +4,9 @@ use std::time::{Duration, Instant};
 
 use super::HEARTBEAT;
 use super::actor::Actor;
+use super::checked::CheckedService;
 use super::conn::Conn;
-use super::model::{CheckedService, Record};
+use super::model::Record;
 use super::run::Run;
 use crate::close::CloseReason;
 use crate::server::clients::SILENCE;
@@ -151,7 +152,7 @@ impl<S: CheckedService> Run<S> {
         match record.reason.expect("every session is given back") {
             CloseReason::PeerClosed => {
                 assert!(all, "output was lost");
-                self.check_end_of_input(actor, conn, record);
+                check_end_of_input(actor, conn, record);
             }
             CloseReason::Reset => self.check_reset(actor, conn),
             CloseReason::SlowConsumer => {
@@ -187,22 +188,7 @@ impl<S: CheckedService> Run<S> {
         }
     }
 
-    /// A client that has ended its input.
-    fn check_end_of_input(&self, actor: &Actor, conn: &Conn, record: &Record) {
-        assert!(actor.half_closed && !record.too_long);
-        assert!(
-            actor.reset || record.input == actor.script,
-            "input was lost"
-        );
-        assert!(!conn.reset_by_server, "output in flight was lost");
-        let received = actor.received == conn.history.written;
-        assert!(
-            !actor.has_left() || actor.reset || received,
-            "output was lost"
-        );
-    }
-
-    /// A client that has reset its connection.
+    /// Checks a client that has reset its connection.
     fn check_reset(&self, actor: &Actor, conn: &Conn) {
         assert!(
             actor.reset && conn.reset_by_client,
@@ -213,7 +199,7 @@ impl<S: CheckedService> Run<S> {
         assert!(stopping || !conn.has_unread(), "input was lost");
     }
 
-    /// A client that the server closes gets no torn message, and time to read its end.
+    /// Checks that a client which the server closed got no torn message, and had time to read its end.
     fn check_close_by_server(&self, conn: &Conn, end: Position) {
         let history = &conn.history;
         let dropped = history.dropped_at.unwrap();
@@ -241,6 +227,21 @@ impl<S: CheckedService> Run<S> {
         let grace = self.tick.clients.limits().grace;
         self.grace.is_some_and(|start| at >= Some(start + grace))
     }
+}
+
+/// Checks a client that has ended its input.
+fn check_end_of_input(actor: &Actor, conn: &Conn, record: &Record) {
+    assert!(actor.half_closed && !record.too_long);
+    assert!(
+        actor.reset || record.input == actor.script,
+        "input was lost"
+    );
+    assert!(!conn.reset_by_server, "output in flight was lost");
+    let received = actor.received == conn.history.written;
+    assert!(
+        !actor.has_left() || actor.reset || received,
+        "output was lost"
+    );
 }
 
 /// The end of a client's output, in terms of messages.

@@ -9,8 +9,8 @@ use std::rc::Rc;
 use proptest::prelude::*;
 
 use super::HEARTBEAT;
+use super::checked::{Checked, CheckedService};
 use super::checks::{Position, follow};
-use super::model::{Checked, CheckedService};
 use crate::close::CloseReason;
 use crate::connection::Connection;
 use crate::net::address::{Address, Role};

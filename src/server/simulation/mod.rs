@@ -12,7 +12,7 @@
 //! | `run.rs` | one run: a server with random limits, kernel and clients |
 //! | `checks.rs` | the checks after each tick and at the end |
 //! | `random.rs` | random settings |
-//! | `model.rs` | a naive model of the services, and a service that is checked against it |
+//! | `model.rs`, `checked.rs` | a naive model of the services, and a service that is checked against it |
 //! | `net.rs` | the kernel as the server has it |
 //! | `world.rs` | a kernel and its clients, and the time that passes while the server sleeps |
 //! | `actor.rs` | one client |
@@ -20,6 +20,7 @@
 //! | `interleaving.rs` | property tests of connections and a room without a tick |
 
 mod actor;
+mod checked;
 mod checks;
 mod conn;
 mod interleaving;
@@ -43,8 +44,8 @@ use crate::config::{Config, SlowConsumer};
 use crate::net::address::{Address, Role};
 use crate::net::simulation::for_each_seed;
 use crate::service::{Broadcast, Echo, Replay, Room, Service};
+use checked::Checked;
 use kernel::{Kernel, Odds};
-use model::Checked;
 use net::{DATAGRAM_ADDRESS, SimNet};
 use random::{length, limits};
 use run::Run;

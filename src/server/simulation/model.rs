@@ -1,18 +1,12 @@
-//! A naive model of the services: the messages that each client should receive, and a service whose
-//! calls are checked against it.
+//! A naive model of the services: the messages that each client should receive.
 
-use std::cell::{Cell, RefCell};
 use std::collections::{HashMap, VecDeque};
-use std::fmt::Debug;
 use std::mem::take;
 
 use crate::close::CloseReason;
 use crate::net::address::Role;
 use crate::peer::Peer;
-use crate::service::{
-    Balance, Broadcast, Echo, Framing, Needs, Outcome, Owed, Release, Replay, Room, Service,
-    Traffic,
-};
+use crate::service::{Balance, Framing, Replay, Room, Traffic};
 
 /// A message as a client is sent it, with its number among all messages.
 type Message = (usize, Vec<u8>);
@@ -60,7 +54,7 @@ pub(super) struct Record {
 }
 
 impl Record {
-    /// True if new messages are for it.
+    /// True if it is owed new messages.
     fn is_subscribed(&self) -> bool {
         let open = !self.ended && !self.dropped && self.reason.is_none();
         open && self.role != Role::Publish
@@ -80,7 +74,7 @@ impl Model {
         self.records.get_mut(&id).unwrap()
     }
 
-    fn open(&mut self, id: usize, peer: &Peer<'_>) {
+    pub(super) fn open(&mut self, id: usize, peer: &Peer<'_>) {
         let name = format!("client {} ({})", peer.id, peer.address);
         let announce = self.room.announce;
         let greeting = match peer.role {
@@ -171,7 +165,7 @@ impl Model {
         self.messages.push(message);
     }
 
-    fn receive(&mut self, id: usize, input: &[u8]) {
+    pub(super) fn receive(&mut self, id: usize, input: &[u8]) {
         assert!(!input.is_empty(), "a service is given empty input");
         let (framing, most) = (self.room.framing, self.room.max_message);
         let record = self.record(id);
@@ -204,7 +198,7 @@ impl Model {
         }
     }
 
-    fn end(&mut self, id: usize) {
+    pub(super) fn end(&mut self, id: usize) {
         let framing = self.room.framing;
         let mut rest = take(&mut self.record(id).partial);
         if !rest.is_empty() && framing == Framing::Lines {
@@ -214,7 +208,7 @@ impl Model {
         self.record(id).ended = true;
     }
 
-    fn advance(&mut self, id: usize, mut written: usize) {
+    pub(super) fn advance(&mut self, id: usize, mut written: usize) {
         let record = self.record(id);
         while written > 0 {
             let (_, message) = &record.queue[0];
@@ -230,7 +224,7 @@ impl Model {
         }
     }
 
-    fn unfinished(&self, id: usize) -> usize {
+    pub(super) fn unfinished(&self, id: usize) -> usize {
         let record = &self.records[&id];
         match record.begun {
             0 => 0,
@@ -239,14 +233,14 @@ impl Model {
     }
 
     /// Drops the messages that a client is owed.
-    fn drop_output(&mut self, id: usize) {
+    pub(super) fn drop_output(&mut self, id: usize) {
         let record = self.record(id);
         record.lost.extend(record.queue.drain(..));
         record.begun = 0;
         record.dropped = true;
     }
 
-    fn skip(&mut self, id: usize) {
+    pub(super) fn skip(&mut self, id: usize) {
         let newest = self.messages.len() - 1;
         let record = self.record(id);
         assert_eq!(record.begun, 0, "a message is torn");
@@ -255,7 +249,7 @@ impl Model {
         record.missed += (before - record.queue.len()) as u64;
     }
 
-    fn close(&mut self, id: usize, reason: CloseReason) {
+    pub(super) fn close(&mut self, id: usize, reason: CloseReason) {
         let announce = self.room.announce && reason != CloseReason::Shutdown;
         let record = self.record(id);
         assert!(record.reason.is_none(), "closed twice");
@@ -266,7 +260,7 @@ impl Model {
         }
     }
 
-    fn balance(&self, id: usize) -> Balance {
+    pub(super) fn balance(&self, id: usize) -> Balance {
         let record = &self.records[&id];
         Balance {
             owed: record.queue.len() as u64,
@@ -274,8 +268,16 @@ impl Model {
         }
     }
 
+    /// All messages that a client was promised, whether it was sent them or not.
+    pub(super) fn promised(&self, id: usize) -> Vec<Vec<u8>> {
+        let record = &self.records[&id];
+        let rest = record.lost.iter().chain(&record.queue);
+        let rest = rest.map(|(_, message)| message);
+        record.sent.iter().chain(rest).cloned().collect()
+    }
+
     /// Checks counters, except for positions in the log.
-    fn check(&self, traffic: Traffic) {
+    pub(super) fn check(&self, traffic: Traffic) {
         assert_eq!(traffic.messages, self.messages.len() as u64);
         let all = || self.records.values();
         assert_eq!(
@@ -305,156 +307,4 @@ fn complete(framing: Framing, bytes: &[u8], most: usize) -> Option<bool> {
     };
     let length = u32::from_be_bytes(*header) as usize;
     (length <= most).then_some(bytes.len() == 4 + length)
-}
-
-/// A service whose calls are checked against a model.
-#[derive(Debug)]
-pub(super) struct Checked<S> {
-    pub(super) inner: S,
-    pub(super) model: RefCell<Model>,
-    /// [`Owed::unfinished`] in the last reply.
-    unfinished: Cell<usize>,
-}
-
-impl<S> Checked<S> {
-    pub(super) fn new(inner: S, room: Room) -> Self {
-        Self {
-            inner,
-            model: RefCell::new(Model::new(room)),
-            unfinished: Cell::new(0),
-        }
-    }
-}
-
-impl<S: Service> Service for Checked<S> {
-    type Session = (usize, S::Session);
-
-    fn open(&mut self, peer: &Peer<'_>) -> (Self::Session, Outcome<'_>) {
-        let id = usize::from(peer.address.socket_addr().unwrap().port());
-        self.model.borrow_mut().open(id, peer);
-        let (session, outcome) = self.inner.open(peer);
-        ((id, session), outcome)
-    }
-
-    fn receive<'a>(&'a mut self, session: &'a mut Self::Session, input: &'a [u8]) -> Outcome<'a> {
-        self.model.borrow_mut().receive(session.0, input);
-        self.inner.receive(&mut session.1, input)
-    }
-
-    fn end<'a>(&'a mut self, session: &'a mut Self::Session) -> Outcome<'a> {
-        self.model.borrow_mut().end(session.0);
-        self.inner.end(&mut session.1)
-    }
-
-    fn close(&mut self, session: Self::Session, reason: CloseReason) {
-        if reason == CloseReason::SlowConsumer {
-            let behind = self.inner.owed(&session.1).lag > 0 || self.unfinished.get() > 0;
-            assert!(behind, "a client that had caught up is closed");
-        }
-        self.model.borrow_mut().close(session.0, reason);
-        self.inner.close(session.1, reason);
-    }
-
-    fn published(&self) -> u64 {
-        self.inner.published()
-    }
-
-    fn owed<'a>(&'a self, session: &'a Self::Session) -> Owed<'a> {
-        let owed = self.inner.owed(&session.1);
-        assert_eq!(owed.unfinished, self.model.borrow().unfinished(session.0));
-        assert!(owed.next.len() >= owed.unfinished.min(1));
-        assert_eq!(owed.lag == 0, owed.next.is_empty());
-        self.unfinished.set(owed.unfinished);
-        owed
-    }
-
-    fn advance(&mut self, session: &mut Self::Session, written: usize) {
-        self.model.borrow_mut().advance(session.0, written);
-        self.inner.advance(&mut session.1, written);
-    }
-
-    fn release(&mut self, session: &mut Self::Session, release: Release) {
-        let mut model = self.model.borrow_mut();
-        match release {
-            Release::Endless => {}
-            Release::Backlog => {
-                assert!(self.inner.owed(&session.1).lag > 0 || self.unfinished.get() > 0);
-                model.skip(session.0);
-            }
-            Release::All => model.drop_output(session.0),
-        }
-        self.inner.release(&mut session.1, release);
-    }
-
-    fn frame_line(&self, text: &[u8]) -> Vec<u8> {
-        self.inner.frame_line(text)
-    }
-
-    /// Without bounds on output: the simulation sets the limits.
-    fn needs(&self) -> Needs {
-        let needs = self.inner.needs();
-        Needs {
-            time: needs.time,
-            most_input: needs.most_input,
-            ..Needs::default()
-        }
-    }
-
-    fn traffic(&self) -> Option<Traffic> {
-        let traffic = self.inner.traffic()?;
-        self.model.borrow().check(traffic);
-        Some(traffic)
-    }
-
-    fn balance(&self, session: &Self::Session) -> Balance {
-        let balance = self.inner.balance(&session.1);
-        assert_eq!(balance, self.model.borrow().balance(session.0));
-        balance
-    }
-}
-
-/// A service with its model.
-pub(super) trait CheckedService: Service<Session: Debug> {
-    fn model(&self) -> &RefCell<Model>;
-
-    /// The messages that a client should have been sent until it was closed.
-    fn expected(&self, id: usize) -> Vec<Vec<u8>>;
-
-    /// Bytes of shared output in memory.
-    fn held(&self) -> u64;
-}
-
-impl CheckedService for Checked<Echo> {
-    fn model(&self) -> &RefCell<Model> {
-        &self.model
-    }
-
-    /// Each byte is a message.
-    fn expected(&self, id: usize) -> Vec<Vec<u8>> {
-        let model = self.model.borrow();
-        let input = model.records[&id].input.iter();
-        input.map(|&byte| vec![byte]).collect()
-    }
-
-    fn held(&self) -> u64 {
-        0
-    }
-}
-
-impl CheckedService for Checked<Broadcast> {
-    fn model(&self) -> &RefCell<Model> {
-        &self.model
-    }
-
-    fn expected(&self, id: usize) -> Vec<Vec<u8>> {
-        let model = self.model.borrow();
-        let record = &model.records[&id];
-        let rest = record.lost.iter().chain(&record.queue);
-        let rest = rest.map(|(_, message)| message);
-        record.sent.iter().chain(rest).cloned().collect()
-    }
-
-    fn held(&self) -> u64 {
-        self.inner.held()
-    }
 }

@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 use fastrand::Rng;
 
 use super::actor::{Actor, Behaviour};
+use super::checked::CheckedService;
 use super::kernel::{Kernel, Odds};
-use super::model::CheckedService;
 use super::net::SimNet;
 use super::random::{self, length};
 use super::world::World;
