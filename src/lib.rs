@@ -158,7 +158,10 @@
 //! | `testing/` | a service driven from a test, in memory |
 //!
 //! Arrows point down only: `main → commands → cli, report → library`; `server → connection → service
-//! → log`; `server, client, load → net`; `text`, `bytes` and the plain values know none of these.
+//! → log`; `server, client, load → net`; `peer, config → text → net/address`; `bytes` knows none of
+//! these. No file of `src/` is in a circle of imports. Two folders of leaves point at each other:
+//! texts name addresses (`text → net/address`), and reasons of closes are counted in words
+//! (`net/link → close → text`).
 //!
 //! To read: `service/echo.rs` (40 lines), `net/link.rs` (160), `connection.rs` (430),
 //! `server/clients/` (`mod.rs` 380, `passes.rs` 190), `server/tick.rs` (300). Where to look for a

@@ -33,7 +33,6 @@ mod spin;
 mod stream;
 pub(crate) mod unix;
 
-#[cfg(feature = "load")]
 pub(crate) use kernel::{ConnectOptions, Datagrams, Dial, Event, FOREVER, Net};
 pub(crate) use poller::{Control, Poller};
 pub(crate) use socket::Socket;

@@ -287,8 +287,10 @@ mod tests {
     #[test]
     fn limit_of_clients_leaves_the_others_in_the_queue() {
         let (mut net, mut accepting) = (queue(3), accepting(false));
-        let mut config = Config::default();
-        config.max_clients = Some(2);
+        let config = Config {
+            max_clients: Some(2),
+            ..Config::default()
+        };
         let mut clients = fixture::clients(Echo::new(), &config, &net);
         accepting.run(&mut net, &mut clients);
         assert_eq!((clients.len(), net.accepts.len()), (2, 1));

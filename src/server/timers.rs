@@ -114,8 +114,10 @@ mod tests {
     #[test]
     fn idle_client_is_closed_and_an_active_one_is_not() {
         let mut net = TestNet::new();
-        let mut config = Config::default();
-        config.idle_timeout = Some(10 * SECOND);
+        let config = Config {
+            idle_timeout: Some(10 * SECOND),
+            ..Config::default()
+        };
         let mut clients = fixture::clients(Echo::new(), &config, &net);
         let idle = fixture::admit(&mut clients, &mut net, Role::Both, false);
         let active = fixture::admit(&mut clients, &mut net, Role::Both, false);
@@ -132,16 +134,18 @@ mod tests {
     #[test]
     fn client_that_takes_nothing_is_reset_after_the_write_timeout() {
         let mut net = TestNet::new();
-        let mut config = Config::default();
-        config.write_timeout = Some(4 * SECOND);
+        let config = Config {
+            write_timeout: Some(4 * SECOND),
+            ..Config::default()
+        };
         let mut clients = fixture::clients(Echo::new(), &config, &net);
         let key = fixture::admit(&mut clients, &mut net, Role::Both, true);
         let timers = Timers::new(SlowConsumer::Close);
         let start = net.now.get();
         fixture::send(&mut clients, key, b"x");
         while !clients.get(key).connection().is_closed() {
-            let next = clients.next_deadline().unwrap();
-            net.now.set(next);
+            let deadline = clients.next_deadline().unwrap();
+            net.now.set(deadline);
             run(&timers, &net, &mut clients);
         }
         let after = net.now.get() - start;
@@ -150,8 +154,10 @@ mod tests {
 
     /// A room with a sender and a reader that is stalled, and holds it up.
     fn held_room(net: &mut TestNet) -> (Clients<Broadcast, Script>, usize, usize) {
-        let mut config = Config::default();
-        config.patience = Some(SECOND);
+        let config = Config {
+            patience: Some(SECOND),
+            ..Config::default()
+        };
         let service = Broadcast::with_segments(Room::default(), 1 << 10);
         let mut clients = fixture::clients(service, &config, net);
         let sender = fixture::admit(&mut clients, net, Role::Both, false);

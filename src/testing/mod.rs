@@ -239,8 +239,10 @@ mod tests {
 
     #[test]
     fn notice_of_a_reset_client_reaches_the_others() {
-        let mut room = Room::default();
-        room.announce = true;
+        let room = Room {
+            announce: true,
+            ..Room::default()
+        };
         let mut harness = Harness::new(Broadcast::new(room).unwrap());
         let (first, second) = (harness.connect(), harness.connect());
         harness.received(second);

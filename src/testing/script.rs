@@ -24,6 +24,10 @@ pub enum Answer {
 /// When a list is over, reads fail with [`ErrorKind::WouldBlock`], and writes take everything,
 /// unless the script is [stalled](Script::stall).
 #[derive(Debug, Default)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "settings and facts of a stream, in any combination"
+)]
 pub struct Script {
     reads: VecDeque<Answer>,
     writes: VecDeque<Answer>,
