@@ -107,7 +107,7 @@ impl Broadcast {
     /// The same with segments of another size, a power of two, and unchecked settings.
     pub(crate) fn with_segments(room: Room, segment: usize) -> Self {
         Self {
-            log: Log::new(segment, room.keep()),
+            log: Log::new(segment, room.retention()),
             tagger: room.tag.clone().map(Tagger::new),
             own: OwnMessages::default(),
             members: BTreeMap::new(),

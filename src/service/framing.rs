@@ -1,38 +1,46 @@
-//! Framing: how messages are found in a stream of bytes, however it is cut, and how a text
-//! becomes one.
+//! Framing: the form of messages in a stream of bytes. Messages are found in input that is cut at
+//! any byte, and made of texts.
 
 use std::fmt;
 use std::str::FromStr;
 
 use crate::bytes::Slices;
 
-/// Bytes of the length in front of a message framed by [`Framing::U32`].
+/// Bytes of the header of [`Framing::U32`].
 const HEADER: usize = 4;
 
-/// The way in which messages are found in a client's input.
+/// The form of messages in a client's input and output.
+///
+/// It is parsed from `lines`, `raw` or `u32`, and displayed as such. [`Room::max_message`] limits a
+/// message without its newline or header.
+///
+/// [`Room::max_message`]: crate::Room::max_message
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Framing {
-    /// A message is a line with its `\n`; a `\r` before it is part of the line.
+    /// A message is a line with its `\n`. A `\r` before that is part of the line. A line without
+    /// its `\n` at the end of input gets one.
     #[default]
     Lines,
-    /// A message is what one read returned.
+    /// A message is the bytes of one read: at most [`MOST_INPUT`](crate::MOST_INPUT), and at most
+    /// the longest message.
     Raw,
-    /// A message is preceded by its length, 32 bits, big-endian, and relayed with it.
+    /// A message is its length in bytes, as a header of 32 bits, big-endian, and that number of
+    /// bytes. It is relayed with its header; an incomplete one at the end of input is dropped.
     U32,
 }
 
-/// Whole messages found in a piece of input.
+/// The whole messages in one piece of input.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Found {
-    /// Number of its bytes that, after what was kept before, are whole messages.
+    /// Number of its bytes up to the end of the last whole message.
     pub(super) whole: usize,
     /// True if each message, an incomplete last one included, is within the limit.
     pub(super) fits: bool,
 }
 
 impl Framing {
-    /// Finds the whole messages in `kept` and `input` after it. A message has at most `most`
-    /// bytes, those of its frame not counted; `kept` is within that.
+    /// Finds the whole messages in `input`, of which the first begins with `kept`. A message has at
+    /// most `most` bytes, without its newline or header; `kept` is within that.
     pub(super) fn find(self, kept: &[u8], input: &[u8], most: usize) -> Found {
         match self {
             Self::Lines => find_lines(kept.len(), input, most),
@@ -44,20 +52,20 @@ impl Framing {
         }
     }
 
-    /// Number of bytes of `input` that finish the first message of `kept` and `input` after it,
-    /// which is whole.
+    /// Number of bytes of `input` that finish its first message, which begins with `kept` and is
+    /// whole.
     pub(super) fn first(self, kept: &[u8], input: &[u8]) -> usize {
         match self {
             Self::Lines => memchr::memchr(b'\n', input).map_or(input.len(), |at| at + 1),
             Self::Raw => input.len(),
             Self::U32 => {
-                let length = frame(Slices::new(kept, input)).expect("the message is whole");
+                let length = frame_length(Slices::new(kept, input)).expect("the message is whole");
                 HEADER + length - kept.len()
             }
         }
     }
 
-    /// A message without its frame. A line's newline is a part of the line.
+    /// A message without its header. The newline of a line is part of the payload.
     pub(super) fn payload(self, message: Slices<'_>) -> Slices<'_> {
         match self {
             Self::Lines | Self::Raw => message,
@@ -70,7 +78,7 @@ impl Framing {
         match self {
             Self::Lines | Self::Raw => None,
             Self::U32 => {
-                let length = u32::try_from(length).expect("messages are limited");
+                let length = u32::try_from(length).expect("messages are at most 1 GiB");
                 Some(length.to_be_bytes())
             }
         }
@@ -103,8 +111,8 @@ impl Framing {
     }
 }
 
-/// The length in a frame's header, if that is complete.
-fn frame(bytes: Slices<'_>) -> Option<usize> {
+/// The length in a header, if that is complete.
+fn frame_length(bytes: Slices<'_>) -> Option<usize> {
     let mut all = bytes.parts().into_iter().flatten().copied();
     let header = [all.next()?, all.next()?, all.next()?, all.next()?];
     Some(u32::from_be_bytes(header) as usize)
@@ -115,7 +123,7 @@ fn find_lines(kept: usize, input: &[u8], most: usize) -> Found {
     let mut room = most.saturating_sub(kept);
     loop {
         let rest = &input[whole..];
-        // The last newline within reach: lines before it are shorter than what is allowed.
+        // Every line that ends in the window is within the limit.
         let window = &rest[..rest.len().min(room.saturating_add(1))];
         let Some(last) = memchr::memrchr(b'\n', window) else {
             let fits = rest.len() <= room;
@@ -130,7 +138,7 @@ fn find_frames(mut kept: &[u8], input: &[u8], most: usize) -> Found {
     let mut whole = 0;
     loop {
         let rest = &input[whole..];
-        let length = frame(Slices::new(kept, rest));
+        let length = frame_length(Slices::new(kept, rest));
         let fits = length.is_none_or(|length| length <= most);
         match length {
             Some(length) if fits && HEADER + length <= kept.len() + rest.len() => {
@@ -181,7 +189,7 @@ mod tests {
     }
 
     #[test]
-    fn a_line_of_the_longest_kind_passes_and_one_byte_more_does_not() {
+    fn longest_line_passes_and_one_byte_more_does_not() {
         assert_eq!(lines(0, "abc\nabc\nabc", 3), (8, true));
         assert_eq!(lines(0, "abc\nabcd\n", 3), (4, false));
         assert_eq!(lines(0, "abcd", 3), (0, false));
@@ -192,7 +200,7 @@ mod tests {
     }
 
     #[test]
-    fn a_frame_of_the_longest_kind_passes_and_one_byte_more_does_not() {
+    fn longest_frame_passes_and_one_byte_more_does_not() {
         assert_eq!(frames(b"", b"\0\0\0\x03abc\0\0\0\0\0\0", 3), (11, true));
         assert_eq!(frames(b"", b"\0\0\0\x01a\0\0\0\x04", 3), (5, false));
         assert_eq!(frames(b"\0\0\0", b"\x02ab\0", 3), (3, true));
@@ -201,7 +209,7 @@ mod tests {
         assert_eq!(frames(b"", b"\0\0\0", 3), (0, true));
     }
 
-    /// Cuts a text into messages as a client would that sends it in parts.
+    /// The messages found in a text that arrives in parts of these lengths.
     fn feed(framing: Framing, text: &[u8], cuts: &[usize], most: usize) -> (Vec<Vec<u8>>, bool) {
         let (mut all, mut kept, mut rest) = (Vec::new(), Vec::new(), text);
         let mut cuts = cuts.iter().cycle();
@@ -224,7 +232,7 @@ mod tests {
     }
 
     proptest! {
-        /// However a text is cut, its lines are found, and those too long are told.
+        /// Lines are found up to the first that is too long, whatever the cuts.
         #[test]
         fn lines_are_found_under_any_fragmentation(
             text in prop::collection::vec(prop_oneof![1 => Just(b'\n'), 4 => Just(b'x')], 0..200),
@@ -241,7 +249,7 @@ mod tests {
             prop_assert_eq!(fits, !too_long);
         }
 
-        /// The same for frames.
+        /// Frames are found up to the first that is too long, whatever the cuts.
         #[test]
         fn frames_are_found_under_any_fragmentation(
             lengths in prop::collection::vec(0..30usize, 0..20),
@@ -258,7 +266,7 @@ mod tests {
     }
 
     #[test]
-    fn a_text_becomes_a_message() {
+    fn text_becomes_a_message() {
         assert_eq!(Framing::Lines.line(b"x"), b"x\n");
         assert_eq!(Framing::Raw.line(b"x"), b"x\n");
         assert_eq!(Framing::U32.line(b"x"), b"x");

@@ -1,4 +1,4 @@
-//! The shared byte log: appended to once, read by many cursors, forgotten behind the last.
+//! The shared byte log: appended to once, read by many cursors, freed behind the last of them.
 //!
 //! ```text
 //!         origin      +S        +2S     end
@@ -7,80 +7,84 @@
 //!              cursor    cursor      cursors that are caught up
 //! ```
 //!
-//! Invariants: segment `i` holds the positions from `origin + i * S` on; the tail always has
-//! room, so `end` lies in it, where its bytes end; a segment's `readers` are the cursors that lie
-//! in it; the oldest segment has readers, or holds something that is kept for replay, or is the
-//! tail; between publications the log ends with a whole message.
+//! Invariants, with segments of S bytes:
+//! - Segment `i` holds the positions from `origin + i * S` on.
+//! - The tail always has room, so `end` is the end of its bytes.
+//! - A segment's `readers` is the number of cursors in it.
+//! - The oldest segment has readers, or holds bytes retained for a replay, or is the tail.
+//! - Between publications the log ends with a whole message.
 
 use std::collections::VecDeque;
 
 use crate::bytes::aligned::Aligned;
 
-/// As many ends the segment kept for later has room for.
+/// Capacity of the spare segment for message ends.
 const SPARE_ENDS: usize = 64 * 1024;
 
-/// An append-only sequence of bytes at absolute positions, in segments of equal size, which
-/// knows where its messages end.
+/// An append-only sequence of bytes at absolute positions, in segments of equal size, with the
+/// position of each message's end.
 #[derive(Debug)]
 pub(super) struct Log {
     /// Oldest first; never empty.
     segments: VecDeque<Segment>,
-    /// The position at which the oldest segment starts.
+    /// Position of the oldest segment's first byte.
     origin: u64,
-    /// The position after the newest byte: each delivery asks for it several times.
+    /// Position after the newest byte. Stored, because each delivery asks for it several times.
     end: u64,
-    /// A segment holds two to the power of this bytes.
+    /// Binary logarithm of a segment's size in bytes.
     shift: u32,
-    /// How many cursors there are, and how many of them are at the end.
+    /// Number of cursors.
     cursors: usize,
+    /// Number of cursors at the end.
     caught_up: usize,
-    /// What is kept without a reader.
-    keep: Keep,
-    /// The segment freed last, to be filled again.
+    retention: Retention,
+    /// The segment freed last, whose memory the next one gets.
     spare: Segment,
 }
 
-/// How much of the newest is kept for those who come: at least so many messages, as far as so
-/// many bytes hold them.
+/// The newest messages that are retained for the replay to new clients, without a cursor.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Keep {
+pub(super) struct Retention {
+    /// Most messages in a replay.
     pub(super) messages: u64,
+    /// Most bytes in a replay.
     pub(super) bytes: u64,
 }
 
 #[derive(Debug, Default)]
 struct Segment {
     bytes: Aligned,
+    /// Number of cursors in it.
     readers: usize,
-    /// How many messages end before this segment, or where it starts.
+    /// Number of messages that end before its first byte.
     before: u64,
-    /// After how many of its bytes a message ends, in order; never 0.
+    /// Offsets at which messages end, ascending; never 0.
     ends: Vec<u32>,
-    /// It starts with a message, not within one.
+    /// True if a message begins at its first byte.
     whole: bool,
 }
 
 impl Segment {
-    /// How many messages end in the segment's first `offset` bytes.
+    /// Number of messages that end in the first `offset` bytes.
     fn ended(&self, offset: usize) -> usize {
         self.ends.partition_point(|&end| end as usize <= offset)
     }
 }
 
-/// Which of the bytes that are appended end a message.
+/// The ends of messages in appended bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Ends {
-    /// None: the message goes on.
+    /// No byte ends a message.
     None,
-    /// The last one.
+    /// The last byte ends a message.
     Last,
-    /// Each newline.
+    /// Each newline ends a message.
     Newlines,
 }
 
 impl Log {
     /// An empty log with segments of `size` bytes, a power of two; none is allocated yet.
-    pub(super) fn new(size: usize, keep: Keep) -> Self {
+    pub(super) fn new(size: usize, retention: Retention) -> Self {
         assert!(size.is_power_of_two(), "segments are found by a shift");
         assert!(u32::try_from(size).is_ok(), "offsets have 32 bits");
         let first = Segment {
@@ -94,29 +98,30 @@ impl Log {
             shift: size.trailing_zeros(),
             cursors: 0,
             caught_up: 0,
-            keep,
+            retention,
             spare: Segment::default(),
         }
     }
 
-    /// The position after the newest byte.
+    /// Position after the newest byte.
     pub(super) fn end(&self) -> u64 {
         self.end
     }
 
-    /// The position of the oldest byte that is still held.
+    /// Position of the oldest byte in memory.
     pub(super) fn start(&self) -> u64 {
         self.origin
     }
 
-    /// How many messages there have been.
+    /// Number of messages appended so far.
     pub(super) fn messages(&self) -> u64 {
         let tail = self.tail();
         tail.before + tail.ends.len() as u64
     }
 
+    /// Appends bytes and notes the ends of messages in them.
     pub(super) fn append(&mut self, mut bytes: &[u8], ends: Ends) {
-        if self.is_read() && self.keep == Keep::default() {
+        if self.is_read() && self.retention == Retention::default() {
             self.rewind();
         }
         let size = self.size();
@@ -132,7 +137,7 @@ impl Log {
             tail.bytes.extend(now);
             self.end += now.len() as u64;
             bytes = later;
-            let end = |offset: usize| u32::try_from(offset).expect("a segment is that small");
+            let end = |offset: usize| u32::try_from(offset).expect("offsets have 32 bits");
             match ends {
                 Ends::Newlines => {
                     let found = memchr::memchr_iter(b'\n', now);
@@ -147,7 +152,7 @@ impl Log {
         }
     }
 
-    /// Gives the tail its memory: that of the segment freed last, if there is one.
+    /// Gives the tail its memory, if possible that of the segment freed last.
     fn allocate(&mut self) {
         let spare = std::mem::take(&mut self.spare);
         let size = self.size();
@@ -158,7 +163,7 @@ impl Log {
         tail.bytes.allocate(size);
     }
 
-    /// The tail is full: another one follows.
+    /// Begins another segment after a full tail.
     fn grow(&mut self) {
         let size = self.size();
         let next = Segment {
@@ -171,16 +176,20 @@ impl Log {
             ..Segment::default()
         };
         self.segments.push_back(next);
-        self.forget();
+        self.free_oldest();
     }
 
-    /// Nobody wants what is held: the tail is filled again from its start, where it is still in
-    /// the processor's cache.
+    /// Empties the tail, of which no cursor needs a byte. Its start is filled again while it is in the
+    /// processor's cache.
     fn rewind(&mut self) {
         let before = self.messages();
-        assert_eq!(self.segments.len(), 1, "a segment without readers was kept");
+        assert_eq!(
+            self.segments.len(),
+            1,
+            "a segment without readers is in memory"
+        );
         let tail = &mut self.segments[0];
-        // Within a message that is being appended nobody is caught up, unless there is nobody.
+        // Without cursors this may happen within a message that is being appended.
         tail.whole = tail.bytes.len() == 0 && tail.whole
             || tail
                 .ends
@@ -192,10 +201,9 @@ impl Log {
         self.origin = self.end;
     }
 
-    /// A new cursor, at the oldest message that is kept for those who come, or at the end; to
-    /// be given back to [`Log::leave`].
+    /// A new cursor, at the start of the replay. It is given back to [`Log::leave`].
     pub(super) fn join(&mut self) -> u64 {
-        let position = self.kept();
+        let position = self.replay_start();
         let segment = self.segment(position);
         self.segments[segment].readers += 1;
         self.cursors += 1;
@@ -203,18 +211,18 @@ impl Log {
         position
     }
 
-    /// Whether every cursor is at the end.
+    /// True if every cursor is at the end.
     pub(super) fn is_read(&self) -> bool {
         self.caught_up == self.cursors
     }
 
-    /// A cursor at `position` is no more.
+    /// Removes a cursor, which is at `position`.
     pub(super) fn leave(&mut self, position: u64) {
         let segment = self.segment(position);
         self.segments[segment].readers -= 1;
         self.cursors -= 1;
         self.caught_up -= usize::from(position == self.end());
-        self.forget();
+        self.free_oldest();
     }
 
     /// Moves a cursor forward.
@@ -226,11 +234,11 @@ impl Log {
         if old != new {
             self.segments[old].readers -= 1;
             self.segments[new].readers += 1;
-            self.forget();
+            self.free_oldest();
         }
     }
 
-    /// The bytes of `from..to` up to the end of the segment that `from` lies in.
+    /// The bytes of `from..to`, as far as they lie in one segment.
     pub(super) fn piece(&self, from: u64, to: u64) -> &[u8] {
         let segment = self.segment(from);
         let start = self.position(segment);
@@ -238,7 +246,7 @@ impl Log {
         &self.segments[segment].bytes.bytes()[offset(from, start)..offset(end, start)]
     }
 
-    /// Whether `position` lies between two messages, and not within one.
+    /// True if `position` lies between two messages, false if within one.
     pub(super) fn is_boundary(&self, position: u64) -> bool {
         let index = self.segment(position);
         let segment = &self.segments[index];
@@ -249,14 +257,14 @@ impl Log {
         }
     }
 
-    /// How many messages end at `position` or before it.
+    /// Number of messages that end at `position` or before it.
     pub(super) fn ended(&self, position: u64) -> u64 {
         let index = self.segment(position);
         let offset = offset(position, self.position(index));
         self.segments[index].before + self.segments[index].ended(offset) as u64
     }
 
-    /// Where the message ends of which a part lies before `position`.
+    /// The first end of a message after `position`. There must be one.
     pub(super) fn next_end(&self, position: u64) -> u64 {
         let index = self.segment(position);
         let offset = offset(position, self.position(index));
@@ -270,19 +278,22 @@ impl Log {
             .expect("the log ends with a whole message")
     }
 
-    /// Where the newest message begins.
+    /// Position of the newest message.
     pub(super) fn newest(&self) -> u64 {
         self.start_after(self.messages().saturating_sub(1))
     }
 
-    /// Where it begins, what is kept for those who come.
-    fn kept(&self) -> u64 {
-        if self.keep == Keep::default() {
+    /// Position at which the replay to a new client begins: always a message's first byte, or the end.
+    fn replay_start(&self) -> u64 {
+        if self.retention == Retention::default() {
             return self.end();
         }
-        let first = self.messages().saturating_sub(self.keep.messages);
+        let first = self.messages().saturating_sub(self.retention.messages);
         let by_count = self.start_after(first);
-        let least = self.end().saturating_sub(self.keep.bytes).max(self.origin);
+        let least = self
+            .end()
+            .saturating_sub(self.retention.bytes)
+            .max(self.origin);
         let by_size = if self.is_boundary(least) {
             least
         } else {
@@ -291,8 +302,8 @@ impl Log {
         by_count.max(by_size)
     }
 
-    /// Where message number `n` ends, counted from 1, and the next one begins; the first
-    /// boundary that is held, if that is later.
+    /// Position of the message that follows the first `n` messages; the first boundary in memory, if
+    /// that is later.
     fn start_after(&self, n: u64) -> u64 {
         let index = self
             .segments
@@ -303,11 +314,12 @@ impl Log {
             None => self.first_boundary(),
             Some(i) => {
                 self.position(index)
-                    + u64::from(segment.ends[usize::try_from(i).expect("it is held")])
+                    + u64::from(segment.ends[usize::try_from(i).expect("it is in memory")])
             }
         }
     }
 
+    /// The first position in memory that lies between two messages.
     fn first_boundary(&self) -> u64 {
         if self.segments[0].whole {
             self.origin
@@ -316,10 +328,11 @@ impl Log {
         }
     }
 
-    /// Drops the oldest segments that no cursor lies in and nobody who comes would get.
-    fn forget(&mut self) {
-        while self.segments.len() > 1 && self.segments[0].readers == 0 && !self.is_kept() {
-            let oldest = self.segments.pop_front().expect("there are two");
+    /// Frees the oldest segments, up to one that has readers or is retained.
+    fn free_oldest(&mut self) {
+        while self.segments.len() > 1 && self.segments[0].readers == 0 && !self.is_oldest_retained()
+        {
+            let oldest = self.segments.pop_front().expect("there are two segments");
             self.origin += self.size() as u64;
             self.spare = oldest;
             self.spare.bytes.clear();
@@ -328,14 +341,14 @@ impl Log {
         }
     }
 
-    /// Whether the oldest of several segments holds something that is kept for those who come.
-    fn is_kept(&self) -> bool {
+    /// True if the oldest of several segments holds bytes of a replay.
+    fn is_oldest_retained(&self) -> bool {
         let next = &self.segments[1];
         let later_bytes = self.end() - self.position(1);
-        // One of them may have begun in the oldest.
+        // One of the messages that end later may begin in the oldest segment.
         let begun = u64::from(!next.whole);
         let later_messages = (self.messages() - next.before).saturating_sub(begun);
-        later_bytes < self.keep.bytes && later_messages < self.keep.messages
+        later_bytes < self.retention.bytes && later_messages < self.retention.messages
     }
 
     fn tail(&self) -> &Segment {
@@ -346,20 +359,20 @@ impl Log {
         1 << self.shift
     }
 
-    /// The index of the segment in which a position lies.
+    /// Index of the segment in which a position lies.
     fn segment(&self, position: u64) -> usize {
         offset(position, self.origin) >> self.shift
     }
 
-    /// The position at which a segment starts.
+    /// Position of a segment's first byte.
     fn position(&self, segment: usize) -> u64 {
         self.origin + ((segment as u64) << self.shift)
     }
 }
 
-/// How far a position lies behind an earlier one.
+/// Distance from an earlier position to `position`, in bytes.
 fn offset(position: u64, earlier: u64) -> usize {
-    usize::try_from(position - earlier).expect("what is held fits in memory")
+    usize::try_from(position - earlier).expect("the log fits in memory")
 }
 
 #[cfg(test)]
@@ -368,7 +381,7 @@ mod tests {
     use proptest::prelude::*;
 
     fn small() -> Log {
-        Log::new(4, Keep::default())
+        Log::new(4, Retention::default())
     }
 
     fn read(log: &Log, mut from: u64, to: u64) -> Vec<u8> {
@@ -395,14 +408,14 @@ mod tests {
     }
 
     #[test]
-    fn without_readers_nothing_piles_up() {
+    fn without_readers_the_log_holds_one_segment() {
         let mut log = small();
         log.append(&[7; 1000], Ends::Last);
         assert_eq!(log.segments.len(), 1);
     }
 
     #[test]
-    fn when_all_are_caught_up_the_tail_is_filled_again_from_its_start() {
+    fn tail_is_filled_again_from_its_start_once_all_cursors_are_at_the_end() {
         let mut log = small();
         let (mut one, mut other) = (log.join(), log.join());
         log.append(b"abc", Ends::Last);
@@ -417,7 +430,7 @@ mod tests {
     }
 
     #[test]
-    fn a_cursor_at_a_segments_edge_reads_on_from_there() {
+    fn cursor_at_the_edge_of_a_segment_reads_on_from_there() {
         let mut log = small();
         log.append(b"abcd", Ends::Last);
         let cursor = log.join();
@@ -445,19 +458,19 @@ mod tests {
     }
 
     #[test]
-    fn what_is_kept_begins_with_a_whole_message() {
-        let kept = |messages, bytes, text: &[u8]| {
-            let mut log = Log::new(4, Keep { messages, bytes });
+    fn replay_begins_with_a_whole_message() {
+        let replay = |messages, bytes, text: &[u8]| {
+            let mut log = Log::new(4, Retention { messages, bytes });
             log.append(text, Ends::Newlines);
             let cursor = log.join();
             String::from_utf8(read(&log, cursor, log.end())).unwrap()
         };
-        assert_eq!(kept(2, 100, b"one\ntwo\nthree\n"), "two\nthree\n");
-        assert_eq!(kept(2, 9, b"one\ntwo\nthree\n"), "three\n");
-        assert_eq!(kept(9, 100, b"one\ntwo\n"), "one\ntwo\n");
-        assert_eq!(kept(u64::MAX, 10, b"one\ntwo\nthree\n"), "two\nthree\n");
-        assert_eq!(kept(u64::MAX, 5, b"one\ntwo\nthree\n"), "");
-        assert_eq!(kept(2, 100, b""), "");
+        assert_eq!(replay(2, 100, b"one\ntwo\nthree\n"), "two\nthree\n");
+        assert_eq!(replay(2, 9, b"one\ntwo\nthree\n"), "three\n");
+        assert_eq!(replay(9, 100, b"one\ntwo\n"), "one\ntwo\n");
+        assert_eq!(replay(u64::MAX, 10, b"one\ntwo\nthree\n"), "two\nthree\n");
+        assert_eq!(replay(u64::MAX, 5, b"one\ntwo\nthree\n"), "");
+        assert_eq!(replay(2, 100, b""), "");
     }
 
     #[derive(Clone, Debug)]
@@ -473,17 +486,18 @@ mod tests {
         prop_oneof![
             3 => prop::collection::vec(byte, 0..30).prop_map(Step::Append),
             1 => Just(Step::Join),
-            4 => (any::<usize>(), 0..40u64).prop_map(|(who, by)| Step::Forward(who, by)),
+            4 => (any::<usize>(), 0..40u64).prop_map(|(index, by)| Step::Forward(index, by)),
             1 => any::<usize>().prop_map(Step::Leave),
         ]
     }
 
-    fn keep() -> impl Strategy<Value = Keep> {
+    fn retention() -> impl Strategy<Value = Retention> {
         let (some, all) = (0..6u64, Just(u64::MAX));
-        (prop_oneof![some, all], 0..60u64).prop_map(|(messages, bytes)| Keep { messages, bytes })
+        (prop_oneof![some, all], 0..60u64)
+            .prop_map(|(messages, bytes)| Retention { messages, bytes })
     }
 
-    /// Against a plain vector that never forgets.
+    /// The log as a plain vector that never frees anything.
     #[derive(Debug, Default)]
     struct Model {
         bytes: Vec<u8>,
@@ -495,7 +509,7 @@ mod tests {
             self.bytes.len() as u64
         }
 
-        /// Where messages end, and where the first begins.
+        /// Positions between messages, 0 included.
         fn boundaries(&self) -> Vec<u64> {
             let ends = self.bytes.iter().enumerate();
             let ends = ends.filter(|(_, byte)| **byte == b'\n');
@@ -504,20 +518,20 @@ mod tests {
                 .collect()
         }
 
-        /// Where a newcomer begins.
-        fn kept(&self, keep: Keep) -> u64 {
+        /// Position at which the replay to a new client begins.
+        fn replay_start(&self, retention: Retention) -> u64 {
             let boundaries = self.boundaries();
             let messages = boundaries.len() - 1;
-            let most = usize::try_from(keep.messages).unwrap_or(usize::MAX);
+            let most = usize::try_from(retention.messages).unwrap_or(usize::MAX);
             let wanted = messages.saturating_sub(most);
-            let fits = |at: &&u64| self.end() - **at <= keep.bytes;
+            let fits = |at: &&u64| self.end() - **at <= retention.bytes;
             *boundaries[wanted..]
                 .iter()
                 .find(fits)
                 .unwrap_or(&self.end())
         }
 
-        fn apply(&mut self, log: &mut Log, keep: Keep, step: Step) {
+        fn apply(&mut self, log: &mut Log, retention: Retention, step: Step) {
             let count = self.cursors.len();
             match step {
                 Step::Append(mut bytes) => {
@@ -529,14 +543,16 @@ mod tests {
                 }
                 Step::Join => {
                     let cursor = log.join();
-                    assert_eq!(cursor, self.kept(keep));
+                    assert_eq!(cursor, self.replay_start(retention));
                     self.cursors.push(cursor);
                 }
-                Step::Forward(who, by) if count > 0 => {
-                    let to = self.end().min(self.cursors[who % count] + by);
-                    log.forward(&mut self.cursors[who % count], to);
+                Step::Forward(index, by) if count > 0 => {
+                    let to = self.end().min(self.cursors[index % count] + by);
+                    log.forward(&mut self.cursors[index % count], to);
                 }
-                Step::Leave(who) if count > 0 => log.leave(self.cursors.swap_remove(who % count)),
+                Step::Leave(index) if count > 0 => {
+                    log.leave(self.cursors.swap_remove(index % count))
+                }
                 _ => {}
             }
         }
@@ -567,22 +583,22 @@ mod tests {
 
     proptest! {
         #[test]
-        fn every_cursor_reads_what_was_appended(
+        fn every_cursor_reads_the_bytes_appended(
             power in 0..5u32,
-            keep in keep(),
+            retention in retention(),
             steps in prop::collection::vec(step(), 1..100),
         ) {
             let size = 1 << power;
-            let mut log = Log::new(size, keep);
+            let mut log = Log::new(size, retention);
             let mut model = Model::default();
             for step in steps {
-                model.apply(&mut log, keep, step);
+                model.apply(&mut log, retention, step);
                 model.check(&log);
                 let oldest = model.cursors.iter().copied().min().unwrap_or(model.end());
-                let wanted = oldest.min(model.kept(keep));
-                // A segment that only could begin what is kept, and one for the message before.
+                let wanted = oldest.min(model.replay_start(retention));
+                // Beyond the replay: the segment in which it begins, and one for the message before.
                 prop_assert!(log.start() <= oldest);
-                prop_assert!(wanted - log.start() <= 2 * size as u64 + keep.bytes);
+                prop_assert!(wanted - log.start() <= 2 * size as u64 + retention.bytes);
             }
         }
     }

@@ -1,62 +1,82 @@
-//! The settings of a room, and how its limits relate.
+//! The settings of a room, and the relations between its limits.
 
 use std::fmt;
 
 use super::MOST_INPUT;
 use super::framing::Framing;
-use super::log::Keep;
+use super::log::Retention;
 use super::tag::TagFormat;
 
-/// How many bytes the tags of one piece of input may come to.
+/// Most bytes of tags for the input of one turn.
 pub(super) const MOST_TAGS: usize = 512 * 1024;
-/// The largest message that may be allowed, in bytes.
+/// Largest value of [`Room::max_message`], in bytes.
 const MOST_MESSAGE: usize = 1 << 30;
-/// The settings of a [`Broadcast`](super::Broadcast); [`Default`] gives those of the command line;
-/// assign the fields that differ.
+
+/// The settings of a [`Broadcast`](super::Broadcast).
+///
+/// [`Default`] gives the defaults of the command line. Assign the fields that differ:
+///
+/// ```
+/// use resound::{Broadcast, Replay, Room};
+///
+/// let mut room = Room::default();
+/// room.replay = Replay::Messages(10);
+/// room.announce = true;
+/// assert!(Broadcast::new(room).is_ok());
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Room {
-    /// How messages are found.
+    /// The form of messages. Default: [`Framing::Lines`].
     pub framing: Framing,
-    /// At most how many bytes a message has, its frame (or newline) not counted; who sends a
-    /// longer one is closed ([`CloseReason::MessageTooLong`](crate::CloseReason::MessageTooLong)). 1 to 1 GiB.
+    /// Most bytes of a message, without its newline, length or tag: 1 to 1 GiB. Default: 64 KiB.
+    ///
+    /// The sender of a longer message is closed
+    /// ([`CloseReason::MessageTooLong`](crate::CloseReason::MessageTooLong)), except that
+    /// [`Framing::Raw`] splits it.
     pub max_message: usize,
-    /// Senders get their own messages, too.
+    /// True if a client also gets its own messages. Default: false.
     pub include_sender: bool,
-    /// For how many bytes the shared log has room: with half of it behind some client nobody
-    /// is read. A quarter holds a turn's input and a message.
+    /// Size of the shared log, in bytes. Default: 4 MiB.
+    ///
+    /// A client that is more than half of it behind holds up the others: no client is read. A
+    /// quarter of it has to hold the input of one turn: [`MOST_INPUT`], a message, and with tags
+    /// 512 KiB.
     pub log_size: u64,
-    /// What those who come get of what was published before.
+    /// Past messages that a new client is sent. Default: [`Replay::None`].
     pub replay: Replay,
-    /// What goes in front of each message.
+    /// Text in front of each message. Default: none.
     pub tag: Option<TagFormat>,
-    /// The room is told who comes and goes, and who comes is told who is there.
+    /// True if the room is told of each client that joins or leaves, and a new client of those
+    /// present. Default: false.
     pub announce: bool,
 }
 
-/// What newcomers get of the past: the newest messages, in order, as far as the log still holds
-/// them. A quarter of the log is the limit anyway.
+/// Past messages that a new client is sent: the newest ones, whole and in their order.
+///
+/// They are at most a quarter of [`Room::log_size`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Replay {
-    /// Nothing.
+    /// No messages.
     #[default]
     None,
-    /// So many messages.
+    /// At most this number of messages; fewer, if they exceed a quarter of the log.
     Messages(u64),
-    /// As many whole messages as so many bytes hold.
+    /// At most this number of bytes, newlines, lengths and tags included. More than a quarter of
+    /// the log is an error ([`RoomError::Replay`]).
     Bytes(u64),
 }
 
-/// Why there is no such [`Broadcast`](super::Broadcast).
+/// A limit of a [`Room`] that is out of range or contradicts another one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum RoomError {
     /// [`Room::max_message`] is 0 or larger than 1 GiB.
     MaxMessage,
-    /// [`Room::log_size`] has to be so many bytes, at least: four times what a client may bring
-    /// in one turn ([`MOST_INPUT`], a message, and with tags another 512 KiB).
+    /// [`Room::log_size`] is less than this number of bytes: four times the input of one turn
+    /// ([`MOST_INPUT`], a message, and with tags 512 KiB).
     LogSize(u64),
-    /// [`Room::replay`] may have so many bytes, at most: a quarter of the log.
+    /// [`Room::replay`] is more than this number of bytes: a quarter of the log.
     Replay(u64),
 }
 
@@ -75,25 +95,25 @@ impl Default for Room {
 }
 
 impl Room {
-    /// What is kept for newcomers.
-    pub(super) fn keep(&self) -> Keep {
+    /// The messages that the log retains for a replay.
+    pub(super) fn retention(&self) -> Retention {
         match self.replay {
-            Replay::None | Replay::Messages(0) | Replay::Bytes(0) => Keep::default(),
-            Replay::Messages(messages) => Keep {
+            Replay::None | Replay::Messages(0) | Replay::Bytes(0) => Retention::default(),
+            Replay::Messages(messages) => Retention {
                 messages,
                 bytes: self.log_size / 4,
             },
-            Replay::Bytes(bytes) => Keep {
+            Replay::Bytes(bytes) => Retention {
                 messages: u64::MAX,
                 bytes,
             },
         }
     }
 
-    /// Whether there can be a [`Broadcast`](super::Broadcast) with these settings.
+    /// Checks the limits, as [`Broadcast::new`](super::Broadcast::new) does.
     ///
     /// # Errors
-    /// When a limit is out of range, or doesn't go with another one.
+    /// If a limit is out of range or contradicts another one.
     pub fn check(&self) -> Result<(), RoomError> {
         if self.max_message == 0 || self.max_message > MOST_MESSAGE {
             return Err(RoomError::MaxMessage);
@@ -112,9 +132,9 @@ impl Room {
 impl fmt::Display for RoomError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::MaxMessage => f.write_str("a message has at least a byte and at most 1 GiB"),
+            Self::MaxMessage => f.write_str("the longest message must have 1 byte to 1 GiB"),
             Self::LogSize(least) => write!(f, "the log needs at least {least} bytes"),
-            Self::Replay(most) => write!(f, "a replay has at most {most} bytes"),
+            Self::Replay(most) => write!(f, "a replay may have at most {most} bytes"),
         }
     }
 }
@@ -126,7 +146,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn limits_that_do_not_go_together_are_refused() {
+    fn limits_that_contradict_each_other_are_refused() {
         let check = |change: fn(&mut Room)| {
             let mut room = Room::default();
             change(&mut room);

@@ -1,4 +1,4 @@
-//! Tags: what goes in front of each message to say when it came and from whom.
+//! Tags: texts in front of messages, with the time and the sender.
 
 use std::fmt::{self, Write};
 use std::str::FromStr;
@@ -9,10 +9,18 @@ use jiff::tz::TimeZone;
 
 use crate::text::placeholders::{self, Token};
 
-/// How a tag looks: a text with places in braces, `{{` and `}}` for a brace.
+/// The format of a tag: one line of text with placeholders. `{{` and `}}` stand for braces.
 ///
-/// `{date}` is the local date as `MMDD`, `{time}` the local time as `HH:MM:SS`, `{iso}` both with
-/// year and offset (RFC 3339), `{peer}` the sender's address, `{id}` its number.
+/// | placeholder | text |
+/// |---|---|
+/// | `{date}` | local date, `MMDD` |
+/// | `{time}` | local time, `HH:MM:SS` |
+/// | `{iso}` | local date and time with offset (RFC 3339), to the second |
+/// | `{peer}` | address of the sender |
+/// | `{id}` | number of the sender: the id of its [`Peer`](crate::Peer); 0 is the operator |
+///
+/// It is parsed from a string and has no limit of length. The [`Default`] is
+/// `{date} {time} From {peer}. msg=`.
 ///
 /// ```
 /// use resound::TagFormat;
@@ -26,14 +34,14 @@ pub struct TagFormat(Vec<Part>);
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Part {
     Text(String),
-    /// A text that a second has, in the terms of strftime, and its length.
+    /// The time in a format of strftime(3), and the length of that text.
     Time(&'static str, usize),
     Peer,
     Id,
 }
 
-/// The places of a tag, and what stands in them.
-const PLACES: [(&str, Part); 5] = [
+/// The placeholders of a tag.
+const PLACEHOLDERS: [(&str, Part); 5] = [
     ("date", Part::Time("%m%d", 4)),
     ("time", Part::Time("%H:%M:%S", 8)),
     ("iso", Part::Time("%Y-%m-%dT%H:%M:%S%:z", 25)),
@@ -41,16 +49,17 @@ const PLACES: [(&str, Part); 5] = [
     ("id", Part::Id),
 ];
 
-/// Why a text is not a [`TagFormat`]: one line.
+/// The error of a text that is not a [`TagFormat`], as one line: an unknown placeholder, a brace
+/// without its counterpart, or a line end.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TagError(String);
 
 impl Default for TagFormat {
-    /// `MMDD HH:MM:SS From IP:PORT. msg=`
+    /// `{date} {time} From {peer}. msg=`
     fn default() -> Self {
         "{date} {time} From {peer}. msg="
             .parse()
-            .expect("it is well-formed")
+            .expect("the default is valid")
     }
 }
 
@@ -59,14 +68,14 @@ impl FromStr for TagFormat {
 
     fn from_str(text: &str) -> Result<Self, TagError> {
         if text.contains(['\n', '\r']) {
-            return Err(TagError("a tag has no line ends".to_owned()));
+            return Err(TagError("a tag must not contain line ends".to_owned()));
         }
         let mut parts = Vec::new();
         let mut rest = text;
-        while let Some(piece) = placeholders::next(&mut rest).map_err(|e| TagError(e.to_owned()))? {
-            match piece {
+        while let Some(token) = placeholders::next(&mut rest).map_err(|e| TagError(e.to_owned()))? {
+            match token {
                 Token::Char(letter) => add_text(&mut parts, letter),
-                Token::Placeholder(place) => parts.push(part(place)?),
+                Token::Placeholder(name) => parts.push(part(name)?),
             }
         }
         Ok(Self(parts))
@@ -81,12 +90,12 @@ fn add_text(parts: &mut Vec<Part>, letter: char) {
     }
 }
 
-fn part(place: &str) -> Result<Part, TagError> {
-    let found = PLACES.iter().find(|(name, _)| *name == place);
+fn part(name: &str) -> Result<Part, TagError> {
+    let found = PLACEHOLDERS.iter().find(|(known, _)| *known == name);
     found.map(|(_, part)| part.clone()).ok_or_else(|| {
         TagError(placeholders::unknown(
-            place,
-            PLACES.iter().map(|(name, _)| *name),
+            name,
+            PLACEHOLDERS.iter().map(|(name, _)| *name),
         ))
     })
 }
@@ -99,20 +108,20 @@ impl fmt::Display for TagError {
 
 impl std::error::Error for TagError {}
 
-/// Makes tags. The last one is kept: of messages that follow each other, most have the same.
+/// A maker of tags. It stores the last one, because most messages have the same as the one before.
 #[derive(Debug)]
 pub(super) struct Tagger {
     format: TagFormat,
     zone: TimeZone,
-    /// The time in seconds since 1970.
+    /// Time of day in seconds since 1970.
     second: i64,
     tag: String,
-    /// The second and the sender that `tag` is for.
+    /// The second and the sender of `tag`.
     made_for: Option<(i64, u64)>,
 }
 
 impl Tagger {
-    /// Makes tags for the local time zone.
+    /// A maker of tags in the local time zone.
     pub(super) fn new(format: TagFormat) -> Self {
         Self::in_zone(format, TimeZone::system())
     }
@@ -127,6 +136,7 @@ impl Tagger {
         }
     }
 
+    /// Sets the time of day for the tags that follow.
     pub(super) fn set_time(&mut self, now: SystemTime) {
         let since = now.duration_since(UNIX_EPOCH).unwrap_or_default();
         self.second = i64::try_from(since.as_secs()).unwrap_or(i64::MAX);
@@ -140,7 +150,7 @@ impl Tagger {
             let now = Timestamp::from_second(self.second).unwrap_or(Timestamp::MAX);
             let now = now.to_zoned(self.zone.clone());
             for part in &self.format.0 {
-                // Writing to a string doesn't fail, and the formats of time are sound.
+                // Writing to a string doesn't fail, and the formats of time are valid.
                 let _ = match part {
                     Part::Text(text) => self.tag.write_str(text),
                     Part::Time(format, _) => write!(self.tag, "{}", now.strftime(format)),
@@ -152,7 +162,7 @@ impl Tagger {
         &self.tag
     }
 
-    /// At most how long a tag is, for senders whose addresses have at most `peer` bytes.
+    /// Most bytes of a tag, for senders whose addresses have at most `peer` bytes.
     pub(super) fn longest(&self, peer: usize) -> usize {
         let length = |part: &Part| match part {
             Part::Text(text) => text.len(),
@@ -164,10 +174,10 @@ impl Tagger {
     }
 }
 
-/// The longest address of a peer: `unix:` and a path (unix(7)).
+/// Most bytes of a peer's address: `unix:` and a path (unix(7)).
 pub(super) const LONGEST_PEER: usize = 5 + 108;
 
-/// The sender of what the operator says.
+/// Number and address of the operator as a sender.
 pub(super) const OPERATOR: (u64, &str) = (0, "console");
 
 #[cfg(test)]
@@ -185,7 +195,7 @@ mod tests {
     }
 
     #[test]
-    fn the_default_is_date_time_and_sender() {
+    fn default_is_date_time_and_sender() {
         let peer = Address::Tcp(([127, 0, 0, 1], 5000).into());
         let mut tagger = tagger("{date} {time} From {peer}. msg=");
         assert_eq!(tagger.format, TagFormat::default());
@@ -196,17 +206,17 @@ mod tests {
     }
 
     #[test]
-    fn every_place_and_every_brace() {
+    fn placeholders_and_doubled_braces_are_replaced() {
         let mut tagger = tagger("{{{iso}}} #{id} 你好 ");
         let expected = "{2023-11-14T23:13:20+01:00} #7 你好 ";
         assert_eq!(tagger.tag(7, &"x"), expected);
     }
 
     #[test]
-    fn a_tag_is_made_again_when_the_second_or_the_sender_changes() {
+    fn tag_changes_with_the_second_and_the_sender() {
         let mut tagger = tagger("{time} {id} {peer} ");
         assert_eq!(tagger.tag(1, &"a"), "23:13:20 1 a ");
-        assert_eq!(tagger.tag(1, &"not asked"), "23:13:20 1 a ");
+        assert_eq!(tagger.tag(1, &"ignored"), "23:13:20 1 a ");
         assert_eq!(tagger.tag(2, &"b"), "23:13:20 2 b ");
         tagger.set_time(UNIX_EPOCH + Duration::from_millis(1_700_000_001_999));
         assert_eq!(tagger.tag(2, &"b"), "23:13:21 2 b ");
@@ -219,7 +229,7 @@ mod tests {
             ("date}", "without its '{'"),
             ("{}", "{} is not one of"),
             ("{ date }", "is not one of"),
-            ("a\nb", "no line ends"),
+            ("a\nb", "must not contain line ends"),
         ] {
             let error = text.parse::<TagFormat>().unwrap_err().to_string();
             assert!(error.contains(cause), "{text}: {error}");
@@ -227,9 +237,9 @@ mod tests {
     }
 
     proptest! {
-        /// Any text is a format or an error, and no tag is longer than said.
+        /// Any text is a format or an error, and no tag exceeds its bound.
         #[test]
-        fn no_text_is_too_much(text in "[{}a-z\n]{0,20}|(\\{(date|time|iso|peer|id)\\}|[ -~]){0,9}", id: u32) {
+        fn any_text_is_parsed_and_its_tag_is_within_the_bound(text in "[{}a-z\n]{0,20}|(\\{(date|time|iso|peer|id)\\}|[ -~]){0,9}", id: u32) {
             let Ok(format) = text.parse::<TagFormat>() else { return Ok(()) };
             let mut tagger = Tagger::in_zone(format, TimeZone::UTC);
             tagger.set_time(UNIX_EPOCH + Duration::from_secs(id.into()));
