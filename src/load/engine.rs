@@ -34,6 +34,8 @@ pub(super) struct Engine<'a, N: Dial> {
     dialer: Dialer<N>,
     workload: Box<dyn Workload<N>>,
     slow: Slow<N>,
+    /// True while clients have turns: from the beginning until the last answers.
+    has_turns: bool,
     /// The largest number of clients that were connected at the same time.
     most: usize,
     /// The time of the next check for what is late.
@@ -58,6 +60,7 @@ impl<'a, N: Dial + 'static> Engine<'a, N> {
             dialer: Dialer::new(load, load.active_clients() + load.slow)?,
             workload: load.workload(),
             slow: Slow::new(load),
+            has_turns: false,
             most: 0,
             next_check: Moment::START,
             interval_end: Moment::NEVER,
@@ -144,6 +147,7 @@ impl<'a, N: Dial + 'static> Engine<'a, N> {
         let schedule = |rate| Schedule::new(rate, now..end);
         self.run.schedule = self.load.rate.map(schedule);
         self.interval_end = self.end_of_interval(now);
+        self.has_turns = true;
         self.workload.begin(&mut self.run);
         self.run.net.time_of_day() + self.load.warmup
     }
@@ -193,6 +197,7 @@ impl<'a, N: Dial + 'static> Engine<'a, N> {
             self.pass()?;
             self.workload.advance(&mut self.run);
         }
+        self.has_turns = false;
         Ok(())
     }
 
@@ -285,7 +290,8 @@ impl<'a, N: Dial + 'static> Engine<'a, N> {
 
     /// The time to sleep unless an event occurs.
     fn sleep(&self) -> Duration {
-        if self.load.spin || self.workload.is_busy() || !self.run.requests.is_empty() {
+        let is_busy = self.has_turns && self.workload.is_busy();
+        if self.load.spin || is_busy || !self.run.requests.is_empty() {
             return Duration::ZERO;
         }
         let now = self.run.clock();

@@ -40,6 +40,8 @@ mod publisher;
 mod run;
 mod schedule;
 mod sequence;
+#[cfg(test)]
+mod simulation;
 mod slow;
 mod tally;
 mod workload;

@@ -104,9 +104,7 @@ impl<N: Dial> Workload<N> for OneWay<N> {
     fn ready(&mut self, key: usize, ready: Readiness, _: &mut Run<N>) {
         if let Some((client, _)) = self.clients.get_mut(key) {
             client.link.latch(ready);
-            if !self.finished {
-                self.clients.push_turn(key);
-            }
+            self.clients.push_turn(key);
         }
     }
 

@@ -259,14 +259,17 @@ impl World {
     }
 
     fn check_vain(&mut self, timeout: Option<Duration>) {
-        if self.calls > 0 || timeout != Some(Duration::ZERO) {
+        if std::mem::take(&mut self.calls) > 0 {
             self.vain = 0;
+        }
+        if timeout != Some(Duration::ZERO) {
+            self.vain = 0;
+            return;
         }
         if self.vain == 0 {
             self.vain_since = self.now;
         }
         self.vain += 1;
-        self.calls = 0;
         let time = self.now - self.vain_since;
         assert!(
             self.vain <= 3 || time <= self.awake,

@@ -1,0 +1,360 @@
+//! The engine and every workload over a simulated kernel, with servers that are right or wrong, all
+//! from one seed.
+//!
+//! Checks: each run ends within its timeouts; a right server gives no fault; each fault of a wrong one
+//! is counted once and by its kind; each message of a schedule is answered or counted as a fault; the
+//! loop does not poll in vain; no connection is left open.
+//!
+//! `SEED=7 cargo test load::simulation` runs one seed again, `SEEDS=100000` that many.
+
+mod server;
+
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::time::Duration;
+
+use fastrand::Rng;
+
+use super::{Engine, Fault, Load, LoadEnd, LoadError, LoadMode, LoadOutcome};
+use crate::net::Net;
+use crate::net::simulation::{Odds, SimNet, World, for_each_seed};
+use server::{Report, Server, Service, Trick};
+
+/// Seeds of each test in an ordinary run.
+const SEEDS: u64 = 300;
+
+/// The time for which the loop may poll without sleeping: 2 ms before each of three things may be due.
+const AWAKE: Duration = Duration::from_millis(7);
+
+const MS: Duration = Duration::from_millis(1);
+
+/// One run: a load, a server, and the kernel between them.
+struct Simulation {
+    load: Load,
+    server: Server,
+    odds: Odds,
+    /// The time for which the loop may poll without sleeping.
+    awake: Duration,
+}
+
+/// The result of a run.
+struct Done {
+    result: Result<LoadOutcome, LoadError>,
+    report: Rc<RefCell<Report>>,
+    /// Messages and bytes of all intervals, those after the end included.
+    messages: u64,
+    deliveries: u64,
+    bytes: u64,
+    net: SimNet,
+}
+
+impl Simulation {
+    /// A short load of this mode on a right server, through a kernel in which nothing fails.
+    fn new(rng: &mut Rng, mode: LoadMode, datagrams: bool) -> Self {
+        let to = match (datagrams, rng.u8(..4)) {
+            (true, _) => "udp://127.0.0.1:7",
+            (false, 0) => "unix:/simulated",
+            (false, _) => "127.0.0.1:7",
+        };
+        let mut load = Load::new(to.parse().unwrap(), mode);
+        load.clients = rng.usize(1..6);
+        load.publishers = match mode {
+            LoadMode::Fanout => rng.usize(1..4),
+            _ => 0,
+        };
+        load.size = rng.usize(18..60);
+        load.depth = rng.usize(1..5);
+        load.duration = rng.u32(5..40) * MS;
+        load.warmup = Duration::ZERO;
+        load.timeout = 100 * MS;
+        load.interval = rng.u32(20..60) * MS;
+        load.verify = rng.bool();
+        load.connect_rate = (rng.u8(..4) == 0).then(|| rng.u64(500..5000));
+        let service = match mode {
+            LoadMode::Echo | LoadMode::Stream | LoadMode::Churn => Service::Echo,
+            LoadMode::Fanout => Service::Room,
+            LoadMode::Sink => Service::Sink,
+            LoadMode::Source => Service::Source,
+        };
+        let mut server = Server::new(service, load.size);
+        if !datagrams && !matches!(mode, LoadMode::Churn) && rng.u8(..6) == 0 {
+            load.slow = rng.usize(1..3);
+            server.spared = load.slow;
+        }
+        let often = |rng: &mut Rng| *rng.choice(&[0, 5, 50]).unwrap();
+        let odds = Odds {
+            interrupted: often(rng),
+            early: often(rng),
+            spurious: often(rng),
+            whole_state: rng.bool(),
+            cuts_reads: rng.u8(..4) == 0,
+            queue_full: often(rng),
+            connecting: rng.u32(..10) * MS,
+            buffer: rng.usize(1..600),
+            // None of the datagrams in flight is dropped.
+            smallest_buffer: if datagrams { load.size * 32 } else { 1 },
+            ..Odds::default()
+        };
+        Self {
+            load,
+            server,
+            odds,
+            awake: AWAKE,
+        }
+    }
+
+    /// Gives the load a rate, and so many messages in all that are due at their times.
+    fn open_loop(&mut self, rng: &mut Rng) -> u64 {
+        let rate = rng.u64(200..20_000);
+        self.load.rate = Some(rate);
+        // What is due soon is waited for awake.
+        self.awake = Duration::MAX;
+        let nanos = self.load.duration.as_nanos() * u128::from(rate);
+        u64::try_from(nanos.div_ceil(1_000_000_000)).unwrap()
+    }
+
+    /// Lets the server play a trick in the first half of the load.
+    fn play(&mut self, rng: &mut Rng, trick: Trick) {
+        self.server.trick = trick;
+        self.server.one_in = rng.usize(1..30);
+        self.server.window = self.load.duration / 2;
+    }
+
+    /// Lets everything go wrong.
+    fn break_everything(&mut self, rng: &mut Rng) {
+        let tricks = [
+            Trick::None,
+            Trick::Lose,
+            Trick::Double,
+            Trick::Swap,
+            Trick::Corrupt,
+            Trick::Stall,
+            Trick::Cut,
+        ];
+        let trick = *rng.choice(&tricks).unwrap();
+        self.play(rng, trick);
+        let seldom = |rng: &mut Rng| *rng.choice(&[0, 0, 5, 20]).unwrap();
+        self.odds.refused = seldom(rng);
+        self.odds.unanswered = seldom(rng);
+        self.odds.queue_full = *rng.choice(&[0, 1, 3]).unwrap();
+        self.odds.smallest_buffer = self.odds.smallest_buffer.min(60);
+        self.odds.stopped = seldom(rng) * 50;
+    }
+
+    fn run(self, rng: &mut Rng) -> Done {
+        let Self {
+            load,
+            server,
+            odds,
+            awake,
+        } = self;
+        if std::env::var("SEED").is_ok() {
+            eprintln!("{load:?}, {odds:?}, {:?}", server.trick);
+        }
+        let report = Rc::clone(&server.report);
+        let mut world = World::new(rng.fork(), odds, Box::new(server));
+        world.awake = awake;
+        let net = SimNet::new(world);
+        let start = net.now();
+        let (mut messages, mut deliveries, mut bytes) = (0, 0, 0);
+        let mut watch = |interval: &super::Interval| {
+            messages += interval.counts.messages;
+            deliveries += interval.counts.deliveries;
+            bytes += interval.counts.bytes;
+        };
+        let engine = Engine::new(&load, net.clone(), &mut watch);
+        let result = engine.and_then(Engine::run);
+        let keys = u32::try_from(load.active_clients() + load.slow).unwrap();
+        let limit = load.duration + 5 * load.timeout + 300 * MS + keys * 20 * MS;
+        let time = net.now() - start;
+        assert!(time <= limit || odds.stopped > 0, "it took {time:?}");
+        assert_eq!(net.0.borrow().open(), 0, "connections are left open");
+        assert!(!net.0.borrow().stuck, "it has slept for ever");
+        Done {
+            result,
+            report,
+            messages,
+            deliveries,
+            bytes,
+            net,
+        }
+    }
+}
+
+impl Done {
+    fn outcome(&self) -> &LoadOutcome {
+        self.result.as_ref().unwrap()
+    }
+
+    fn faults(&self, kinds: &[Fault]) -> u64 {
+        let faults = &self.outcome().faults;
+        kinds.iter().map(|kind| faults.count(*kind)).sum()
+    }
+
+    /// Asserts that the only faults are `count` of these kinds.
+    fn assert_faults(&self, kinds: &[Fault], count: u64) {
+        let faults = &self.outcome().faults;
+        assert_eq!(self.faults(kinds), count, "{faults:?}");
+        assert_eq!(faults.total(), count, "{faults:?}");
+    }
+}
+
+/// Runs seeds for each mode, and for the two that datagrams are for.
+fn for_each_mode(run: impl Fn(&mut Rng, LoadMode, bool)) {
+    for_each_seed(SEEDS, &[], |seed| {
+        let datagrams = [(LoadMode::Echo, true), (LoadMode::Sink, true)];
+        let modes = LoadMode::ALL.map(|mode| (mode, false));
+        for (index, (mode, datagrams)) in (0..).zip(modes.into_iter().chain(datagrams)) {
+            run(&mut Rng::with_seed(seed * 8 + index), mode, datagrams);
+        }
+    });
+}
+
+#[test]
+fn right_server_gives_no_fault_and_all_messages_are_counted() {
+    for_each_mode(|rng, mode, datagrams| {
+        let mut simulation = Simulation::new(rng, mode, datagrams);
+        let scheduled = (rng.u8(..3) == 0).then(|| simulation.open_loop(rng));
+        // A server that is slow is right, too.
+        simulation.load.timeout = Duration::from_secs(30);
+        let slow = simulation.load.slow;
+        let done = simulation.run(rng);
+        done.assert_faults(&[], 0);
+        assert_eq!(done.outcome().end, LoadEnd::Duration);
+        assert_eq!(done.outcome().slow_closed, 0);
+        let (world, report) = (done.net.0.borrow(), done.report.borrow());
+        let active = slow..world.count();
+        let answered: u64 = report.answered[active.clone()].iter().sum();
+        match mode {
+            LoadMode::Fanout => {} // probes are not counted
+            LoadMode::Sink if datagrams => {}
+            LoadMode::Sink => {
+                let sent = |id| report.received[id] + world.in_flight(id).len() as u64;
+                assert_eq!(done.bytes, active.map(sent).sum::<u64>());
+            }
+            LoadMode::Source => {
+                let read = |id| world.history(id).bytes_read as u64;
+                assert!(active.map(read).sum::<u64>() >= done.bytes);
+            }
+            LoadMode::Churn if scheduled.is_none() => assert!(done.messages <= answered),
+            _ => assert_eq!(done.messages, answered),
+        }
+        if let (Some(scheduled), false) = (scheduled, is_one_way(mode)) {
+            assert_eq!(done.outcome().counts.messages, scheduled);
+        }
+    });
+}
+
+fn is_one_way(mode: LoadMode) -> bool {
+    matches!(mode, LoadMode::Sink | LoadMode::Source)
+}
+
+#[test]
+fn faults_of_a_server_are_counted_once_and_by_kind() {
+    use Fault::{Closed, Corrupt, Disordered, Doubled, Lost, Reset, Unanswered};
+    for_each_seed(SEEDS, &[], |seed| {
+        for (trick, kinds) in [
+            (Trick::Lose, &[Lost, Unanswered][..]),
+            (Trick::Double, &[Doubled]),
+            (Trick::Swap, &[Disordered]),
+            (Trick::Corrupt, &[Corrupt]),
+            (Trick::Cut, &[Closed, Reset]),
+        ] {
+            let mut rng = Rng::with_seed(seed);
+            let mut simulation = Simulation::new(&mut rng, LoadMode::Echo, false);
+            simulation.load.verify = true;
+            // So that another message is in flight with which one can be swapped.
+            simulation.load.depth += 1;
+            simulation.play(&mut rng, trick);
+            let done = simulation.run(&mut rng);
+            let tricks = done.report.borrow().tricks;
+            if trick == Trick::Cut {
+                assert_eq!(done.faults(kinds), tricks);
+                let others = done.faults(&[Unanswered]) + tricks;
+                assert_eq!(done.outcome().faults.total(), others);
+            } else {
+                done.assert_faults(kinds, tricks);
+            }
+        }
+    });
+}
+
+#[test]
+fn faults_of_a_room_are_counted_once_and_by_kind() {
+    use Fault::{Corrupt, Doubled, Lost, Unanswered};
+    for_each_seed(SEEDS, &[], |seed| {
+        for (trick, kinds) in [
+            (Trick::Lose, &[Lost, Unanswered][..]),
+            (Trick::Double, &[Doubled]),
+            (Trick::Corrupt, &[Corrupt]),
+        ] {
+            let mut rng = Rng::with_seed(seed);
+            let mut simulation = Simulation::new(&mut rng, LoadMode::Fanout, false);
+            simulation.load.verify = true;
+            simulation.play(&mut rng, trick);
+            let done = simulation.run(&mut rng);
+            let tricks = done.report.borrow().tricks;
+            if trick == Trick::Corrupt {
+                // Its number is not trusted: the message is missing, too.
+                assert_eq!(done.faults(kinds), tricks);
+                done.assert_faults(&[Corrupt, Lost, Unanswered], 2 * tricks);
+            } else {
+                done.assert_faults(kinds, tricks);
+            }
+        }
+    });
+}
+
+#[test]
+fn messages_of_a_schedule_are_answered_or_counted_as_faults() {
+    use Fault::{Corrupt, Disordered, Lost, Refused, Unanswered};
+    for_each_mode(|rng, mode, datagrams| {
+        if is_one_way(mode) || mode == LoadMode::Fanout {
+            return;
+        }
+        let mut simulation = Simulation::new(rng, mode, datagrams);
+        simulation.load.verify = true;
+        let scheduled = simulation.open_loop(rng);
+        simulation.break_everything(rng);
+        let done = simulation.run(rng);
+        let Ok(outcome) = &done.result else { return };
+        if outcome.end == LoadEnd::Abandoned {
+            return;
+        }
+        let faults = match mode {
+            LoadMode::Churn => done.faults(&[Unanswered, Refused]),
+            _ if datagrams => done.faults(&[Lost]),
+            _ => done.faults(&[Lost, Unanswered, Corrupt, Disordered]),
+        };
+        let answered = outcome.counts.messages;
+        assert_eq!(answered + faults, scheduled, "{:?}", outcome.faults);
+    });
+}
+
+#[test]
+fn load_ends_in_time_whatever_happens() {
+    for_each_mode(|rng, mode, datagrams| {
+        let mut simulation = Simulation::new(rng, mode, datagrams);
+        if rng.bool() {
+            simulation.open_loop(rng);
+        }
+        simulation.load.warmup = rng.u32(..3) * 5 * MS;
+        simulation.break_everything(rng);
+        simulation.load.duration -= simulation.load.warmup.min(4 * MS);
+        if rng.u8(..4) == 0 {
+            let at = rng.u32(..60) * MS;
+            simulation.server.interrupt_after(at);
+        }
+        let can_fail = simulation.odds.refused + simulation.odds.unanswered > 0
+            || simulation.odds.queue_full == 1
+            || mode == LoadMode::Fanout;
+        let done = simulation.run(rng);
+        match &done.result {
+            Ok(outcome) => {
+                assert!(outcome.counts.messages <= done.messages);
+                assert!(outcome.counts.deliveries <= done.deliveries);
+            }
+            Err(error) => assert!(can_fail, "{error}"),
+        }
+    });
+}
