@@ -203,7 +203,7 @@ impl<'a, N: Dial + 'static> Engine<'a, N> {
 
     /// Lets slow readers read, which shows whether the server has closed them.
     fn read_slow(&mut self) -> Result<(), LoadError> {
-        self.slow.begin_to_read();
+        self.slow.begin_to_read(&mut self.run.buffer);
         let until = self.run.now + READING;
         while self.slow.has_open() && self.run.now < until {
             self.pass()?;
@@ -248,7 +248,7 @@ impl<'a, N: Dial + 'static> Engine<'a, N> {
             }
         }
         if is_slow {
-            self.slow.ready(key, ready);
+            self.slow.ready(key, ready, &mut self.run.buffer);
         } else {
             self.workload.ready(key, ready, &mut self.run);
         }

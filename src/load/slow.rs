@@ -7,9 +7,6 @@ use super::{Load, LoadMode};
 use crate::net::link::Link;
 use crate::net::{Dial, Readiness};
 
-/// Bytes read at a time.
-const READ: usize = 256 * 1024;
-
 /// Clients that read nothing, and the number of those that the server has closed.
 pub(super) struct Slow<N: Dial> {
     /// The key of the first.
@@ -47,14 +44,15 @@ impl<N: Dial> Slow<N> {
         }
     }
 
-    pub(super) fn ready(&mut self, key: usize, ready: Readiness) {
+    /// Handles an event; at the end of the run it reads, by way of the buffer.
+    pub(super) fn ready(&mut self, key: usize, ready: Readiness, buffer: &mut [u8]) {
         let index = key - self.base;
         let Some((link, _)) = self.links.get_mut(index) else {
             return;
         };
         link.latch(ready);
         if self.reads {
-            return self.read(index);
+            return self.read(index, buffer);
         }
         // Closed or reset. Urgent data, which looks the same, is sent by no service.
         if ready.ending {
@@ -74,22 +72,21 @@ impl<N: Dial> Slow<N> {
     }
 
     /// Begins to read.
-    pub(super) fn begin_to_read(&mut self) {
+    pub(super) fn begin_to_read(&mut self, buffer: &mut [u8]) {
         self.reads = true;
         for index in 0..self.links.len() {
             if let Some((link, _)) = self.links.get_mut(index) {
                 link.ready.readable = true;
-                self.read(index);
+                self.read(index, buffer);
             }
         }
     }
 
-    fn read(&mut self, index: usize) {
-        let mut buffer = vec![0; READ];
+    fn read(&mut self, index: usize, buffer: &mut [u8]) {
         while let Some((link, _)) = self.links.get_mut(index)
             && link.ready.readable
         {
-            match link.read(&mut buffer) {
+            match link.read(buffer) {
                 Ok(Some(1..)) => {}
                 Ok(None) => return,
                 Ok(Some(0)) | Err(_) => self.close(index),

@@ -54,6 +54,8 @@ pub(crate) struct World {
     pub(crate) odds: Odds,
     /// The time for which the loop may poll without sleeping before something that is due.
     pub(crate) awake: Duration,
+    /// The longest time that a poll takes.
+    pub(crate) poll: Duration,
     /// Stops that the loop has yet to be told of.
     pub(crate) stops: usize,
     /// The loop sleeps for ever, and nothing will wake it.
@@ -79,6 +81,7 @@ impl World {
             now,
             odds,
             awake: Duration::ZERO,
+            poll: Duration::from_micros(2),
             stops: 0,
             stuck: false,
             stops_stuck: false,
@@ -237,7 +240,7 @@ impl World {
         self.check_vain(timeout);
         let odds = self.odds;
         // A poll takes some time, too.
-        self.now += Duration::from_nanos(self.rng.u64(200..2000));
+        self.now += self.poll.mul_f64(self.rng.f64().max(0.1));
         let sleeps = timeout != Some(Duration::ZERO);
         if sleeps && self.chance(odds.interrupted) {
             return;
