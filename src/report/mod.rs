@@ -2,11 +2,12 @@
 //!
 //! | file | holds |
 //! |---|---|
-//! | `progress.rs` | a bar or lines on standard error, while it runs |
+//! | `progress.rs`, `bar.rs` | a bar or lines on standard error, while it runs |
 //! | `table.rs`, `bars.rs` | the results for people: a table and a histogram |
 //! | `json.rs`, `hdr.rs` | the results for machines: one JSON object, an `HdrHistogram` log |
 //! | `verdict.rs` | the reasons for which a run is a failure |
 
+mod bar;
 mod bars;
 mod hdr;
 pub(crate) mod json;

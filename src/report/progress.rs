@@ -1,15 +1,12 @@
 //! Progress on standard error while the load runs.
 
-use std::io::{self, IsTerminal, Write};
+use std::io::{self, Write};
 use std::time::Duration;
 
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use resound::load::{Interval, Load};
 
+use super::bar::Bar;
 use crate::units::{bytes_rate, count, latency, rate, seconds};
-
-/// A narrow bar; the summary of the last interval fills the rest of the terminal.
-const STYLE: &str = "[{bar:10}] {wide_msg}";
 
 /// The form of the progress.
 pub(crate) enum Progress {
@@ -17,7 +14,7 @@ pub(crate) enum Progress {
     /// A line for each interval of a load of this duration.
     Lines(Duration),
     /// A bar that is drawn anew, of a load with this warm-up.
-    Bar(ProgressBar, Duration),
+    Bar(Bar, Duration),
 }
 
 impl Progress {
@@ -26,17 +23,11 @@ impl Progress {
         if lines {
             return Self::Lines(load.duration);
         }
-        if quiet || !io::stderr().is_terminal() {
+        let length = load.warmup.saturating_add(load.duration);
+        let Some(bar) = Bar::new(length).filter(|_| !quiet) else {
             return Self::Nothing;
-        }
-        let style = ProgressStyle::with_template(STYLE);
-        let style = style.expect("the template is valid").progress_chars("=> ");
-        let length = millis(load.warmup.saturating_add(load.duration));
-        // Only this thread draws the bar, once an interval.
-        let bar = ProgressBar::with_draw_target(Some(length), ProgressDrawTarget::stderr());
-        bar.set_style(style);
-        bar.set_message("connecting");
-        bar.tick();
+        };
+        bar.draw(Duration::ZERO, "connecting");
         Self::Bar(bar, load.warmup)
     }
 
@@ -48,16 +39,15 @@ impl Progress {
                 drop(writeln!(io::stderr(), "{}", line(interval, *duration)));
             }
             Self::Bar(bar, warmup) => {
-                bar.set_position(millis(position(interval, *warmup)));
-                bar.set_message(summary(interval));
+                bar.draw(position(interval, *warmup), &summary(interval));
             }
         }
     }
 
     /// Removes the bar.
     pub(crate) fn end(&self) {
-        if let Self::Bar(bar, _) = self {
-            bar.finish_and_clear();
+        if let Self::Bar(..) = self {
+            Bar::clear();
         }
     }
 }
@@ -72,10 +62,6 @@ fn position(interval: &Interval, warmup: Duration) -> Duration {
     before
         .saturating_add(interval.from)
         .saturating_add(interval.length)
-}
-
-fn millis(time: Duration) -> u64 {
-    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// The line of an interval, in a load of this duration.
