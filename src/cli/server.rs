@@ -14,7 +14,7 @@ use super::values::{
     timeout, tos, unix_mode,
 };
 
-/// The options that every service takes.
+// The options that every service takes. A doc comment would replace the summary in a command's help.
 #[derive(Args, Debug)]
 pub(crate) struct ServerArgs {
     /// Address to listen on: HOST:PORT, [IPv6]:PORT, *:PORT (every address), PORT (on 127.0.0.1),
@@ -83,7 +83,7 @@ pub(crate) struct ServerArgs {
     sockets: SocketArgs,
 }
 
-/// Options of the listeners' sockets, and of their clients'.
+// Options of the listeners' sockets, and of their clients'.
 #[derive(Args, Debug)]
 #[command(next_help_heading = "Socket options")]
 #[expect(clippy::struct_excessive_bools, reason = "flags of a command line")]

@@ -6,7 +6,7 @@ use resound::{Chargen, Config, Daytime, Reply, ReplyOn, Template, TimeFormat};
 use super::server::{ServerArgs, check_listeners};
 use super::values::reply_on;
 
-/// The options of a service that has none of its own.
+// The options of a service that has none of its own.
 #[derive(Args, Debug)]
 pub(crate) struct CommonArgs {
     #[command(flatten)]
