@@ -4,11 +4,11 @@ use std::collections::VecDeque;
 
 use super::Load;
 use super::clients::Clients;
-use super::dialer::{ConnectRequest, Connection};
+use super::dialer::Connection;
 use super::faults::Fault;
 use super::message::Messages;
 use super::moment::Moment;
-use super::run::{Input, Run};
+use super::run::{ConnectRequest, Input, Run};
 use super::workload::Workload;
 use crate::net::link::Link;
 use crate::net::{Dial, Readiness};

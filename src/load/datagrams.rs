@@ -6,12 +6,12 @@ use std::io::{self, ErrorKind};
 use rustix::io::Errno;
 
 use super::clients::Clients;
-use super::dialer::{ConnectRequest, Connection};
+use super::dialer::Connection;
 use super::faults::Fault;
 use super::ledger::{Answer, Ledger};
 use super::message::{Messages, sender_and_number};
 use super::moment::Moment;
-use super::run::Run;
+use super::run::{ConnectRequest, Run};
 use super::workload::Workload;
 use super::{Load, LoadMode};
 use crate::net::error::cause;

@@ -9,7 +9,7 @@ use rustix::io::Errno;
 
 use super::faults::Fault;
 use super::moment::Moment;
-use super::run::Run;
+use super::run::{ConnectRequest, Run};
 use super::{Load, LoadError};
 use crate::net::address::Address;
 use crate::net::error::cause;
@@ -24,14 +24,6 @@ const PAUSE: Duration = Duration::from_millis(5);
 /// Local addresses of clients on this machine, those after 127.0.0.1: one alone would run out of
 /// ports.
 const SPREAD: usize = 250;
-
-/// A client's request for a connection.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct ConnectRequest {
-    pub(super) key: usize,
-    /// The time at which the connection was due, or asked for.
-    pub(super) since: Moment,
-}
 
 /// A client's connection.
 pub(super) enum Connection<N: Dial> {

@@ -2,10 +2,10 @@
 
 use std::time::{Duration, SystemTime};
 
-use super::dialer::{ConnectRequest, Dialed, Dialer};
+use super::dialer::{Dialed, Dialer};
 use super::moment::Moment;
 use super::outcome::{Interval, LoadEnd, LoadOutcome};
-use super::run::Run;
+use super::run::{ConnectRequest, Run};
 use super::schedule::Schedule;
 use super::slow::Slow;
 use super::workload::Workload;

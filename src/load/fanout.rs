@@ -5,12 +5,12 @@ use std::time::Duration;
 
 use super::Load;
 use super::clients::Clients;
-use super::dialer::{ConnectRequest, Connection};
+use super::dialer::Connection;
 use super::faults::Fault;
 use super::message::{Frame, Frames, Messages, sender_and_number};
 use super::moment::Moment;
 use super::publisher::Publisher;
-use super::run::{Input, Run};
+use super::run::{ConnectRequest, Input, Run};
 use super::sequence::{Seen, Sequence};
 use super::workload::Workload;
 use crate::net::link::Link;

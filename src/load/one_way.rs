@@ -1,10 +1,10 @@
 //! Workload: bulk in one direction, by clients that only send or only receive.
 
 use super::clients::Clients;
-use super::dialer::{ConnectRequest, Connection};
+use super::dialer::Connection;
 use super::faults::Fault;
 use super::message::Messages;
-use super::run::{Input, NOT_TAKEN, Run};
+use super::run::{ConnectRequest, Input, NOT_TAKEN, Run};
 use super::workload::Workload;
 use super::{Load, LoadMode};
 use crate::net::link::Link;

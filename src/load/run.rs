@@ -4,7 +4,6 @@ use std::io;
 use std::ops::Range;
 use std::time::Instant;
 
-use super::dialer::ConnectRequest;
 use super::faults::Fault;
 use super::moment::Moment;
 use super::schedule::Schedule;
@@ -16,6 +15,14 @@ use crate::net::{Dial, Stream};
 
 /// Bytes read at a time.
 const READ: usize = 256 * 1024;
+
+/// A client's request for a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct ConnectRequest {
+    pub(super) key: usize,
+    /// The time at which the connection was due, or asked for.
+    pub(super) since: Moment,
+}
 
 /// The state of a run that the loop and all workloads share.
 pub(super) struct Run<N> {

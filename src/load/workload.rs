@@ -1,8 +1,8 @@
 //! A workload as the loop sees it.
 
-use super::dialer::{ConnectRequest, Connection};
+use super::dialer::Connection;
 use super::moment::Moment;
-use super::run::Run;
+use super::run::{ConnectRequest, Run};
 use crate::net::{Dial, Readiness};
 
 /// Clients that all do the same.
