@@ -12,7 +12,7 @@
 //! |---|---|
 //! | `echo.rs`, `discard.rs`, `prefix.rs`, `reply.rs`, `daytime.rs`, `time.rs`, `chargen.rs` | a service each |
 //! | `broadcast.rs` | the room: publishes messages into the log, promises them to the others |
-//! | `log.rs` | the shared byte log, which knows where messages end |
+//! | `log/` | the shared byte log, with the position of each message's end |
 //! | `room.rs`, `framing.rs`, `tag.rs` | settings of a room; how messages are found; the text in front of each |
 //!
 //! A new service is one file here, and a variant and a match arm in the binary.
