@@ -180,7 +180,7 @@
 //! A message of broadcast is copied once, into the log, and written from there to every reader:
 //!
 //! ```text
-//! sender ─▶ turn() ─▶ broadcast.rs receive() ─▶ framing.rs find() ─▶ log.rs append()
+//! sender ─▶ turn() ─▶ broadcast.rs receive() ─▶ framing.rs find() ─▶ log/ append()
 //!
 //!     segment │ segment │ tail ▏             clients/passes.rs publish(), after all turns:
 //!         ▲         ▲          ▲             for each client owed() → one writev → advance()
