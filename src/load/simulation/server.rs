@@ -157,7 +157,7 @@ impl Server {
         self.links[id].partial.extend(bytes);
         while self.links[id].partial.len() >= self.size && !self.links[id].cut {
             let message: Vec<u8> = self.links[id].partial.drain(..self.size).collect();
-            self.answer(id, message, world);
+            self.answer(id, &message, world);
         }
         true
     }
@@ -182,7 +182,7 @@ impl Server {
         self.report.borrow_mut().answered[id] += u64::from(sent);
     }
 
-    fn answer(&mut self, id: usize, message: Vec<u8>, world: &mut World) {
+    fn answer(&mut self, id: usize, message: &[u8], world: &mut World) {
         let receivers: Vec<usize> = match self.service {
             Service::Echo => vec![id],
             Service::Room => self.live.iter().copied().filter(|&to| to != id).collect(),
@@ -192,10 +192,11 @@ impl Server {
         let is_first = self.first.is_none();
         self.first.get_or_insert(world.now);
         for to in receivers {
-            if !is_first && self.plays(to, world) {
-                self.play(to, message.clone(), world);
+            let follows = self.links[to].held.is_some() || self.links[to].cut;
+            if !is_first && !follows && self.plays(to, world) {
+                self.play(to, message.to_vec(), world);
             } else {
-                self.put(to, &message);
+                self.put(to, message);
                 self.report.borrow_mut().answered[to] += 1;
                 let held = self.links[to].held.take();
                 self.put(to, &held.unwrap_or_default());
@@ -210,9 +211,6 @@ impl Server {
     /// Answers a message with the server's fault.
     fn play(&mut self, to: usize, mut message: Vec<u8>, world: &mut World) {
         let link = &mut self.links[to];
-        if self.trick == Trick::Swap && link.held.is_some() || link.cut {
-            return self.put(to, &message);
-        }
         self.report.borrow_mut().tricks += 1;
         match self.trick {
             Trick::None => self.put(to, &message),

@@ -77,7 +77,10 @@ impl Dial for SimNet {
         _: &Address,
         _: ConnectOptions<'_>,
     ) -> io::Result<(SimDatagrams, Address)> {
-        let id = self.0.borrow_mut().add(Connecting::Connected);
+        let mut world = self.0.borrow_mut();
+        world.calls += 1;
+        let id = world.add(Connecting::Connected);
+        drop(world);
         Ok((SimDatagrams(self.stream(id)), LOCAL.clone()))
     }
 
