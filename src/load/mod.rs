@@ -17,10 +17,10 @@
 //! | `tally.rs`, `faults.rs`, `outcome.rs` | counts while it runs; faults by kind; the result |
 //! | `simulation/` | tests: the loop and every workload over a simulated kernel, from seeds |
 //!
-//! A message takes this way: it falls due in the [`Schedule`](schedule::Schedule), or without one as
-//! soon as another is answered; the client's [`Ledger`](ledger::Ledger) records its send time; its
-//! answer is found by [`Frames`](message::Frames) and judged by the workload; the
-//! [`Tally`](tally::Tally) counts it by the time at which it was to be sent, so that a stall counts
+//! A message takes this way: it falls due in the `Schedule`, or without one as
+//! soon as another is answered; the client's `Ledger` records its send time; its
+//! answer is found by `Frames` and judged by the workload; the
+//! `Tally` counts it by the time at which it was to be sent, so that a stall counts
 //! for all messages that had to wait for it (no coordinated omission).
 
 mod churn;
