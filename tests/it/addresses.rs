@@ -48,9 +48,9 @@ fn assert_served(address: &Address, folder: &Folder, number: usize) {
         }
         address => {
             let client = Client::connect(&address);
-            client.say("stream");
+            client.send("stream");
             client.finish();
-            client.hears("stream");
+            client.receives("stream");
             return client.receives_end();
         }
     };
@@ -232,7 +232,7 @@ fn an_interface_on_loopback_is_served_or_one_line() {
 }
 
 #[test]
-fn an_interface_that_is_not_there_is_one_line() {
+fn missing_interface_is_one_line() {
     for listen in ["[fe80::1%no-such-if]:0", "udp://[fe80::1%no-such-if]:0"] {
         let line = complaint(&["echo", "-l", listen], 1);
         let start = format!("resound: cannot listen on {listen}: ");
@@ -350,13 +350,13 @@ fn an_abstract_name_can_be_connected_to_as_the_ready_line_has_it() {
     let listen = format!("unix:{}", abstract_name("hint"));
     let program = Program::start(&["echo", "-l", &listen]);
     program.will_have_logged(&format!("try 'resound connect {listen}'"));
-    let (stdin, feed) = input_pipe();
-    let (mut tap, stdout) = output_pipe();
-    let client = Program::spawn_on(&["connect", &listen], stdin, stdout);
-    feed.say("hello\n");
-    tap.hears("hello\n");
-    drop(feed);
-    tap.receives_end();
+    let (input, stdin) = input_pipe();
+    let (mut stdout, output) = output_pipe();
+    let client = Program::spawn_on(&["connect", &listen], input, output);
+    stdin.send("hello\n");
+    stdout.receives("hello\n");
+    drop(stdin);
+    stdout.receives_end();
     assert_eq!(client.wait().code, Some(0));
 }
 
@@ -376,10 +376,10 @@ fn a_peer_has_its_own_address_on_a_listener_for_both_families() {
     let [tcp, udp] = program.addresses().try_into().expect("there are two");
     let port = |address: &Address| address.socket_addr().expect("it is IP").port();
     let client = Client::connect(&Address::Tcp(([127, 0, 0, 1], port(&tcp)).into()));
-    client.say("who am I?");
-    client.hears(format!("{} 127.0.0.1:{}", client.name(), port(&tcp)));
+    client.send("who am I?");
+    client.receives(format!("{} 127.0.0.1:{}", client.name(), port(&tcp)));
     program.will_have_logged(&format!("client 1 ({}) connected", client.name()));
     let sender = Sender::to(&Address::Udp(([127, 0, 0, 1], port(&udp)).into()));
-    sender.say("who am I?");
-    sender.hears(format!("{} 127.0.0.1:{}", sender.name(), port(&udp)));
+    sender.send("who am I?");
+    sender.receives(format!("{} 127.0.0.1:{}", sender.name(), port(&udp)));
 }

@@ -12,9 +12,9 @@ use rustix::process::Signal;
 #[track_caller]
 fn assert_echoes(address: &Address) {
     let client = Client::connect(address);
-    client.say("hello\n");
+    client.send("hello\n");
     client.finish();
-    client.hears("hello\n");
+    client.receives("hello\n");
     client.receives_end();
 }
 
@@ -44,8 +44,8 @@ fn help_and_version_go_to_stdout() {
 fn without_a_subcommand_help_goes_to_stderr() {
     let ended = run(&[]);
     assert_eq!((ended.code, ended.stdout.as_str()), (Some(2), ""));
-    let says = |text| ended.log.iter().any(|line| line.contains(text));
-    assert!(says("Usage:") && says("broadcast"), "{ended:?}");
+    let logged = |text| ended.log.iter().any(|line| line.contains(text));
+    assert!(logged("Usage:") && logged("broadcast"), "{ended:?}");
 }
 
 #[test]
@@ -129,8 +129,8 @@ fn either_signal_stops_it_with_code_0() {
         let addresses = program.addresses();
         let clients: Vec<Client> = addresses.iter().map(Client::connect).collect();
         for client in &clients {
-            client.say("hello");
-            client.hears("hello");
+            client.send("hello");
+            client.receives("hello");
         }
         program.signal(signal);
         clients.iter().for_each(Client::receives_end);
@@ -152,7 +152,7 @@ fn a_second_signal_ends_it_at_once() {
     ];
     let program = Program::start(&args);
     let client = program.connect();
-    client.say(vec![7; 4 << 20]); // never read
+    client.send(vec![7; 4 << 20]); // never read
     program.signal(Signal::TERM);
     eventually("the stop", || program.has_logged("stopping"));
     assert!(!path.exists(), "the socket's file is left");
@@ -187,7 +187,7 @@ fn count(log: &[String], text: &str) -> usize {
 }
 
 #[test]
-fn by_default_it_says_where_it_listens_and_that_it_is_ready() {
+fn addresses_and_readiness_are_logged_by_default() {
     let (log, listen) = log_of_a_visit(&[], &[]);
     assert!(
         log[0].ends_with(&format!("listening on {listen}")),
@@ -199,11 +199,11 @@ fn by_default_it_says_where_it_listens_and_that_it_is_ready() {
 }
 
 #[test]
-fn verbose_is_a_line_for_each_client_that_comes_and_one_when_it_goes() {
+fn verbose_logs_each_client_that_connects_and_that_leaves() {
     let program = Program::start(&["broadcast", "-v", "-l", "127.0.0.1:0"]);
     let mut room = join(&program.address(), 3);
     let names: Vec<String> = room.iter().map(Client::name).collect();
-    room[0].say("hi\n");
+    room[0].send("hi\n");
     room[0].finish();
     room[0].receives_end();
     eventually("the first leaving", || program.has_logged("peer-closed"));
@@ -227,7 +227,7 @@ fn verbose_is_a_line_for_each_client_that_comes_and_one_when_it_goes() {
 }
 
 #[test]
-fn quiet_says_nothing() {
+fn quiet_server_logs_nothing() {
     assert_eq!(log_of_a_visit(&[], &["-q"]).0, Vec::<String>::new());
 }
 
@@ -240,7 +240,7 @@ fn rust_log_has_the_last_word() {
 }
 
 #[test]
-fn a_rust_log_that_says_nothing_silences_nothing() {
+fn empty_rust_log_silences_nothing() {
     for value in ["", " ", "a=b=c"] {
         let (log, _) = log_of_a_visit(&[("RUST_LOG", value)], &["-v"]);
         assert!(count(&log, " connected") > 0, "{value:?}: {log:?}");
@@ -290,9 +290,9 @@ fn several_addresses_of_all_kinds_are_served_at_once() {
         eventually("its being served", || program.has_logged(&connected));
     }
     for (i, client) in room.iter().enumerate() {
-        client.say(format!("I am {i}\n"));
+        client.send(format!("I am {i}\n"));
         for (_, other) in room.iter().enumerate().filter(|&(j, _)| j != i) {
-            other.hears(format!("I am {i}\n"));
+            other.receives(format!("I am {i}\n"));
         }
     }
 }
@@ -350,8 +350,8 @@ fn it_starts_again_on_the_same_port_at_once() {
     let program = Program::start(&["echo", "-l", "127.0.0.1:0"]);
     let address = program.address();
     let client = program.connect();
-    client.say("hello");
-    client.hears("hello");
+    client.send("hello");
+    client.receives("hello");
     assert_eq!(program.terminate().code, Some(0));
     let again = Program::start(&["echo", "-l", &address.to_string()]);
     assert_eq!(again.address(), address);
@@ -407,7 +407,7 @@ fn clients_that_wait_at_a_full_house_are_served_in_the_end() {
     let program = Program::start(&args);
     let clients: Vec<Client> = (0..30).map(|_| program.connect()).collect();
     for (i, client) in clients.into_iter().enumerate() {
-        client.say(format!("client {i}"));
+        client.send(format!("client {i}"));
         client.finish();
         assert_eq!(client.rest(), format!("client {i}").as_bytes());
     }

@@ -26,10 +26,10 @@ fn three_chatters_see_each_others_lines_and_not_their_own() {
     let room = join(server.address(), 3);
     for (i, speaker) in room.iter().enumerate() {
         let line = format!("I am {i}\n");
-        speaker.say(&line);
+        speaker.send(&line);
         for (j, listener) in room.iter().enumerate() {
             if i != j {
-                listener.hears(&line);
+                listener.receives(&line);
             }
         }
     }
@@ -44,13 +44,13 @@ fn three_chatters_see_each_others_lines_and_not_their_own() {
 fn a_last_line_without_newline_is_published_with_one() {
     let server = Running::broadcast();
     let room = join(server.address(), 3);
-    room[0].say("whole\nin part");
-    room[1].hears("whole\n");
+    room[0].send("whole\nin part");
+    room[1].receives("whole\n");
     room[0].finish();
     room[0].receives_end();
-    room[2].say("next\n");
-    room[1].hears("in part\nnext\n");
-    room[2].hears("whole\nin part\n");
+    room[2].send("next\n");
+    room[1].receives("in part\nnext\n");
+    room[2].receives("whole\nin part\n");
 }
 
 #[test]
@@ -58,13 +58,13 @@ fn a_chatter_that_resets_in_a_line_publishes_nothing_of_it() {
     let (broadcast, watch) = watched(room_of(MAX_MESSAGE));
     let server = Running::start(&config(), broadcast);
     let mut room = join(server.address(), 3);
-    room[0].say("whole\nin part");
-    room[1].hears("whole\n");
+    room[0].send("whole\nin part");
+    room[1].receives("whole\n");
     room.swap_remove(0).reset(); // the last one takes its place
     eventually("the reset being seen", || watch.closed() == 1);
-    room[0].say("next\n");
-    room[1].hears("next\n");
-    room[0].hears("whole\n");
+    room[0].send("next\n");
+    room[1].receives("next\n");
+    room[0].receives("whole\n");
     assert_eq!(server.stop().closes(CloseReason::Reset), 1);
 }
 
@@ -77,11 +77,11 @@ fn last_words_before_a_reset_are_published() {
         let mut room = join(server.address(), 3);
         let publisher = room.pop().unwrap();
         watch.while_held_up(&room[0], || {
-            publisher.say("last words\n");
+            publisher.send("last words\n");
             publisher.reset();
         });
         // The write of the first line is what finds out about the reset.
-        room[1].hears("wait\nlast words\n");
+        room[1].receives("wait\nlast words\n");
     }
 }
 
@@ -92,10 +92,10 @@ fn a_line_behind_a_passed_descriptor_is_not_forgotten() {
     let server = Running::start(&listening_on(&[&folder.unix("socket")]), broadcast);
     let room = join(server.address(), 3);
     watch.while_held_up(&room[0], || {
-        room[1].say_with_descriptor(b"first\n");
-        room[1].say("second\n");
+        room[1].send_with_descriptor(b"first\n");
+        room[1].send("second\n");
     });
-    room[2].hears("wait\nfirst\nsecond\n");
+    room[2].receives("wait\nfirst\nsecond\n");
 }
 
 #[test]
@@ -104,10 +104,10 @@ fn a_line_that_is_too_long_is_named_even_if_its_sender_ends_at_once() {
     let server = Running::start(&config(), broadcast);
     let room = join(server.address(), 2);
     watch.while_held_up(&room[0], || {
-        room[1].say(vec![b'x'; MAX_MESSAGE + 1]);
+        room[1].send(vec![b'x'; MAX_MESSAGE + 1]);
         room[1].finish();
     });
-    room[1].hears("wait\n");
+    room[1].receives("wait\n");
     room[1].receives_end();
     assert_eq!(server.stop().closes(CloseReason::MessageTooLong), 1);
 }
@@ -119,14 +119,14 @@ fn bytes_between_newlines_are_kept_as_they_are() {
     let all_values: Vec<u8> = (0..=255).filter(|&byte| byte != b'\n').collect();
     let mut text = b"ends with CR LF\r\n\n\r\n\n\nlines of nothing before\n".to_vec();
     text.extend([&all_values[..], b"\n"].concat());
-    room[0].say(&text);
-    room[1].hears(&text);
-    room[1].say("\n");
-    room[0].hears("\n");
+    room[0].send(&text);
+    room[1].receives(&text);
+    room[1].send("\n");
+    room[0].receives("\n");
 }
 
 #[test]
-fn a_line_that_comes_byte_by_byte_is_published_whole() {
+fn line_sent_byte_by_byte_is_published_whole() {
     let (broadcast, watch) = watched(room_of(MAX_MESSAGE));
     let server = Running::start(&config(), broadcast);
     let room = join(server.address(), 3);
@@ -136,11 +136,11 @@ fn a_line_that_comes_byte_by_byte_is_published_whole() {
         eventually("a byte being read", || {
             watch.received() == before + i as u64
         });
-        room[0].say([*byte]);
+        room[0].send([*byte]);
     }
-    room[1].hears(line);
-    room[1].say("another's\n");
-    room[2].hears([&line[..], b"another's\n"].concat());
+    room[1].receives(line);
+    room[1].send("another's\n");
+    room[2].receives([&line[..], b"another's\n"].concat());
 }
 
 #[test]
@@ -148,12 +148,12 @@ fn a_line_of_just_the_limit_passes() {
     let server = Running::broadcast();
     let room = join(server.address(), 2);
     let line = [vec![b'x'; MAX_MESSAGE], vec![b'\n']].concat();
-    room[0].say(&line);
-    room[0].say(&line);
-    room[1].hears([&line[..], &line[..]].concat());
-    room[0].say(&line[..MAX_MESSAGE]); // its end brings the newline
+    room[0].send(&line);
+    room[0].send(&line);
+    room[1].receives([&line[..], &line[..]].concat());
+    room[0].send(&line[..MAX_MESSAGE]); // its end brings the newline
     room[0].finish();
-    room[1].hears(&line);
+    room[1].receives(&line);
     assert_eq!(server.stop().closes(CloseReason::MessageTooLong), 0);
 }
 
@@ -162,12 +162,12 @@ fn a_byte_more_than_the_limit_closes_that_client_alone() {
     let server = Running::start(&config(), room_of(100));
     let room = join(server.address(), 3);
     let long = vec![b'x'; 101];
-    room[0].say([b"before\n", &long[..], b"\nafter\n"].concat());
-    room[1].hears("before\n");
+    room[0].send([b"before\n", &long[..], b"\nafter\n"].concat());
+    room[1].receives("before\n");
     assert_same(&room[0].rest(), b"");
-    room[1].say("they go on\n");
-    room[2].hears("before\nthey go on\n");
-    room[2].say(&long); // too long before any newline
+    room[1].send("they go on\n");
+    room[2].receives("before\nthey go on\n");
+    room[2].send(&long); // too long before any newline
     room[2].receives_end();
     drop(room);
     let stats = server.stop();
@@ -180,13 +180,13 @@ fn chat(client: &Client, name: usize, others: usize, count: usize) -> Vec<String
     let speaking = thread::spawn(move || {
         for number in 0..count {
             let filler = "x".repeat(number * 7 % 500);
-            speaker.say(format!("{name} {number} {filler}\n"));
+            speaker.send(format!("{name} {number} {filler}\n"));
         }
     });
     let lines = client.lines().lines().take(others * count);
-    let heard = lines.map(|line| line.expect("it is text")).collect();
+    let received = lines.map(|line| line.expect("it is text")).collect();
     speaking.join().expect("it only speaks");
-    heard
+    received
 }
 
 /// The lines that `name` should have received, given those of another client: all but their own.
@@ -196,7 +196,7 @@ fn without(name: usize, lines: &[String]) -> Vec<&String> {
 }
 
 #[test]
-fn twenty_chatters_at_once_hear_every_line_once_in_one_order() {
+fn twenty_chatters_at_once_receive_every_line_once_in_one_order() {
     const CHATTERS: usize = 20;
     const LINES: usize = 300;
     let server = with_patience(None);
@@ -208,15 +208,16 @@ fn twenty_chatters_at_once_hear_every_line_once_in_one_order() {
             thread::spawn(move || (chat(&client, name, CHATTERS - 1, LINES), client))
         })
         .collect();
-    let (heard, room): (Vec<_>, Vec<_>) = chatting.into_iter().map(|t| t.join().unwrap()).unzip();
-    for (name, lines) in heard.iter().enumerate() {
+    let (received, room): (Vec<_>, Vec<_>) =
+        chatting.into_iter().map(|t| t.join().unwrap()).unzip();
+    for (name, lines) in received.iter().enumerate() {
         for speaker in (0..CHATTERS).filter(|&s| s != name) {
             let own = format!("{speaker} ");
             let numbers = lines.iter().filter_map(|l| l.strip_prefix(&own));
             let numbers = numbers.map(|l| l.split(' ').next().unwrap().parse::<usize>().unwrap());
             assert!(numbers.eq(0..LINES), "{name} about {speaker}");
         }
-        assert!(without(0, lines) == without(name, &heard[0]), "{name}");
+        assert!(without(0, lines) == without(name, &received[0]), "{name}");
     }
     drop(room);
     assert_eq!(server.stop().closes(CloseReason::SlowConsumer), 0);
@@ -234,9 +235,9 @@ fn slow_consumer_is_closed_and_others_miss_nothing() {
     let publisher = publishing.join().unwrap();
     let readers = reading.map(|r| r.join().unwrap());
     flood.assert_is_start(&stopped.rest_or_cut().0);
-    publisher.say("that was it\n");
+    publisher.send("that was it\n");
     for reader in &readers {
-        reader.hears("that was it\n");
+        reader.receives("that was it\n");
     }
     drop((publisher, readers));
     let stats = server.stop();
@@ -282,30 +283,30 @@ fn client_owed_more_than_the_high_water_mark_at_its_turn_gets_another_turn() {
     let room = join(server.address(), 3);
     for _ in 0..20 {
         watch.while_held_up(&room[0], || {
-            room[1].say("a line beyond the mark\n");
-            room[2].say("the answer\n");
+            room[1].send("a line beyond the mark\n");
+            room[2].send("the answer\n");
         });
-        room[1].hears("wait\nthe answer\n");
-        room[2].hears("wait\na line beyond the mark\n");
+        room[1].receives("wait\nthe answer\n");
+        room[2].receives("wait\na line beyond the mark\n");
     }
 }
 
 #[test]
-fn chatters_that_come_and_go_at_random_spoil_nothing() {
+fn chatters_that_join_and_leave_at_random_spoil_nothing() {
     let server = Running::broadcast();
     let mut rng = random();
     let steady = join(server.address(), 2);
     for round in 0..200 {
         let guest = server.connect();
-        guest.say(format!("guest {round} comes\n"));
-        steady[0].hears(format!("guest {round} comes\n"));
-        steady[1].hears(format!("guest {round} comes\n"));
-        steady[0].say(format!("welcome {round}\n"));
-        steady[1].hears(format!("welcome {round}\n"));
+        guest.send(format!("guest {round} comes\n"));
+        steady[0].receives(format!("guest {round} comes\n"));
+        steady[1].receives(format!("guest {round} comes\n"));
+        steady[0].send(format!("welcome {round}\n"));
+        steady[1].receives(format!("welcome {round}\n"));
         match rng.u8(..4) {
             0 => guest.reset(),
             1 => drop(guest), // with a line unread
-            2 => guest.hears(format!("welcome {round}\n")),
+            2 => guest.receives(format!("welcome {round}\n")),
             _ => {
                 guest.finish();
                 assert_same(&guest.rest(), format!("welcome {round}\n").as_bytes());

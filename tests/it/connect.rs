@@ -16,21 +16,21 @@ use resound::Echo;
 use socket2::SockRef;
 
 #[test]
-fn lines_go_both_ways_as_they_come() {
+fn lines_are_relayed_both_ways_as_they_arrive() {
     let program = Program::start(&["broadcast", "-v", "-l", "127.0.0.1:0"]);
     let address = program.address().to_string();
     let [mut one, mut other] = [(); 2].map(|()| Piped::to(&address));
     program.will_have_logged("client 2 (");
-    one.feed.say("你好\n");
-    other.tap.hears("你好\n");
-    other.feed.say("a\nb\n");
-    one.tap.hears("a\nb\n");
-    drop(one.feed);
+    one.stdin.send("你好\n");
+    other.stdout.receives("你好\n");
+    other.stdin.send("a\nb\n");
+    one.stdout.receives("a\nb\n");
+    drop(one.stdin);
     assert_eq!(one.program.wait().code, Some(0));
 }
 
 #[test]
-fn after_the_end_of_input_all_that_the_server_says_is_printed() {
+fn output_of_the_server_after_the_end_of_input_is_printed() {
     let server = Running::echo();
     let address = server.address().to_string();
     let mut rng = random();
@@ -51,10 +51,10 @@ fn a_unix_socket_is_a_server_too() {
     let folder = Folder::new();
     let server = Running::start(&listening_on(&[&folder.unix("s")]), Echo::new());
     let mut piped = Piped::to(&server.address().to_string());
-    piped.feed.say("hello");
-    piped.tap.hears("hello");
-    drop(piped.feed);
-    piped.tap.receives_end();
+    piped.stdin.send("hello");
+    piped.stdout.receives("hello");
+    drop(piped.stdin);
+    piped.stdout.receives_end();
     assert_eq!(piped.program.wait().code, Some(0));
 }
 
@@ -63,34 +63,34 @@ fn a_word_typed_at_a_terminal_leaves() {
     for word in ["quit", "exit"] {
         let server = Running::echo();
         let address = server.address().to_string();
-        let (program, feed, mut tap) = connect_at_terminal(&["connect", &address]);
-        feed.say("hello\n");
-        assert_eq!(tap.line(), "hello");
-        feed.say(format!("{word}\n"));
+        let (program, stdin, mut stdout) = connect_at_terminal(&["connect", &address]);
+        stdin.send("hello\n");
+        assert_eq!(stdout.line(), "hello");
+        stdin.send(format!("{word}\n"));
         assert_eq!(program.wait().code, Some(0));
     }
     // Through a pipe it is a line like any other.
     let server = Running::echo();
     let mut piped = Piped::to(&server.address().to_string());
-    piped.feed.say("quit\nno\n");
-    piped.tap.hears("quit\nno\n");
+    piped.stdin.send("quit\nno\n");
+    piped.stdout.receives("quit\nno\n");
 }
 
 #[test]
 fn ctrl_d_ends_the_input_and_later_output_is_still_shown() {
     let (listener, address) = listener();
-    let (program, feed, mut tap) = connect_at_terminal(&["connect", &address]);
+    let (program, stdin, mut stdout) = connect_at_terminal(&["connect", &address]);
     let (mut server, _) = accept(&listener);
     program.will_have_logged(&format!(
         "connected to {address}; type quit or press Ctrl-D to leave"
     ));
-    feed.say("last words\n");
-    feed.say(END);
-    let mut heard = String::new();
-    server.read_to_string(&mut heard).expect("it ends");
-    assert_eq!(heard, "last words\n");
+    stdin.send("last words\n");
+    stdin.send(END);
+    let mut received = String::new();
+    server.read_to_string(&mut received).expect("it ends");
+    assert_eq!(received, "last words\n");
     server.write_all(b"and mine\n").expect("it listens");
-    assert_eq!(tap.line(), "and mine");
+    assert_eq!(stdout.line(), "and mine");
     drop(server);
     assert_eq!(program.wait().code, Some(0));
 }
@@ -101,13 +101,13 @@ fn a_server_does_not_drive_the_terminal_unless_it_may() {
     for (args, shown) in [(&[][..], "\\u{1b}[2Jboo"), (&["--raw"], "\x1b[2Jboo")] {
         let (listener, address) = listener();
         let args = [&["connect", &address], args].concat();
-        let (program, _feed, mut tap) = connect_at_terminal(&args);
+        let (program, _stdin, mut stdout) = connect_at_terminal(&args);
         let (mut server, _) = accept(&listener);
         server.write_all(evil).expect("it listens");
-        assert_eq!(tap.line().trim_end(), shown);
+        assert_eq!(stdout.line().trim_end(), shown);
         // The rest of a letter may come later.
         server.write_all(b"\xa0!\n").expect("it listens");
-        assert_eq!(tap.line().trim_end(), "你!");
+        assert_eq!(stdout.line().trim_end(), "你!");
         drop(server);
         assert_eq!(program.wait().code, Some(0));
     }
@@ -119,7 +119,7 @@ fn output_to_a_pipe_is_not_changed() {
     let mut piped = Piped::to(&address);
     let (mut server, _) = accept(&listener);
     server.write_all(b"\x1b[2J\0\r\n").expect("it listens");
-    piped.tap.hears(b"\x1b[2J\0\r\n");
+    piped.stdout.receives(b"\x1b[2J\0\r\n");
 }
 
 #[test]
@@ -129,7 +129,7 @@ fn an_end_that_the_server_makes_ends_the_client() {
     let (mut server, _) = accept(&listener);
     server.write_all(b"bye").expect("it listens");
     server.shutdown(Shutdown::Write).expect("it is connected");
-    piped.tap.hears("bye");
+    piped.stdout.receives("bye");
     assert_eq!(piped.program.wait().code, Some(0));
 }
 
@@ -144,7 +144,7 @@ fn each_failure_is_one_line_and_a_code() {
     let mut piped = Piped::to(&address);
     let (mut server, _) = accept(&listener);
     server.write_all(b"what came before\n").expect("it listens");
-    piped.tap.hears("what came before\n");
+    piped.stdout.receives("what came before\n");
     let linger = SockRef::from(&server).set_linger(Some(std::time::Duration::ZERO));
     linger.expect("it can be set");
     drop(server);
@@ -165,10 +165,10 @@ fn each_failure_is_one_line_and_a_code() {
 #[test]
 fn reader_that_has_read_enough_ends_the_client_with_code_0() {
     let (listener, address) = listener();
-    let (tap, output) = output_pipe();
+    let (stdout, output) = output_pipe();
     let program = Program::spawn_on(&["connect", &address], Stdio::null(), output);
     let (mut server, _) = accept(&listener);
-    drop(tap);
+    drop(stdout);
     let ended = || server.write_all(b"more\n").is_err();
     eventually("the client being gone", ended);
     assert_eq!(program.wait().code, Some(0));
@@ -195,8 +195,12 @@ fn a_slow_reader_gets_every_byte_and_costs_little_memory() {
     let mut rng = random();
     let sent = bytes(&mut rng, 32 << 20);
     let copy = sent.clone();
-    let Piped { program, feed, tap } = piped;
-    let feeding = std::thread::spawn(move || feed.say(copy));
+    let Piped {
+        program,
+        stdin,
+        stdout,
+    } = piped;
+    let feeding = std::thread::spawn(move || stdin.send(copy));
     program.assert_idle();
     assert!(!feeding.is_finished(), "all of it is somewhere");
     let (mut got, mut part) = (Vec::new(), vec![0; 64 * 1024]);
@@ -214,5 +218,5 @@ fn a_slow_reader_gets_every_byte_and_costs_little_memory() {
     assert!(memory < 24 * 1024, "{memory} KiB");
     drop(server);
     assert_eq!(program.wait().code, Some(0));
-    drop(tap);
+    drop(stdout);
 }

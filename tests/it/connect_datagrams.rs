@@ -43,23 +43,23 @@ fn unixgram(folder: &Folder, name: &str) -> String {
 fn each_line_is_a_datagram_and_a_second_of_silence_after_the_last_is_the_end() {
     let (server, address) = udp_socket("127.0.0.1");
     let mut piped = Piped::to(&address);
-    piped.feed.say("one\ntwo\nthr");
+    piped.stdin.send("one\ntwo\nthr");
     let (first, client) = datagram(|buffer| server.recv_from(buffer));
     assert_same(&first, b"one\n");
     assert_eq!(arrives(&server), "two\n");
-    piped.feed.say("ee");
+    piped.stdin.send("ee");
     server.send_to(b"an answer", client).expect("it is there");
-    piped.tap.hears("an answer");
+    piped.stdout.receives("an answer");
     let Piped {
         program,
-        feed,
-        mut tap,
+        stdin,
+        mut stdout,
     } = piped;
-    drop(feed);
+    drop(stdin);
     assert_eq!(arrives(&server), "three");
     server.send_to(b", and more", client).expect("it is there");
-    tap.hears(", and more");
-    tap.receives_end();
+    stdout.receives(", and more");
+    stdout.receives_end();
     let ended = program.wait();
     assert_eq!((ended.code, ended.log), (Some(0), vec![]));
 }
@@ -117,13 +117,13 @@ fn missing_answer_is_no_failure_unless_a_timeout_is_given() {
 fn while_there_may_be_input_silence_is_no_end() {
     let (server, address) = udp_socket("127.0.0.1");
     let mut piped = Piped::to(&address);
-    piped.feed.say("one\n");
+    piped.stdin.send("one\n");
     let (_, client) = datagram(|buffer| server.recv_from(buffer));
     for _ in 0..3 {
         piped.program.assert_idle();
     }
     server.send_to(b"late", client).expect("it is there");
-    piped.tap.hears("late");
+    piped.stdout.receives("late");
     assert_eq!(piped.end().code, Some(0));
 }
 
@@ -135,7 +135,7 @@ fn unused_port_is_reported() {
     assert_eq!((ended.code, ended.log), (Some(1), vec![line.clone()]));
     // Even if no answer is waited for.
     let piped = Piped::to(&address);
-    piped.feed.say("hello\n");
+    piped.stdin.send("hello\n");
     let ended = piped.program.wait();
     assert_eq!((ended.code, ended.log), (Some(1), vec![line]));
 }
@@ -145,11 +145,11 @@ fn a_line_longer_than_a_datagram_is_a_failure() {
     let (server, address) = udp_socket("127.0.0.1");
     let piped = Piped::to(&address);
     let longest = "a".repeat(65_506) + "\n";
-    piped.feed.say(&longest);
+    piped.stdin.send(&longest);
     assert_eq!(arrives(&server), longest);
-    piped.feed.say("short\n");
+    piped.stdin.send("short\n");
     assert_eq!(arrives(&server), "short\n");
-    piped.feed.say("a".to_owned() + &longest);
+    piped.stdin.send("a".to_owned() + &longest);
     let ended = piped.program.wait();
     let line =
         format!("resound: cannot send a datagram of 65508 bytes to {address}: the limit is 65507");
@@ -160,13 +160,13 @@ fn a_line_longer_than_a_datagram_is_a_failure() {
 }
 
 #[test]
-fn an_echo_over_datagrams_comes_back() {
+fn echo_over_datagrams_is_received() {
     let folder = Folder::new();
     for address in ["udp://127.0.0.1:0".to_owned(), unixgram(&folder, "s")] {
         let server = Running::start(&listening_on(&[&address]), Echo::new());
         let mut piped = Piped::with(&[&server.address().to_string(), "--crlf"]);
-        piped.feed.say("你好\n");
-        piped.tap.hears("你好\r\n");
+        piped.stdin.send("你好\n");
+        piped.stdout.receives("你好\r\n");
         let ended = piped.end();
         assert_eq!((ended.code, ended.log), (Some(0), vec![]));
     }
@@ -175,19 +175,19 @@ fn an_echo_over_datagrams_comes_back() {
 #[test]
 fn a_word_typed_at_a_terminal_leaves_at_once() {
     let (server, address) = udp_socket("127.0.0.1");
-    let (program, feed, mut tap) = connect_at_terminal(&["connect", &address, "--timeout=1h"]);
+    let (program, stdin, mut stdout) = connect_at_terminal(&["connect", &address, "--timeout=1h"]);
     program.will_have_logged(&format!(
         "connected to {address}; type quit or press Ctrl-D to leave"
     ));
-    feed.say("hello\n");
+    stdin.send("hello\n");
     let (_, client) = datagram(|buffer| server.recv_from(buffer));
     // The letter that isn't whole, and the end of a line, don't wait for another datagram.
     server
         .send_to(b"\x1b\xe4\xbd\r", client)
         .expect("it is there");
     server.send_to(b"\n", client).expect("it is there");
-    assert_eq!(tap.line(), "\\u{1b}\\xe4\\xbd\\r");
-    feed.say("last\nquit\n");
+    assert_eq!(stdout.line(), "\\u{1b}\\xe4\\xbd\\r");
+    stdin.send("last\nquit\n");
     assert_eq!(arrives(&server), "last\n");
     assert_eq!(program.wait().code, Some(0));
 }
@@ -238,17 +238,17 @@ fn the_server_sees_the_source_that_was_asked_for() {
 }
 
 #[test]
-fn unix_datagrams_go_both_ways() {
+fn unix_datagrams_are_relayed_both_ways() {
     let folder = Folder::new();
     let server = bind_unix(&folder.path("s"));
     let mut piped = Piped::to(&unixgram(&folder, "s"));
-    piped.feed.say("hello\n");
+    piped.stdin.send("hello\n");
     let (got, client) = datagram(|buffer| server.recv_from(buffer));
     assert_same(&got, b"hello\n");
     server.send_to_addr(b"hi", &client).expect("it has a name");
-    piped.tap.hears("hi");
+    piped.stdout.receives("hi");
     drop(server);
-    piped.feed.say("and now?\n");
+    piped.stdin.send("and now?\n");
     let ended = piped.program.wait();
     let line = format!(
         "resound: cannot reach {}: no server listens there",
@@ -289,7 +289,7 @@ fn a_source_in_the_file_system_lasts_as_long_as_the_client() {
     let source = format!("--source={}", unixgram(&folder, "c"));
     for interrupted in [false, true] {
         let piped = Piped::with(&[&unixgram(&folder, "s"), &source]);
-        piped.feed.say("hello\n");
+        piped.stdin.send("hello\n");
         let (_, client) = datagram(|buffer| server.recv_from(buffer));
         assert_eq!(client.as_pathname(), Some(&*folder.path("c")));
         assert!(folder.path("c").exists());
@@ -318,9 +318,13 @@ fn input_that_the_server_does_not_take_yet_waits_in_order_and_bounded() {
     let folder = Folder::new();
     let server = bind_unix(&folder.path("s"));
     let piped = Piped::to(&unixgram(&folder, "s"));
-    let Piped { program, feed, tap } = piped;
+    let Piped {
+        program,
+        stdin,
+        stdout,
+    } = piped;
     let line = |i: usize| format!("{i:0999}\n");
-    let feeding = std::thread::spawn(move || (0..2000).for_each(|i| feed.say(line(i))));
+    let feeding = std::thread::spawn(move || (0..2000).for_each(|i| stdin.send(line(i))));
     let mut first = None;
     eventually("a first datagram", || {
         first = Some(datagram(|buffer| server.recv_from(buffer)).0);
@@ -335,12 +339,12 @@ fn input_that_the_server_does_not_take_yet_waits_in_order_and_bounded() {
     }
     feeding.join().expect("all of it is taken");
     assert_eq!(program.wait().code, Some(0));
-    drop(tap);
+    drop(stdout);
 }
 
 /// Thousands of lines at once: their answers are received before there are too many.
 #[test]
-fn a_burst_of_lines_comes_back() {
+fn burst_of_lines_is_echoed() {
     let server = Running::start(
         &with(listening_on(&["udp://127.0.0.1:0"]), |config| {
             config.udp_rate = None;

@@ -7,7 +7,8 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::process::{Child, Command, Stdio};
 
 use crate::common::connecting::{
-    Piped, accept, connect_at_terminal, connect_without_input, hears, listener, rest, unserved_port,
+    Piped, accept, connect_at_terminal, connect_without_input, listener, receives, rest,
+    unserved_port,
 };
 use crate::common::program::run;
 use crate::common::stdio::input_pipe;
@@ -18,10 +19,10 @@ use socket2::{Domain, SockAddr, Socket, Type};
 fn texts_are_sent_as_given_and_input_is_printed_to_its_end() {
     let (listener, address) = listener();
     let args = [&address, "--send", r"a\tb", "--send", r"{{x}}\xff\n"];
-    let (input, feed) = input_pipe();
+    let (input, stdin) = input_pipe();
     let args = [&["connect"], &args[..]].concat();
     let program = Program::spawn_on(&args, input, Stdio::piped());
-    feed.say("nobody reads this\n");
+    stdin.send("nobody reads this\n");
     let (mut server, _) = accept(&listener);
     assert_same(&rest(&mut server), b"a\tb{x}\xff\n");
     server.write_all(b"an ").expect("it listens");
@@ -47,7 +48,7 @@ fn text_may_name_both_ends() {
 }
 
 #[test]
-fn a_silence_ends_a_wait_and_is_a_failure_if_nothing_came() {
+fn silence_ends_a_wait_and_is_a_failure_if_nothing_was_received() {
     let (listener, address) = listener();
     for args in [&["--timeout=200ms"][..], &["--timeout=200ms", "--send=hi"]] {
         let program = connect_without_input(&[&[address.as_str()], args].concat());
@@ -112,16 +113,16 @@ fn output_not_yet_read_is_no_silence_of_the_server() {
         for _ in 0..5 {
             piped.program.assert_idle();
         }
-        piped.tap.hears(&sent[..length]);
+        piped.stdout.receives(&sent[..length]);
         let server = sending.join().expect("it doesn't panic");
         let mut server = server.expect("it is read");
         server.write_all(b"more").expect("it is read");
-        piped.tap.hears("more");
+        piped.stdout.receives("more");
     }
 }
 
 #[test]
-fn retrying_client_waits_for_a_server_and_says_so_once() {
+fn retrying_client_waits_for_a_server_and_logs_it_once() {
     let (socket, address) = unserved_port();
     let program = connect_without_input(&[&address, "--retry", "--send=hello"]);
     program.will_have_logged("connection refused; retrying");
@@ -163,18 +164,18 @@ fn another_encoding_is_spoken_both_ways_wherever_letters_are_cut() {
     let (listener, address) = listener();
     let mut piped = Piped::with(&[&address, "--encoding=gbk"]);
     let (mut server, _) = accept(&listener);
-    piped.feed.say(b"a\xe5\xa5");
-    hears(&mut server, b"a");
-    piped.feed.say(b"\xbd\n");
-    hears(&mut server, b"\xba\xc3\n");
+    piped.stdin.send(b"a\xe5\xa5");
+    receives(&mut server, b"a");
+    piped.stdin.send(b"\xbd\n");
+    receives(&mut server, b"\xba\xc3\n");
     server.write_all(b"b\xba").expect("it listens");
-    piped.tap.hears("b");
+    piped.stdout.receives("b");
     server.write_all(b"\xc3\n\xff").expect("it listens");
-    piped.tap.hears("好\n");
-    piped.feed.say("👍👍");
-    hears(&mut server, b"??");
+    piped.stdout.receives("好\n");
+    piped.stdin.send("👍👍");
+    receives(&mut server, b"??");
     server.shutdown(Shutdown::Write).expect("it is connected");
-    piped.tap.hears("\\xff");
+    piped.stdout.receives("\\xff");
     let ended = piped.end();
     assert_eq!(ended.code, Some(0));
     let [warning] = &ended.log[..] else {
@@ -193,7 +194,7 @@ fn another_encoding_is_spoken_both_ways_wherever_letters_are_cut() {
 #[test]
 fn a_terminal_is_not_driven_in_another_encoding_either() {
     let (listener, address) = listener();
-    let (program, _feed, mut tap) =
+    let (program, _stdin, mut stdout) =
         connect_at_terminal(&["connect", &address, "--encoding=utf-16le"]);
     let (mut server, _) = accept(&listener);
     let utf16: Vec<u8> = "\x1b好\r\n"
@@ -201,7 +202,7 @@ fn a_terminal_is_not_driven_in_another_encoding_either() {
         .flat_map(u16::to_le_bytes)
         .collect();
     server.write_all(&utf16).expect("it listens");
-    assert_eq!(tap.line(), "\\u{1b}好");
+    assert_eq!(stdout.line(), "\\u{1b}好");
     drop(server);
     assert_eq!(program.wait().code, Some(0));
 }
@@ -211,10 +212,10 @@ fn newlines_of_the_input_may_go_out_as_two_characters() {
     let (listener, address) = listener();
     let piped = Piped::with(&[&address, "--crlf"]);
     let (mut server, _) = accept(&listener);
-    piped.feed.say("a\n\nb\r");
-    hears(&mut server, "a\r\n\r\nb\r");
-    piped.feed.say("\nc\n");
-    hears(&mut server, "\nc\r\n");
+    piped.stdin.send("a\n\nb\r");
+    receives(&mut server, "a\r\n\r\nb\r");
+    piped.stdin.send("\nc\n");
+    receives(&mut server, "\nc\r\n");
     drop(server);
     assert_eq!(piped.end().code, Some(0));
 

@@ -46,9 +46,9 @@ fn input_of_clients_is_shown_with_their_names() {
     for_each(|_, mut operator| {
         let clients: [Client; 2] = admit(&mut operator);
         let shows = |id: usize, text: &str| format!("{id} {}: {text}", clients[id - 1].name());
-        clients[0].say("hello\n");
+        clients[0].send("hello\n");
         operator.sees(&shows(1, "hello"));
-        clients[1].say("two lines\r\n\nand none\n");
+        clients[1].send("two lines\r\n\nand none\n");
         for text in ["two lines", "", "and none"] {
             operator.sees(&shows(2, text));
         }
@@ -61,11 +61,11 @@ fn control_characters_reach_no_terminal() {
     for mut operator in Operator::of_each_kind(&console("discard", &[])) {
         let [client] = admit(&mut operator);
         let shown = |text: &str| format!("1 {}: {text}", client.name());
-        client.say("\x1b[2J\x1b]0;title\x07a\rb\tc\0\x7f\n");
+        client.send("\x1b[2J\x1b]0;title\x07a\rb\tc\0\x7f\n");
         operator.sees(&shown(
             "\\u{1b}[2J\\u{1b}]0;title\\u{7}a\\rb\tc\\u{0}\\u{7f}",
         ));
-        client.say("\u{9b}2J \u{202e}desrever\n");
+        client.send("\u{9b}2J \u{202e}desrever\n");
         operator.sees(&shown(r"\u{9b}2J \u{202e}desrever"));
     }
 }
@@ -74,12 +74,12 @@ fn control_characters_reach_no_terminal() {
 fn text_that_is_not_utf8_is_shown_in_hexadecimal() {
     for mut operator in Operator::of_each_kind(&console("discard", &[])) {
         let [client] = admit(&mut operator);
-        client.say(b"caf\xe9 \xc4\xe3 \xff \xe4\xbd\n");
+        client.send(b"caf\xe9 \xc4\xe3 \xff \xe4\xbd\n");
         operator.sees(&format!(
             r"1 {}: caf\xe9 \xc4\xe3 \xff \xe4\xbd",
             client.name()
         ));
-        client.say("café 你\n");
+        client.send("café 你\n");
         operator.sees(&format!("1 {}: café 你", client.name()));
     }
 }
@@ -88,11 +88,11 @@ fn text_that_is_not_utf8_is_shown_in_hexadecimal() {
 fn text_without_a_newline_is_shown_after_a_pause() {
     for_each(|service, mut operator| {
         let [client] = admit(&mut operator);
-        client.say("no end");
+        client.send("no end");
         operator.sees(&format!("1 {}: no end", client.name()));
-        client.say(" but now\n");
+        client.send(" but now\n");
         operator.sees(&format!("1 {}:  but now", client.name()));
-        client.hears(answer(service, "no end but now\n"));
+        client.receives(answer(service, "no end but now\n"));
     });
 }
 
@@ -101,9 +101,9 @@ fn text_without_a_newline_is_shown_when_its_client_leaves() {
     for_each(|service, mut operator| {
         let [client] = admit(&mut operator);
         let name = client.name();
-        client.say("last words");
+        client.send("last words");
         client.finish();
-        client.hears(answer(service, "last words"));
+        client.receives(answer(service, "last words"));
         client.receives_end();
         operator.sees(&format!("1 {name}: last words"));
     });
@@ -115,11 +115,11 @@ fn a_line_without_end_is_shown_in_parts_and_not_kept() {
     let [client] = admit(&mut operator);
     let name = client.name();
     let text = "x".repeat(1_000_000);
-    client.say(&text);
+    client.send(&text);
     let shown = shown_text(&mut operator, &format!("1 {name}: "), text.len());
     assert_same(shown.as_bytes(), text.as_bytes());
-    client.say("end\n");
-    operator.tap.line_with("end");
+    client.send("end\n");
+    operator.stdout.line_with("end");
 }
 
 /// Reads `length` shown bytes of one client, in any number of parts.
@@ -127,7 +127,7 @@ fn a_line_without_end_is_shown_in_parts_and_not_kept() {
 fn shown_text(operator: &mut Operator, who: &str, length: usize) -> String {
     let mut shown = String::new();
     while shown.len() < length {
-        let line = operator.tap.line();
+        let line = operator.stdout.line();
         shown += line.strip_prefix(who).expect("it is of this client");
     }
     shown
@@ -135,7 +135,7 @@ fn shown_text(operator: &mut Operator, who: &str, length: usize) -> String {
 
 /// A client that sends without pause always has an unfinished line with the server.
 #[test]
-fn lines_that_come_without_a_pause_are_shown_whole() {
+fn lines_sent_without_a_pause_are_shown_whole() {
     let folder = Folder::new();
     let output = File::create(folder.path("shown")).unwrap();
     let program = Program::start_on(&console("discard", &[]), Stdio::null(), output);
@@ -154,31 +154,31 @@ fn lines_that_come_without_a_pause_are_shown_whole() {
 }
 
 #[test]
-fn plain_text_goes_to_all_clients() {
+fn plain_text_is_sent_to_all_clients() {
     for_each(|_, mut operator| {
         let clients: [Client; 3] = admit(&mut operator);
         operator.types("hello, all of you");
         operator.types("//not a command");
         operator.types("你好");
         for client in &clients {
-            client.hears("hello, all of you\n/not a command\n你好\n");
+            client.receives("hello, all of you\n/not a command\n你好\n");
         }
     });
 }
 
 #[test]
-fn private_text_goes_to_one_client() {
+fn private_text_is_sent_to_one_client() {
     for_each(|service, mut operator| {
         let clients: [Client; 3] = admit(&mut operator);
         operator.types("@2 only you");
-        clients[1].hears("only you\n");
+        clients[1].receives("only you\n");
         operator.types("all");
-        clients[0].hears("all\n");
-        clients[1].hears("all\n");
-        clients[2].hears("all\n");
-        clients[1].say("thanks\n");
+        clients[0].receives("all\n");
+        clients[1].receives("all\n");
+        clients[2].receives("all\n");
+        clients[1].send("thanks\n");
         operator.sees(&format!("2 {}: thanks", clients[1].name()));
-        clients[1].hears(answer(service, "thanks\n"));
+        clients[1].receives(answer(service, "thanks\n"));
         operator.asks("@4 hello?", "there is no client 4");
         operator.asks("@you hello?", "expected a client's id after '@'");
         operator.asks("@1", "expected @ID TEXT");
@@ -190,16 +190,16 @@ fn with_frames_a_text_of_the_operator_is_a_frame() {
     let mut operator = Operator::on_pipes(&console("broadcast", &["--framing=u32"]));
     let [client] = admit(&mut operator);
     operator.types("@1 you");
-    client.hears(b"\0\0\0\x03you");
+    client.receives(b"\0\0\0\x03you");
     operator.types("everybody");
-    client.hears(b"\0\0\0\x09everybody");
+    client.receives(b"\0\0\0\x09everybody");
 }
 
 /// Bytes of a line that is likely to be sent in part.
 const LENGTH: usize = 60_001;
 
 #[test]
-fn private_text_goes_between_whole_messages() {
+fn private_text_is_sent_between_whole_messages() {
     let mut operator = Operator::on_pipes(&console("broadcast", &[]));
     let torn = operator.admit(Client::with_small_buffers);
     let [publisher, reader] = admit(&mut operator);
@@ -208,8 +208,8 @@ fn private_text_goes_between_whole_messages() {
     let waiting = loop {
         let letter = b'a' + u8::try_from(lines.len() % 26).unwrap();
         let line = [vec![letter; LENGTH - 1], b"\n".to_vec()].concat();
-        publisher.say(&line);
-        reader.hears(&line); // received: it has been offered to all clients
+        publisher.send(&line);
+        reader.receives(&line); // received: it has been offered to all clients
         let who = format!("2 {}: ", publisher.name());
         shown_text(&mut operator, &who, LENGTH - 1);
         lines.push(line);
@@ -233,21 +233,21 @@ fn private_text_goes_between_whole_messages() {
 fn list_shows_connected_clients() {
     for_each(|service, mut operator| {
         let clients: [Client; 3] = admit(&mut operator);
-        clients[1].say("hello\n");
+        clients[1].send("hello\n");
         operator.sees(&format!("2 {}: hello", clients[1].name()));
-        clients[0].hears(if service == "broadcast" {
+        clients[0].receives(if service == "broadcast" {
             "hello\n"
         } else {
             ""
         });
-        clients[1].hears(answer(service, "hello\n"));
-        clients[2].hears(if service == "broadcast" {
+        clients[1].receives(answer(service, "hello\n"));
+        clients[2].receives(if service == "broadcast" {
             "hello\n"
         } else {
             ""
         });
         operator.types("/list");
-        let header = operator.tap.line();
+        let header = operator.stdout.line();
         let words: Vec<&str> = header.split_whitespace().collect();
         assert_eq!(words.join(" "), "id peer age in out waiting missed");
         let rows = operator.list();
@@ -273,8 +273,8 @@ fn kicked_client_sees_an_orderly_end_and_the_others_stay() {
         operator.asks("/kick me", "'me' is not a client's id");
         operator.types("/kick 2");
         clients[1].receives_end();
-        clients[0].say("still there?\n");
-        clients[0].hears(answer(service, "still there?\n"));
+        clients[0].send("still there?\n");
+        clients[0].receives(answer(service, "still there?\n"));
         operator.sees(&format!("1 {}: still there?", clients[0].name()));
         let who = format!("client 2 ({})", clients[1].name());
         operator
@@ -294,9 +294,9 @@ fn kicked_client_sees_an_orderly_end_and_the_others_stay() {
 fn statistics_are_shown_on_request() {
     for_each(|service, mut operator| {
         let clients: [Client; 2] = admit(&mut operator);
-        clients[0].say("hello\n");
+        clients[0].send("hello\n");
         operator.sees(&format!("1 {}: hello", clients[0].name()));
-        clients[0].hears(answer(service, "hello\n"));
+        clients[0].receives(answer(service, "hello\n"));
         operator.types("/kick 2");
         clients[1].rest();
         let gone = format!("({}) left", clients[1].name());
@@ -332,7 +332,7 @@ fn help_lists_the_commands_and_others_are_refused() {
         let mut help = Vec::new();
         operator.types("/nonsense 7");
         loop {
-            let line = operator.tap.line();
+            let line = operator.stdout.line();
             if line == "'/nonsense 7' is not a command; /help lists them" {
                 break;
             }
@@ -378,13 +378,17 @@ fn quit_closes_every_client_and_ends_the_server_well() {
 fn the_end_of_the_consoles_input_leaves_the_server_running() {
     for service in SERVICES {
         let [pipes, terminal] = Operator::of_each_kind(&console(service, &[]));
-        terminal.feed.say(END);
-        let Operator { program, feed, tap } = pipes;
-        drop(feed);
-        for (program, mut tap) in [(program, tap), (terminal.program, terminal.tap)] {
+        terminal.stdin.send(END);
+        let Operator {
+            program,
+            stdin,
+            stdout,
+        } = pipes;
+        drop(stdin);
+        for (program, mut stdout) in [(program, stdout), (terminal.program, terminal.stdout)] {
             let client = program.admit(Client::connect);
-            client.say("hello\n");
-            assert_eq!(tap.line(), format!("1 {}: hello", client.name()));
+            client.send("hello\n");
+            assert_eq!(stdout.line(), format!("1 {}: hello", client.name()));
             #[cfg(target_os = "linux")]
             program.assert_idle();
             assert_eq!(program.terminate().code, Some(0));
@@ -393,12 +397,12 @@ fn the_end_of_the_consoles_input_leaves_the_server_running() {
 }
 
 #[test]
-fn a_typed_line_of_the_longest_kind_is_said() {
+fn longest_typed_line_is_sent() {
     let mut operator = Operator::on_pipes(&console("echo", &[]));
     let [client] = admit(&mut operator);
     let text = "x".repeat(60_000);
     operator.types(&text);
-    client.hears(format!("{text}\n"));
+    client.receives(format!("{text}\n"));
 }
 
 #[test]
@@ -408,24 +412,33 @@ fn a_typed_line_that_is_too_long_is_left_out_to_its_end() {
     operator.types(&"x".repeat(200_000));
     operator.sees("a line has at most 65536 bytes: left out");
     operator.types("next");
-    client.hears("next\n");
+    client.receives("next\n");
     operator.asks("/kick 0", "there is no client 0");
 }
 
 #[test]
 fn a_last_line_without_newline_is_obeyed() {
     let operator = Operator::on_pipes(&console("echo", &[]));
-    let Operator { program, feed, tap } = operator;
-    feed.say("/quit");
-    drop(feed);
+    let Operator {
+        program,
+        stdin,
+        stdout,
+    } = operator;
+    stdin.send("/quit");
+    drop(stdin);
     assert_eq!(program.wait().code, Some(0));
-    drop(tap);
+    drop(stdout);
 }
 
 #[test]
-fn a_console_that_is_gone_leaves_the_server_running() {
-    for Operator { program, feed, tap } in Operator::of_each_kind(&console("echo", &[])) {
-        drop((feed, tap));
+fn closed_console_leaves_the_server_running() {
+    for Operator {
+        program,
+        stdin,
+        stdout,
+    } in Operator::of_each_kind(&console("echo", &[]))
+    {
+        drop((stdin, stdout));
         assert_echoes_and_sleeps(program);
     }
 }
@@ -435,8 +448,8 @@ fn a_console_that_is_gone_leaves_the_server_running() {
 fn assert_echoes_and_sleeps(program: Program) {
     for _ in 0..3 {
         let client = program.admit(Client::connect);
-        client.say("hello\n");
-        client.hears("hello\n");
+        client.send("hello\n");
+        client.receives("hello\n");
     }
     #[cfg(target_os = "linux")]
     program.assert_idle();
@@ -472,13 +485,13 @@ fn clients_are_served_while_the_console_is_not_read() {
     let (sending, checking) = (flood.send(client.twin()), flood.check(client));
     sending.join().unwrap();
     checking.join().unwrap();
-    other.say("still there?\n");
-    other.hears("still there?\n");
+    other.send("still there?\n");
+    other.receives("still there?\n");
     #[cfg(target_os = "linux")]
     assert!(operator.program.peak_memory() < 24 * 1024);
     let (mut shown, mut text) = (0, Vec::new());
     let lost: u64 = loop {
-        let line = operator.tap.line();
+        let line = operator.stdout.line();
         if let Some(lost) = line.strip_prefix('(') {
             let lost = lost.strip_suffix(" lines could not be shown)");
             break lost.unwrap().parse().unwrap();
@@ -503,7 +516,7 @@ fn console_output_for_a_stopped_reader_is_bounded() {
     loop {
         operator.types(&format!("@1 {text}"));
         operator.types("/kick 0");
-        if operator.tap.line() != "there is no client 0" {
+        if operator.stdout.line() != "there is no client 0" {
             break;
         }
         told += 1;
@@ -512,13 +525,13 @@ fn console_output_for_a_stopped_reader_is_bounded() {
     operator.sees("there is no client 0");
     operator.asks("all", "not said to 1 client, not reading");
     for _ in 0..told {
-        stopped.hears(format!("{text}\n"));
+        stopped.receives(format!("{text}\n"));
     }
     let waiting = || operator.row_of(&stopped).counts[2];
     assert_eq!(settled("what waits for it", waiting), 0);
     stopped.receives_nothing();
     operator.types("all");
-    stopped.hears("all\n");
+    stopped.receives("all\n");
 }
 
 #[test]
@@ -529,7 +542,7 @@ fn kicking_the_client_that_holds_up_the_room_lets_the_others_go_on() {
         let flood = Flood::of_megabytes(40);
         let (sending, checking) = (flood.send(publisher), flood.check(reader));
         assert!(!flood.wait_until_stuck(), "all was taken");
-        operator.tap.line_with(" could not be shown)");
+        operator.stdout.line_with(" could not be shown)");
         let behind = operator.row_of(&stopped).counts[2];
         assert!(behind > 2 << 20, "only {behind} bytes behind");
         operator.types("/kick 1");
@@ -542,7 +555,7 @@ fn kicking_the_client_that_holds_up_the_room_lets_the_others_go_on() {
 }
 
 #[test]
-fn text_for_a_room_that_is_held_up_is_sent_when_it_goes_on() {
+fn text_for_a_held_up_room_is_sent_when_it_goes_on() {
     let mut operator = Operator::on_pipes(&console("broadcast", &["--patience=unlimited"]));
     let stopped = operator.admit(Client::with_small_buffers);
     let [publisher, reader] = admit(&mut operator);
@@ -551,21 +564,22 @@ fn text_for_a_room_that_is_held_up_is_sent_when_it_goes_on() {
     let all = usize::try_from(flood.lines()).expect("it is in memory") + 2;
     let reading = thread::spawn(move || {
         let lines = reader.lines().split(b'\n').take(all);
-        let said = lines.map(|line| line.expect("it goes on"));
-        said.filter(|line| !line.starts_with(b"0"))
+        let received = lines.map(|line| line.expect("it goes on"));
+        received
+            .filter(|line| !line.starts_with(b"0"))
             .collect::<Vec<_>>()
     });
     assert!(!flood.wait_until_stuck(), "all was taken");
     operator.types("hello?");
     operator
-        .tap
+        .stdout
         .line_with("client 1 holds up the room: said when it lets go");
     operator.types("anybody?");
     stopped.reset();
     // Until the end: going with something unread would reset it.
     let _publisher = sending.join().unwrap();
-    let said = reading.join().unwrap();
-    assert_eq!(said, [&b"hello?"[..], b"anybody?"]);
+    let received = reading.join().unwrap();
+    assert_eq!(received, [&b"hello?"[..], b"anybody?"]);
 }
 
 #[test]
@@ -578,11 +592,11 @@ fn messages_missed_by_slow_consumers_are_counted() {
     for thread in [flood.send(publisher), flood.check(reader)] {
         thread.join().unwrap();
     }
-    operator.tap.line_with(" could not be shown)");
+    operator.stdout.line_with(" could not be shown)");
     let missed = operator.row_of(&stopped).counts[3];
     assert!(missed > 0 && missed < flood.lines(), "{missed}");
     operator.types("/stats");
-    let line = operator.tap.line_with("out: ");
+    let line = operator.stdout.line_with("out: ");
     assert!(line.ends_with(&format!("; {missed} missed")), "{line}");
 }
 
@@ -591,12 +605,12 @@ fn sigusr1_writes_the_statistics_to_the_log_of_any_service() {
     for service in SERVICES {
         let program = Program::start(&[service, "-v", "-l", "127.0.0.1:0"]);
         let [one, other] = [Client::connect; 2].map(|connect| program.admit(connect));
-        one.say("hello\n");
-        one.hears(answer(service, "hello\n"));
+        one.send("hello\n");
+        one.receives(answer(service, "hello\n"));
         one.finish();
         one.receives_end();
         if service == "broadcast" {
-            other.hears("hello\n");
+            other.receives("hello\n");
         }
         program.will_have_logged("peer-closed");
         let mut expected = statistics(service, 1);
@@ -639,11 +653,11 @@ fn the_operator_and_the_clients_may_have_different_encodings() {
     let args = ["discard", "--console", "--encoding=gbk", "-l127.0.0.1:0"];
     for mut operator in Operator::of_each_kind(&args) {
         let client = operator.admit(Client::connect);
-        client.say(b"\xc4\xe3\xba\xc3\n");
+        client.send(b"\xc4\xe3\xba\xc3\n");
         operator.sees(&format!("1 {}: 你好", client.name()));
         operator.types("@1 好的");
-        client.hears(b"\xba\xc3\xb5\xc4\n");
+        client.receives(b"\xba\xc3\xb5\xc4\n");
         operator.types("你好👍");
-        client.hears(b"\xc4\xe3\xba\xc3?\n");
+        client.receives(b"\xc4\xe3\xba\xc3?\n");
     }
 }

@@ -22,19 +22,19 @@ fn echo_a_stream(client: &Client, length: usize) {
     let writing = thread::spawn(move || {
         let mut rng = rng;
         for _ in 0..length / CHUNK {
-            writer.say(bytes(&mut rng, CHUNK));
+            writer.send(bytes(&mut rng, CHUNK));
         }
         writer.finish();
     });
     for _ in 0..length / CHUNK {
-        client.hears(bytes(&mut same, CHUNK));
+        client.receives(bytes(&mut same, CHUNK));
     }
     client.receives_end();
     writing.join().expect("it only writes");
 }
 
 #[test]
-fn a_half_closed_64_mib_comes_back_in_full() {
+fn half_closed_stream_of_64_mib_is_echoed_in_full() {
     let server = Running::echo();
     echo_a_stream(&server.connect(), 64 << 20);
     let stats = server.stop();
@@ -43,7 +43,7 @@ fn a_half_closed_64_mib_comes_back_in_full() {
 }
 
 #[test]
-fn a_half_closed_64_mib_comes_back_in_full_over_a_unix_socket() {
+fn half_closed_stream_of_64_mib_is_echoed_in_full_over_a_unix_socket() {
     let folder = Folder::new();
     let config = listening_on(&[&folder.unix("socket")]);
     let server = Running::start(&config, Echo::new());
@@ -55,19 +55,19 @@ fn a_half_closed_64_mib_comes_back_in_full_over_a_unix_socket() {
 fn client_that_half_closes_first_and_reads_late_gets_everything() {
     let (echo, watch) = watched(Echo::new());
     let server = Running::start(&config(), echo);
-    let said = bytes(&mut random(), 256 * 1024);
+    let sent = bytes(&mut random(), 256 * 1024);
     let client = Client::with_small_buffers(server.address());
     let writer = client.twin();
-    writer.say(&said);
+    writer.send(&sent);
     writer.finish();
     eventually("everything being read", || {
-        watch.received() == said.len() as u64
+        watch.received() == sent.len() as u64
     });
-    server.connect().say("another"); // the end of input has been met by now
+    server.connect().send("another"); // the end of input has been met by now
     eventually("another being served", || {
-        watch.received() > said.len() as u64
+        watch.received() > sent.len() as u64
     });
-    assert_same(&client.rest(), &said);
+    assert_same(&client.rest(), &sent);
 }
 
 /// Sends all that is taken without reading, sees that this was less than `most`, of which the
@@ -76,12 +76,12 @@ fn send_without_reading(listen: &str, most: usize, most_read: u64) {
     let (echo, watch) = watched(Echo::new());
     let server = Running::start(&listening_on(&[listen]), echo);
     let client = Client::with_small_buffers(server.address());
-    let said = client.send_until_full(Duration::from_millis(300), &mut random());
+    let sent = client.send_until_full(Duration::from_millis(300), &mut random());
     let read = watch.received();
     assert!(read < most_read, "{read} bytes were read");
-    assert!(said.len() < most, "{} bytes were taken", said.len());
+    assert!(sent.len() < most, "{} bytes were taken", sent.len());
     client.finish();
-    assert_same(&client.rest(), &said);
+    assert_same(&client.rest(), &sent);
 }
 
 #[test]
@@ -98,13 +98,13 @@ fn over_a_unix_socket_the_bound_is_little_more_than_the_high_water_mark() {
 }
 
 #[test]
-fn urgent_bytes_come_back_in_their_place() {
-    say_urgently_to(&config());
+fn urgent_bytes_are_echoed_in_their_place() {
+    send_urgently_to(&config());
 }
 
 /// Linux has urgent data on Unix sockets too, unless it was built without.
 #[test]
-fn urgent_bytes_come_back_over_a_unix_socket_too() {
+fn urgent_bytes_are_echoed_over_a_unix_socket_too() {
     let (one, _other) = socket2::Socket::pair(Domain::UNIX, Type::STREAM, None).unwrap();
     if let Err(e) = one.send_out_of_band(b"?") {
         return skipped(format_args!(
@@ -112,31 +112,31 @@ fn urgent_bytes_come_back_over_a_unix_socket_too() {
         ));
     }
     let folder = Folder::new();
-    say_urgently_to(&listening_on(&[&folder.unix("socket")]));
+    send_urgently_to(&listening_on(&[&folder.unix("socket")]));
 }
 
-fn say_urgently_to(config: &Config) {
+fn send_urgently_to(config: &Config) {
     let (echo, watch) = watched(Echo::new());
     let server = Running::start(config, echo);
     let (gatekeeper, client) = (server.connect(), server.connect());
     let mut rng = random();
     for _ in 0..50 {
-        let mut said = Vec::new();
+        let mut sent = Vec::new();
         watch.while_held_up(&gatekeeper, || {
             for _ in 0..rng.usize(1..6) {
                 let part = some_bytes(&mut rng, 1..2000);
                 if rng.bool() {
-                    client.say_urgently(&part);
+                    client.send_urgently(&part);
                 } else {
-                    client.say(&part);
+                    client.send(&part);
                 }
-                said.extend_from_slice(&part);
+                sent.extend_from_slice(&part);
             }
         });
-        client.hears(&said);
-        gatekeeper.hears("wait\n");
+        client.receives(&sent);
+        gatekeeper.receives("wait\n");
     }
-    client.say_urgently(b"the last byte is urgent");
+    client.send_urgently(b"the last byte is urgent");
     client.finish();
     assert_same(&client.rest(), b"the last byte is urgent");
 }
@@ -148,14 +148,14 @@ fn five_hundred_clients_at_once_each_get_their_own() {
     let clients: Vec<Client> = (0..500).map(|_| server.connect()).collect();
     let mut rng = random();
     for _ in 0..4 {
-        let said: Vec<Vec<u8>> = (0..clients.len())
+        let sent: Vec<Vec<u8>> = (0..clients.len())
             .map(|_| some_bytes(&mut rng, 1..5000))
             .collect();
-        for (client, said) in clients.iter().zip(&said) {
-            client.say(said);
+        for (client, sent) in clients.iter().zip(&sent) {
+            client.send(sent);
         }
-        for (client, said) in clients.iter().zip(&said) {
-            client.hears(said);
+        for (client, sent) in clients.iter().zip(&sent) {
+            client.receives(sent);
         }
     }
     drop(clients);
@@ -169,26 +169,26 @@ fn client_in_the_slot_of_a_closed_one_gets_none_of_its_bytes() {
     let mut rng = random();
     let mut inside: Vec<(Client, Vec<u8>)> = Vec::new();
     for _ in 0..1500 {
-        let said = some_bytes(&mut rng, 1..3000);
+        let sent = some_bytes(&mut rng, 1..3000);
         let client = server.connect();
-        client.say(&said);
-        inside.push((client, said));
+        client.send(&sent);
+        inside.push((client, sent));
         if inside.len() < 20 {
             continue;
         }
-        let (client, said) = inside.swap_remove(rng.usize(..inside.len()));
+        let (client, sent) = inside.swap_remove(rng.usize(..inside.len()));
         match rng.u8(..3) {
             0 => client.reset(),
             1 => drop(client), // with all that it was sent unread
             _ => {
                 client.finish();
-                assert_same(&client.rest(), &said);
+                assert_same(&client.rest(), &sent);
             }
         }
     }
-    for (client, said) in inside {
+    for (client, sent) in inside {
         client.finish();
-        assert_same(&client.rest(), &said);
+        assert_same(&client.rest(), &sent);
     }
     assert_eq!(server.stop().clients, 1500);
 }
@@ -198,8 +198,8 @@ fn resets_at_any_moment_leave_the_server_serving() {
     let server = Running::echo();
     connect_and_vanish(server.address(), 400, &mut random());
     let client = server.connect();
-    client.say("still there?");
-    client.hears("still there?");
+    client.send("still there?");
+    client.receives("still there?");
     drop(client);
     let stats = server.stop();
     let closed = [
@@ -231,15 +231,15 @@ impl Service for Farewell {
 #[test]
 fn a_long_reply_before_a_close_is_sent_at_the_readers_pace() {
     const PART: usize = 1 << 20;
-    let said = bytes(&mut random(), 12 * PART);
-    let server = Running::start(&config(), Farewell(said.clone()));
+    let sent = bytes(&mut random(), 12 * PART);
+    let server = Running::start(&config(), Farewell(sent.clone()));
     let client = Client::with_small_buffers(server.address());
-    for part in said.chunks(PART) {
+    for part in sent.chunks(PART) {
         // In all longer than the server waits for one that takes nothing.
         thread::sleep(Duration::from_millis(120));
-        client.hears(part);
+        client.receives(part);
     }
-    client.hears("!");
+    client.receives("!");
     client.receives_end();
     drop(client);
     assert_eq!(server.stop().closes(CloseReason::Done), 1);

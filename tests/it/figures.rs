@@ -62,7 +62,7 @@ fn rows<'a>(table: &'a str, name: &str) -> Vec<Vec<&'a str>> {
 }
 
 #[test]
-fn a_ratio_says_how_many_times_as_fast_ours_is() {
+fn ratio_is_our_speed_divided_by_that_of_the_peer() {
     let results = [
         measured("echo/a", "resound", 1e6),
         measured("echo/a", "floor", 0.9e6),
@@ -103,7 +103,7 @@ fn groups_stand_in_the_order_in_which_a_person_would_sort_them() {
 }
 
 #[test]
-fn bytes_are_told_in_the_unit_that_fits() {
+fn bytes_are_shown_in_the_unit_that_fits() {
     let mut stream = measured("echo/stream", "resound", 1e9);
     stream.moved = Moved::Bytes(3 << 29);
     let table = table::speed(&[stream], "resound");
@@ -117,7 +117,7 @@ fn program_that_was_not_measured_has_no_table() {
 }
 
 #[test]
-fn the_chapter_tells_machine_date_speed_and_memory() {
+fn chapter_has_machine_date_speed_and_memory() {
     let chapter = render(&machine(), &all(), Some(&counted())).unwrap();
     assert!(
         chapter.starts_with("Abacus, 2 cores, Linux 6.1, rustc 1.88.0; measured on 1970-01-02")
@@ -210,7 +210,7 @@ fn results_are_read_as_criterion_writes_them() {
 }
 
 #[test]
-fn where_nothing_was_measured_there_are_no_results() {
+fn folder_without_measurements_has_no_results() {
     assert!(results::read(Path::new("/nonexistent")).is_empty());
     assert!(Counted::read(Path::new("/nonexistent")).is_none());
 }

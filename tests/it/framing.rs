@@ -17,21 +17,21 @@ fn raw_bytes_of_one_write_stay_in_one_piece() {
     let speakers: Vec<Client> = (0..SPEAKERS).map(|_| room.join_at(1)).collect();
     let mut rng = random();
     for _ in 0..200 {
-        let mut said: Vec<Vec<u8>> = (b'a'..)
+        let mut sent: Vec<Vec<u8>> = (b'a'..)
             .take(SPEAKERS)
             .map(|letter| vec![letter; rng.usize(1..8000)])
             .collect();
         // There is nothing else in flight, so that each write is one read.
         thread::scope(|scope| {
-            for (speaker, bytes) in speakers.iter().zip(&said) {
-                scope.spawn(move || speaker.say(bytes));
+            for (speaker, bytes) in speakers.iter().zip(&sent) {
+                scope.spawn(move || speaker.send(bytes));
             }
         });
-        let got = listener.next(said.concat().len());
+        let got = listener.next(sent.concat().len());
         let mut pieces: Vec<Vec<u8>> = got.chunk_by(|a, b| a == b).map(<[u8]>::to_vec).collect();
         pieces.sort();
-        said.sort();
-        assert_same(&pieces.concat(), &said.concat());
+        sent.sort();
+        assert_same(&pieces.concat(), &sent.concat());
         assert_eq!(pieces.len(), SPEAKERS, "nothing is mixed");
     }
 }
@@ -51,7 +51,7 @@ fn raw_every_byte_of_many_writes_at_once_arrives_in_its_senders_order() {
     let got = thread::scope(|scope| {
         for speaker in 0..SPEAKERS {
             let (client, mut rng) = (room.join_at(1), rng.fork());
-            scope.spawn(move || say_in_parts(&client, &bytes(speaker), &mut rng, 100_000));
+            scope.spawn(move || send_in_parts(&client, &bytes(speaker), &mut rng, 100_000));
         }
         listener.next(EACH * usize::from(SPEAKERS))
     });
@@ -63,10 +63,10 @@ fn raw_every_byte_of_many_writes_at_once_arrives_in_its_senders_order() {
 }
 
 /// Says it in parts of fewer than `most` bytes.
-fn say_in_parts(client: &Client, mut bytes: &[u8], rng: &mut fastrand::Rng, most: usize) {
+fn send_in_parts(client: &Client, mut bytes: &[u8], rng: &mut fastrand::Rng, most: usize) {
     while !bytes.is_empty() {
         let (part, rest) = bytes.split_at(rng.usize(1..most).min(bytes.len()));
-        client.say(part);
+        client.send(part);
         bytes = rest;
     }
 }
@@ -87,12 +87,12 @@ fn frames(mut bytes: &[u8]) -> Vec<&[u8]> {
 }
 
 #[test]
-fn u32_frames_that_come_cut_anywhere_arrive_whole() {
+fn u32_frames_cut_anywhere_arrive_whole() {
     const SPEAKERS: u8 = 4;
     let room = WatchedRoom::with(&with_publishers(), &framed(Framing::U32));
     let listener = room.join();
     let mut rng = random();
-    let said: Vec<Vec<Vec<u8>>> = (0..SPEAKERS)
+    let sent: Vec<Vec<Vec<u8>>> = (0..SPEAKERS)
         .map(|speaker| {
             let message = |_| match rng.u8(..4) {
                 0 => Vec::new(),
@@ -102,23 +102,23 @@ fn u32_frames_that_come_cut_anywhere_arrive_whole() {
         })
         .collect();
     thread::scope(|scope| {
-        for messages in &said {
+        for messages in &sent {
             let (client, mut rng) = (room.join_at(1), rng.fork());
             let bytes: Vec<u8> = messages.iter().flat_map(frame).collect();
             // Of several frames and of the parts of a length.
             let most = [5000, 50][rng.usize(..2)];
-            scope.spawn(move || say_in_parts(&client, &bytes, &mut rng, most));
+            scope.spawn(move || send_in_parts(&client, &bytes, &mut rng, most));
         }
     });
-    let length: usize = said.iter().flatten().map(|message| 4 + message.len()).sum();
+    let length: usize = sent.iter().flatten().map(|message| 4 + message.len()).sum();
     let got = listener.next(length);
-    let heard = frames(&got);
-    let empty = heard.iter().filter(|message| message.is_empty()).count();
-    let all = said.iter().flatten();
+    let received = frames(&got);
+    let empty = received.iter().filter(|message| message.is_empty()).count();
+    let all = sent.iter().flatten();
     assert_eq!(empty, all.filter(|message| message.is_empty()).count());
-    for (speaker, said) in (0..SPEAKERS).zip(&said) {
-        let own = heard.iter().filter(|m| m.first() == Some(&speaker));
-        let expected = said.iter().filter(|message| !message.is_empty());
+    for (speaker, sent) in (0..SPEAKERS).zip(&sent) {
+        let own = received.iter().filter(|m| m.first() == Some(&speaker));
+        let expected = sent.iter().filter(|message| !message.is_empty());
         assert!(own.eq(expected), "the messages of {speaker}");
     }
 }
@@ -127,14 +127,14 @@ fn u32_frames_that_come_cut_anywhere_arrive_whole() {
 fn u32_frames_of_nothing_and_several_at_once_pass() {
     let room = WatchedRoom::of(&framed(Framing::U32));
     let (speaker, listener) = (room.join(), room.join());
-    let said = ["", "one", "", "", "two", ""].map(frame).concat();
-    speaker.say(&said);
-    listener.hears(&said);
+    let sent = ["", "one", "", "", "two", ""].map(frame).concat();
+    speaker.send(&sent);
+    listener.receives(&sent);
     // A length that comes byte by byte, and what it is for.
     for byte in frame("slow") {
         room.hand_in(&speaker, [byte]);
     }
-    listener.hears(frame("slow"));
+    listener.receives(frame("slow"));
     assert_eq!(room.stop().messages, 7);
 }
 
@@ -144,16 +144,16 @@ fn u32_a_frame_of_just_the_limit_passes_and_a_byte_more_closes_its_sender_alone(
     let room = WatchedRoom::of(&room);
     let [long, speaker, listener, liar] = [(); 4].map(|()| room.join());
     let [most, more] = [1000, 1001].map(|n| frame(vec![b'x'; n]));
-    long.say(&most);
-    speaker.hears(&most);
-    long.say([&most, &more, &frame("not this")].map(|f| &f[..]).concat());
+    long.send(&most);
+    speaker.receives(&most);
+    long.send([&most, &more, &frame("not this")].map(|f| &f[..]).concat());
     assert_same(&long.rest(), b"");
-    speaker.hears(&most);
-    liar.say(u32::MAX.to_be_bytes()); // a length is enough
-    liar.hears([&most[..], &most].concat());
+    speaker.receives(&most);
+    liar.send(u32::MAX.to_be_bytes()); // a length is enough
+    liar.receives([&most[..], &most].concat());
     liar.receives_end();
-    speaker.say(frame("they go on"));
-    listener.hears([&most[..], &most, &frame("they go on")].concat());
+    speaker.send(frame("they go on"));
+    listener.receives([&most[..], &most, &frame("they go on")].concat());
     drop((long, liar));
     let stats = room.stop();
     assert_eq!(stats.closes(CloseReason::MessageTooLong), 2, "{stats}");
@@ -165,38 +165,38 @@ fn u32_client_that_leaves_in_a_frame_publishes_nothing_of_it() {
     let room = WatchedRoom::of(&framed(Framing::U32));
     let (speaker, listener) = (room.join(), room.join());
     let last = frame(vec![b'x'; 50_000]);
-    let mut gone = 0;
+    let mut closes = 0;
     for length in [1, 3, 4, 5, 10_000, last.len() - 1] {
         for abruptly in [false, true] {
             let guest = room.join();
             room.hand_in(&guest, [&frame("whole"), &last[..length]].concat());
-            listener.hears(frame("whole"));
-            speaker.hears(frame("whole"));
+            listener.receives(frame("whole"));
+            speaker.receives(frame("whole"));
             leave(guest, abruptly);
-            gone += 1;
-            room.wait_for_closes(gone);
-            speaker.say(frame("next"));
-            listener.hears(frame("next"));
+            closes += 1;
+            room.wait_for_closes(closes);
+            speaker.send(frame("next"));
+            listener.receives(frame("next"));
         }
     }
     listener.receives_nothing();
-    assert_eq!(room.stop().messages, 2 * gone);
+    assert_eq!(room.stop().messages, 2 * closes);
 }
 
 #[test]
 fn lines_client_that_resets_in_a_line_publishes_nothing_of_it() {
     let room = WatchedRoom::of(&Room::default());
     let (speaker, listener) = (room.join(), room.join());
-    for (gone, length) in [1, 100, 60_000].into_iter().enumerate() {
+    for (closes, length) in [1, 100, 60_000].into_iter().enumerate() {
         let guest = room.join();
         let part = vec![b'x'; length];
         room.hand_in(&guest, [b"whole\n", &part[..]].concat());
         room.hand_in(&guest, "more of it");
-        listener.hears("whole\n");
+        listener.receives("whole\n");
         guest.reset();
-        room.wait_for_closes(gone as u64 + 1);
-        speaker.say("next\n");
-        listener.hears("next\n");
+        room.wait_for_closes(closes as u64 + 1);
+        speaker.send("next\n");
+        listener.receives("next\n");
     }
     assert_eq!(room.stop().messages, 6);
 }
@@ -215,12 +215,12 @@ fn lines_are_any_bytes_between_newlines() {
     text.extend(b"\xc4\xe3\xba\xc3\xa3\xac\xca\xc0\xbd\xe7\n");
     text.extend("你好，世界 🦀 e\u{301}\n".as_bytes());
     text.extend(b"\x60\x4f\x7d\x59\n\xff\xfe\n");
-    speaker.say(&text);
+    speaker.send(&text);
     let lines = text.split_inclusive(|&byte| byte == b'\n');
     let expected: Vec<u8> = lines.flat_map(|line| [b"<1>", line].concat()).collect();
-    listener.hears(&expected);
-    listener.say("\n");
-    speaker.hears("<2>\n");
+    listener.receives(&expected);
+    listener.send("\n");
+    speaker.receives("<2>\n");
 }
 
 #[cfg(target_os = "linux")] // what a process uses is read from /proc
@@ -230,16 +230,16 @@ fn lines_one_of_100_mib_closes_its_sender_in_little_memory() {
     let room = join(&program.address(), 3);
     let part = vec![b'x'; 1 << 20];
     // Once it is closed, it may hear of it with an error.
-    let sent = (0..100).take_while(|_| room[0].try_say(&part).is_ok());
+    let sent = (0..100).take_while(|_| room[0].try_send(&part).is_ok());
     assert!(sent.count() > 0);
     eventually("the line being found too long", || {
         program.has_logged("message-too-long")
     });
     room[0].drain();
-    room[1].say("they go on\n");
-    room[2].hears("they go on\n");
-    room[2].say("and on\n");
-    room[1].hears("and on\n");
+    room[1].send("they go on\n");
+    room[2].receives("they go on\n");
+    room[2].send("and on\n");
+    room[1].receives("and on\n");
     let peak = program.peak_memory();
     assert!(peak < 16 * 1024, "{peak} KiB of memory at the most");
     let last = program.terminate().log.pop().expect("it says something");

@@ -22,8 +22,8 @@ fn refusal(addresses: &[&str]) -> String {
 #[track_caller]
 fn assert_served(address: &Address) {
     let client = Client::connect(address);
-    client.say("hello");
-    client.hears("hello");
+    client.send("hello");
+    client.receives("hello");
 }
 
 /// A port that nothing else is bound to: on an address that only this test uses.
@@ -37,8 +37,8 @@ fn a_restart_on_the_same_port_works_at_once() {
     let server = Running::echo();
     let address = server.address().clone();
     let clients = [server.connect(), server.connect()];
-    clients[0].say("hello");
-    clients[0].hears("hello");
+    clients[0].send("hello");
+    clients[0].receives("hello");
     server.stop(); // first to close, so that its side is in TIME_WAIT
     let again = Running::start(&listening_on(&[&address.to_string()]), Echo::new());
     assert_eq!(again.address(), &address);
@@ -77,10 +77,10 @@ fn all_addresses_are_served_at_once() {
     assert_eq!(server.addresses[1].to_string(), path);
     let clients: Vec<Client> = server.addresses.iter().map(Client::connect).collect();
     for (i, client) in clients.iter().enumerate() {
-        client.say(format!("client {i}"));
+        client.send(format!("client {i}"));
     }
     for (i, client) in clients.iter().enumerate() {
-        client.hears(format!("client {i}"));
+        client.receives(format!("client {i}"));
     }
 }
 
@@ -89,10 +89,10 @@ fn clients_of_a_server_that_is_bound_but_does_not_run_yet_wait() {
     let server = Server::bind(&config(), Echo::new()).unwrap();
     let address = server.local_addrs().swap_remove(0);
     let client = Client::connect(&address);
-    client.say("early");
+    client.send("early");
     let handle = server.handle();
     let thread = std::thread::spawn(|| server.run());
-    client.hears("early");
+    client.receives("early");
     handle.stop().unwrap();
     client.receives_end();
     assert_eq!(thread.join().unwrap().unwrap().clients, 1);
@@ -104,15 +104,15 @@ fn client_beyond_the_limit_waits_until_another_leaves() {
     let server = Running::start(&config, Echo::new());
     let (first, second) = (server.connect(), server.connect());
     let surplus = server.connect();
-    surplus.say("me too");
+    surplus.send("me too");
     for (i, client) in [&first, &second].into_iter().enumerate() {
-        client.say(format!("client {i}"));
-        client.hears(format!("client {i}"));
+        client.send(format!("client {i}"));
+        client.receives(format!("client {i}"));
     }
     surplus.receives_nothing();
     first.finish();
     first.receives_end();
-    surplus.hears("me too");
+    surplus.receives("me too");
     second.reset();
     assert_served(server.address());
     drop((first, surplus));

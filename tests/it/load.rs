@@ -47,8 +47,8 @@ fn assert_sane(object: &Value) {
     assert!(number("messages") > 0.0, "{object:#}");
     assert!(number("deliveries") >= number("messages"), "{object:#}");
     let rate = number("messages") / seconds;
-    let said = number("messages_per_second");
-    assert!((said / rate - 1.0).abs() < 0.02, "{object:#}");
+    let reported = number("messages_per_second");
+    assert!((reported / rate - 1.0).abs() < 0.02, "{object:#}");
 }
 
 /// Latencies are in order.
@@ -301,28 +301,28 @@ fn bad_usage_is_one_line_and_code_2() {
 }
 
 #[test]
-fn a_reader_that_goes_is_no_failure_but_a_full_disk_is() {
+fn closed_reader_is_no_failure_but_a_full_disk_is() {
     let server = Program::start(&["echo", "-l", "127.0.0.1:0"]);
     let address = server.address().to_string();
     let args = [&["load", &address], &SHORT[..]].concat();
 
-    let (tap, output) = output_pipe();
-    drop(tap);
+    let (stdout, output) = output_pipe();
+    drop(stdout);
     let ended = Program::spawn_on(&args, Stdio::null(), output).wait();
     assert_eq!((ended.code, ended.log.len()), (Some(0), 0), "{ended:?}");
 
     if let Ok(full) = File::options().write(true).open("/dev/full") {
         let ended = Program::spawn_on(&args, Stdio::null(), full).wait();
         assert_eq!((ended.code, ended.log.len()), (Some(1), 1), "{ended:?}");
-        let says = "resound: cannot write to standard output: ";
-        assert!(ended.log[0].starts_with(says), "{ended:?}");
+        let start = "resound: cannot write to standard output: ";
+        assert!(ended.log[0].starts_with(start), "{ended:?}");
     }
 }
 
 #[test]
 fn on_a_terminal_there_is_a_bar() {
     let server = Program::start(&["echo", "-l", "127.0.0.1:0"]);
-    let (theirs, _typist, mut tap) = terminal();
+    let (theirs, _typist, mut stdout) = terminal();
     let mut command = Command::new(env!("CARGO_BIN_EXE_resound"));
     let address = server.address().to_string();
     let args = ["load", &address, "--warmup=0s", "--duration=1500ms"];
@@ -332,7 +332,7 @@ fn on_a_terminal_there_is_a_bar() {
         .env_remove("NO_COLOR");
     command.stdin(Stdio::null()).stdout(Stdio::null());
     let mut child = command.stderr(theirs).spawn().expect("it starts");
-    tap.hears_until("connecting");
-    tap.hears_until("msg/s");
+    stdout.receives_until("connecting");
+    stdout.receives_until("msg/s");
     assert_eq!(child.wait().expect("it is a child").code(), Some(0));
 }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::common::loading::{SIZE, assert_faults, at_once, load, run};
-use crate::common::misbehaving::{MisbehavingDatagrams, Trick};
+use crate::common::misbehaving::{Defect, MisbehavingDatagrams};
 use crate::common::running::{Running, listening_on};
 use crate::common::with;
 use crate::common::{Folder, free_port};
@@ -14,30 +14,30 @@ use resound::{Discard, Echo};
 /// The timeout after which a datagram is lost: longer than the machine might be busy otherwise.
 const TIMEOUT: Duration = Duration::from_secs(1);
 
-fn expect(trick: Trick, settings: impl Fn(Load) -> Load, expected: &[(Fault, u64)]) {
-    let server = MisbehavingDatagrams::echo(trick, 5);
+fn expect(defect: Defect, settings: impl Fn(Load) -> Load, expected: &[(Fault, u64)]) {
+    let server = MisbehavingDatagrams::echo(defect, 5);
     let impatient = with(load(&server.address), |load| load.timeout = TIMEOUT);
     let outcome = run(&settings(impatient));
-    assert!(outcome.counts.messages > 0, "{trick:?}");
-    assert_faults(&outcome, expected, &format!("{trick:?}"));
+    assert!(outcome.counts.messages > 0, "{defect:?}");
+    assert_faults(&outcome, expected, &format!("{defect:?}"));
 }
 
 #[test]
 fn each_fault_of_datagrams_is_named() {
     let cases = [
-        (Trick::None, &[][..]),
-        (Trick::Drop, &[(Lost, 1)]),
-        (Trick::Double, &[(Doubled, 1)]),
+        (Defect::None, &[][..]),
+        (Defect::Drop, &[(Lost, 1)]),
+        (Defect::Double, &[(Doubled, 1)]),
         // What has come is no message; the message hasn't come.
-        (Trick::Undigit, &[(Lost, 1), (Corrupt, 1)]),
-        (Trick::Filler, &[(Lost, 1), (Corrupt, 1)]),
-        (Trick::Cut, &[(Lost, 1), (Corrupt, 1)]),
-        (Trick::Renumber, &[(Lost, 1), (Stray, 1)]),
+        (Defect::Undigit, &[(Lost, 1), (Corrupt, 1)]),
+        (Defect::Filler, &[(Lost, 1), (Corrupt, 1)]),
+        (Defect::Cut, &[(Lost, 1), (Corrupt, 1)]),
+        (Defect::Renumber, &[(Lost, 1), (Stray, 1)]),
     ];
     for depth in [1, 4] {
-        at_once(&cases, |&(trick, expected)| {
+        at_once(&cases, |&(defect, expected)| {
             expect(
-                trick,
+                defect,
                 |load| with(load, |load| load.depth = depth),
                 expected,
             );
@@ -53,29 +53,29 @@ fn datagrams_of_others_are_strays() {
             load.depth = 4;
         })
     };
-    expect(Trick::Misdeliver, two, &[(Lost, 1), (Stray, 1)]);
+    expect(Defect::Misdeliver, two, &[(Lost, 1), (Stray, 1)]);
 }
 
 #[test]
 fn datagrams_may_come_in_any_order() {
     let deep = |load: Load| with(load, |load| load.depth = 4);
-    expect(Trick::Swap, deep, &[]);
-    expect(Trick::Overtake, deep, &[(Doubled, 1)]);
+    expect(Defect::Swap, deep, &[]);
+    expect(Defect::Overtake, deep, &[(Doubled, 1)]);
 }
 
 #[test]
 fn without_checks_contents_are_not_looked_at() {
     let unverified = |load: Load| with(load, |load| load.verify = false);
-    expect(Trick::Filler, unverified, &[]);
-    expect(Trick::Double, unverified, &[(Doubled, 1)]);
-    expect(Trick::Drop, unverified, &[(Lost, 1)]);
+    expect(Defect::Filler, unverified, &[]);
+    expect(Defect::Double, unverified, &[(Doubled, 1)]);
+    expect(Defect::Drop, unverified, &[(Lost, 1)]);
 }
 
 #[test]
 fn unanswered_datagrams_are_lost() {
-    expect(Trick::Stop, |load| load, &[(Lost, 1)]);
+    expect(Defect::Stop, |load| load, &[(Lost, 1)]);
     expect(
-        Trick::Stop,
+        Defect::Stop,
         |load| with(load, |load| load.depth = 4),
         &[(Lost, 4)],
     );
@@ -84,7 +84,7 @@ fn unanswered_datagrams_are_lost() {
 #[test]
 fn due_messages_are_accounted_for_when_answers_stop() {
     for depth in [1, 8, 1000] {
-        let server = MisbehavingDatagrams::echo(Trick::Stop, 50);
+        let server = MisbehavingDatagrams::echo(Defect::Stop, 50);
         let outcome = run(&with(load(&server.address), |load| {
             load.depth = depth;
             load.rate = Some(1000);

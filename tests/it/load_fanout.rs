@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::common::loading::{SIZE, assert_faults, at_once, failure, load, run};
-use crate::common::misbehaving::{Misbehaving, Trick};
+use crate::common::misbehaving::{Defect, Misbehaving};
 use crate::common::running::{Running, config, listening_on, room};
 use crate::common::with;
 use crate::common::{Folder, settled};
@@ -26,54 +26,54 @@ fn fanout(to: impl std::fmt::Display) -> Load {
 
 /// A room in which one subscriber is the victim.
 #[track_caller]
-fn caught(trick: Trick, depth: usize, verify: bool) -> (LoadOutcome, Misbehaving) {
-    let server = Misbehaving::broadcast(SIZE, trick, AT);
+fn caught(defect: Defect, depth: usize, verify: bool) -> (LoadOutcome, Misbehaving) {
+    let server = Misbehaving::broadcast(SIZE, defect, AT);
     let outcome = run(&with(fanout(server.address), |load| {
         load.depth = depth;
         load.verify = verify;
     }));
-    assert_eq!(outcome.clients, 4, "{trick:?}");
-    assert!(outcome.counts.messages > 0, "{trick:?}");
+    assert_eq!(outcome.clients, 4, "{defect:?}");
+    assert!(outcome.counts.messages > 0, "{defect:?}");
     (outcome, server)
 }
 
 #[track_caller]
-fn assert_caught(trick: Trick, depth: usize, expected: &[(Fault, u64)]) {
-    let (outcome, _) = caught(trick, depth, true);
-    assert_faults(&outcome, expected, &format!("{trick:?} at {depth}"));
+fn assert_caught(defect: Defect, depth: usize, expected: &[(Fault, u64)]) {
+    let (outcome, _) = caught(defect, depth, true);
+    assert_faults(&outcome, expected, &format!("{defect:?} at {depth}"));
 }
 
 #[test]
 fn fault_of_one_subscriber_alone_is_named() {
     let cases = [
-        (Trick::None, &[][..]),
-        (Trick::Drop, &[(Lost, 1)]),
-        (Trick::Double, &[(Doubled, 1)]),
-        (Trick::Swap, &[(Disordered, 1)]),
+        (Defect::None, &[][..]),
+        (Defect::Drop, &[(Lost, 1)]),
+        (Defect::Double, &[(Doubled, 1)]),
+        (Defect::Swap, &[(Disordered, 1)]),
         // What has come is no message; the message hasn't come.
-        (Trick::Undigit, &[(Lost, 1), (Corrupt, 1)]),
-        (Trick::Filler, &[(Lost, 1), (Corrupt, 1)]),
-        (Trick::Lose, &[(Lost, 1), (Corrupt, 1)]),
-        (Trick::Renumber, &[(Lost, 1), (Stray, 1)]),
+        (Defect::Undigit, &[(Lost, 1), (Corrupt, 1)]),
+        (Defect::Filler, &[(Lost, 1), (Corrupt, 1)]),
+        (Defect::Lose, &[(Lost, 1), (Corrupt, 1)]),
+        (Defect::Renumber, &[(Lost, 1), (Stray, 1)]),
     ];
-    at_once(&cases, |&(trick, expected)| {
-        assert_caught(trick, 16, expected);
+    at_once(&cases, |&(defect, expected)| {
+        assert_caught(defect, 16, expected);
     });
 }
 
 #[test]
 fn a_message_at_a_time_goes_on_after_one_that_was_lost() {
     let cases = [
-        (Trick::Drop, &[(Lost, 1)][..]),
-        (Trick::Swap, &[(Disordered, 1)]),
-        (Trick::Double, &[(Doubled, 1)]),
-        (Trick::Filler, &[(Lost, 1), (Corrupt, 1)]),
+        (Defect::Drop, &[(Lost, 1)][..]),
+        (Defect::Swap, &[(Disordered, 1)]),
+        (Defect::Double, &[(Doubled, 1)]),
+        (Defect::Filler, &[(Lost, 1), (Corrupt, 1)]),
     ];
-    at_once(&cases, |&(trick, expected)| {
-        assert_caught(trick, 1, expected);
+    at_once(&cases, |&(defect, expected)| {
+        assert_caught(defect, 1, expected);
     });
     // It spoils the next one, too, and there may be no third before the end.
-    let (outcome, _) = caught(Trick::Cut, 1, true);
+    let (outcome, _) = caught(Defect::Cut, 1, true);
     let lost = outcome.faults.count(Lost) + outcome.faults.count(Unanswered);
     assert_eq!((lost, outcome.faults.count(Corrupt)), (2, 1));
     assert_eq!(outcome.faults.total(), 3);
@@ -81,28 +81,28 @@ fn a_message_at_a_time_goes_on_after_one_that_was_lost() {
 
 #[test]
 fn numbers_are_checked_in_any_case() {
-    for (trick, expected) in [
-        (Trick::Drop, &[(Lost, 1)][..]),
-        (Trick::Double, &[(Doubled, 1)]),
-        (Trick::Swap, &[(Disordered, 1)]),
-        (Trick::Filler, &[]),
+    for (defect, expected) in [
+        (Defect::Drop, &[(Lost, 1)][..]),
+        (Defect::Double, &[(Doubled, 1)]),
+        (Defect::Swap, &[(Disordered, 1)]),
+        (Defect::Filler, &[]),
     ] {
-        let (outcome, _) = caught(trick, 16, false);
-        assert_faults(&outcome, expected, &format!("{trick:?} unverified"));
+        let (outcome, _) = caught(defect, 16, false);
+        assert_faults(&outcome, expected, &format!("{defect:?} unverified"));
     }
 }
 
 #[test]
 fn subscriber_that_gets_nothing_more_is_missed_in_every_later_message() {
     // With room for all of them, so that none is sent so late that the others miss it, too.
-    let (outcome, server) = caught(Trick::Stop, 1000, true);
+    let (outcome, server) = caught(Defect::Stop, 1000, true);
     let missed = settled("what came last", || server.owed()) - AT;
     assert_faults(&outcome, &[(Unanswered, missed)], "stop");
 }
 
 #[test]
 fn closed_subscriber_is_not_waited_for() {
-    let (outcome, _) = caught(Trick::Close, 16, true);
+    let (outcome, _) = caught(Defect::Close, 16, true);
     // The messages in flight to it then were never received.
     let unanswered = outcome.faults.count(Unanswered);
     assert!((1..=16).contains(&unanswered), "{unanswered}");
@@ -113,7 +113,7 @@ fn closed_subscriber_is_not_waited_for() {
 
 #[test]
 fn subscriber_that_gets_nothing_at_all_prevents_the_load() {
-    let server = Misbehaving::broadcast(SIZE, Trick::Stop, 0);
+    let server = Misbehaving::broadcast(SIZE, Defect::Stop, 0);
     let impatient = with(fanout(server.address), |load| {
         load.timeout = Duration::from_millis(200);
     });

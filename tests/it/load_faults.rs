@@ -5,7 +5,7 @@ use std::thread;
 use std::time::Duration;
 
 use crate::common::loading::{SIZE, assert_faults, at_once, failure, load, named, run};
-use crate::common::misbehaving::{Misbehaving, Trick};
+use crate::common::misbehaving::{Defect, Misbehaving};
 use crate::common::with;
 use resound::load::Fault::{
     Closed, Corrupt, Disordered, Doubled, Lost, Refused, Reset, Stray, Unanswered,
@@ -31,25 +31,25 @@ fn impatient(load: Load) -> Load {
 
 /// Two clients, the first to come of which is the victim.
 #[track_caller]
-fn caught(trick: Trick, settings: impl Fn(Load) -> Load) -> LoadOutcome {
-    let server = Misbehaving::echo(SIZE, trick, AT);
+fn caught(defect: Defect, settings: impl Fn(Load) -> Load) -> LoadOutcome {
+    let server = Misbehaving::echo(SIZE, defect, AT);
     let two = with(load(server.address), |load| {
         load.clients = 2;
         load.duration = Duration::from_millis(600);
     });
     let outcome = run(&settings(two));
-    assert_eq!(outcome.clients, 2, "{trick:?}");
+    assert_eq!(outcome.clients, 2, "{defect:?}");
     outcome
 }
 
 #[track_caller]
-fn assert_caught(trick: Trick, settings: impl Fn(Load) -> Load, expected: &[(Fault, u64)]) {
-    let outcome = caught(trick, settings);
-    assert_eq!(outcome.end, LoadEnd::Duration, "{trick:?}");
-    assert!(outcome.counts.messages > 0, "{trick:?}");
+fn assert_caught(defect: Defect, settings: impl Fn(Load) -> Load, expected: &[(Fault, u64)]) {
+    let outcome = caught(defect, settings);
+    assert_eq!(outcome.end, LoadEnd::Duration, "{defect:?}");
+    assert!(outcome.counts.messages > 0, "{defect:?}");
     let answers = outcome.counts.latency.len();
-    assert!(answers >= outcome.counts.messages, "{trick:?}");
-    assert_faults(&outcome, expected, &format!("{trick:?}"));
+    assert!(answers >= outcome.counts.messages, "{defect:?}");
+    assert_faults(&outcome, expected, &format!("{defect:?}"));
 }
 
 fn deep(load: Load) -> Load {
@@ -82,75 +82,75 @@ fn a_sound_server_is_not_blamed() {
             })
         },
     ] {
-        assert_caught(Trick::None, settings, &[]);
+        assert_caught(Defect::None, settings, &[]);
     }
 }
 
 #[test]
 fn at_depth_one_faults_that_spoil_no_order_are_named_at_once() {
     let cases = [
-        (Trick::Double, &[(Doubled, 1)][..]),
-        (Trick::Undigit, &[(Corrupt, 1)]),
-        (Trick::Filler, &[(Corrupt, 1)]),
+        (Defect::Double, &[(Doubled, 1)][..]),
+        (Defect::Undigit, &[(Corrupt, 1)]),
+        (Defect::Filler, &[(Corrupt, 1)]),
     ];
-    at_once(&cases, |&(trick, expected)| {
-        assert_caught(trick, scheduled, expected);
+    at_once(&cases, |&(defect, expected)| {
+        assert_caught(defect, scheduled, expected);
     });
 }
 
 #[test]
 fn at_depth_one_missing_messages_are_named_after_further_ones() {
     let cases = [
-        (Trick::Drop, &[(Lost, 1)][..]),
-        (Trick::Swap, &[(Disordered, 1)]),
-        (Trick::Lose, &[(Lost, 1), (Corrupt, 1)]),
-        (Trick::Misdeliver, &[(Lost, 1), (Stray, 1)]),
+        (Defect::Drop, &[(Lost, 1)][..]),
+        (Defect::Swap, &[(Disordered, 1)]),
+        (Defect::Lose, &[(Lost, 1), (Corrupt, 1)]),
+        (Defect::Misdeliver, &[(Lost, 1), (Stray, 1)]),
         // A message that was never sent has come in its place.
-        (Trick::Renumber, &[(Lost, 1), (Stray, 1)]),
+        (Defect::Renumber, &[(Lost, 1), (Stray, 1)]),
         // They spoil the next one, too.
-        (Trick::Cut, &[(Lost, 2), (Corrupt, 1)]),
-        (Trick::Newline, &[(Lost, 2), (Corrupt, 1)]),
+        (Defect::Cut, &[(Lost, 2), (Corrupt, 1)]),
+        (Defect::Newline, &[(Lost, 2), (Corrupt, 1)]),
     ];
-    at_once(&cases, |&(trick, expected)| {
-        assert_caught(trick, impatient, expected);
+    at_once(&cases, |&(defect, expected)| {
+        assert_caught(defect, impatient, expected);
     });
 }
 
 #[test]
 fn without_a_schedule_one_more_is_sent_all_the_same() {
     let settings = |load| with(impatient(load), |load| load.rate = None);
-    assert_caught(Trick::Drop, settings, &[(Lost, 1)]);
-    assert_caught(Trick::Cut, settings, &[(Lost, 2), (Corrupt, 1)]);
+    assert_caught(Defect::Drop, settings, &[(Lost, 1)]);
+    assert_caught(Defect::Cut, settings, &[(Lost, 2), (Corrupt, 1)]);
 }
 
 #[test]
 fn with_several_under_way_each_is_named_by_those_that_follow() {
     let cases = [
-        (Trick::Drop, &[(Lost, 1)][..]),
-        (Trick::Double, &[(Doubled, 1)]),
-        (Trick::Swap, &[(Disordered, 1)]),
-        (Trick::Undigit, &[(Corrupt, 1)]),
-        (Trick::Filler, &[(Corrupt, 1)]),
-        (Trick::Lose, &[(Lost, 1), (Corrupt, 1)]),
-        (Trick::Cut, &[(Lost, 2), (Corrupt, 1)]),
-        (Trick::Newline, &[(Lost, 2), (Corrupt, 1)]),
-        (Trick::Misdeliver, &[(Lost, 1), (Stray, 1)]),
-        (Trick::Renumber, &[(Lost, 1), (Stray, 1)]),
+        (Defect::Drop, &[(Lost, 1)][..]),
+        (Defect::Double, &[(Doubled, 1)]),
+        (Defect::Swap, &[(Disordered, 1)]),
+        (Defect::Undigit, &[(Corrupt, 1)]),
+        (Defect::Filler, &[(Corrupt, 1)]),
+        (Defect::Lose, &[(Lost, 1), (Corrupt, 1)]),
+        (Defect::Cut, &[(Lost, 2), (Corrupt, 1)]),
+        (Defect::Newline, &[(Lost, 2), (Corrupt, 1)]),
+        (Defect::Misdeliver, &[(Lost, 1), (Stray, 1)]),
+        (Defect::Renumber, &[(Lost, 1), (Stray, 1)]),
     ];
-    at_once(&cases, |&(trick, expected)| {
-        assert_caught(trick, |load| scheduled(deep(load)), expected);
+    at_once(&cases, |&(defect, expected)| {
+        assert_caught(defect, |load| scheduled(deep(load)), expected);
     });
-    assert_caught(Trick::Drop, deep, &[(Lost, 1)]);
+    assert_caught(Defect::Drop, deep, &[(Lost, 1)]);
 }
 
 #[test]
 fn server_that_stops_answering_leaves_all_messages_in_flight_unanswered() {
     let patient = |load: Load| with(load, |load| load.timeout = Duration::from_millis(600));
-    assert_caught(Trick::Stop, patient, &[(Unanswered, 1)]);
+    assert_caught(Defect::Stop, patient, &[(Unanswered, 1)]);
     let settings = |load| unverified(patient(load));
-    assert_caught(Trick::Stop, settings, &[(Unanswered, 1)]);
+    assert_caught(Defect::Stop, settings, &[(Unanswered, 1)]);
     let settings = |load| patient(deep(load));
-    let outcome = caught(Trick::Stop, settings);
+    let outcome = caught(Defect::Stop, settings);
     assert_faults(&outcome, &[(Unanswered, DEEP as u64)], "deep");
     // They are slow, not absent.
     assert!(outcome.counts.latency.max() >= 600_000_000);
@@ -158,17 +158,17 @@ fn server_that_stops_answering_leaves_all_messages_in_flight_unanswered() {
 
 #[test]
 fn closes_and_resets_are_told_apart() {
-    for (trick, fault, cause) in [
-        (Trick::Close, Closed, "the server has closed it"),
-        (Trick::Reset, Reset, "connection reset by peer"),
+    for (defect, fault, cause) in [
+        (Defect::Close, Closed, "the server has closed it"),
+        (Defect::Reset, Reset, "connection reset by peer"),
     ] {
         for settings in [|load| load, unverified] {
-            let outcome = caught(trick, settings);
+            let outcome = caught(defect, settings);
             assert_faults(&outcome, &[(fault, 1), (Unanswered, 1)], cause);
             assert_eq!(outcome.faults.cause(), Some(cause));
             assert_eq!(outcome.end, LoadEnd::Duration);
         }
-        let outcome = caught(trick, deep);
+        let outcome = caught(defect, deep);
         let unanswered = outcome.faults.count(Unanswered);
         assert!((1..=DEEP as u64).contains(&unanswered), "{unanswered}");
         assert_faults(&outcome, &[(fault, 1), (Unanswered, unanswered)], cause);
@@ -177,7 +177,7 @@ fn closes_and_resets_are_told_apart() {
 
 #[test]
 fn without_any_client_left_the_load_ends() {
-    let server = Misbehaving::echo(SIZE, Trick::Reset, AT);
+    let server = Misbehaving::echo(SIZE, Defect::Reset, AT);
     let outcome = run(&with(load(server.address), |load| {
         load.duration = Duration::from_secs(60);
     }));
@@ -189,28 +189,28 @@ fn without_any_client_left_the_load_ends() {
 
 #[test]
 fn unverified_messages_are_counted_all_the_same() {
-    for (trick, expected) in [
+    for (defect, expected) in [
         // Nothing is known of it but that it didn't come, or that there was too much.
-        (Trick::Drop, &[(Unanswered, 1)][..]),
-        (Trick::Cut, &[(Unanswered, 1)]),
-        (Trick::Double, &[(Stray, 1)]),
-        (Trick::Filler, &[]),
-        (Trick::Undigit, &[]),
-        (Trick::Misdeliver, &[(Unanswered, 1), (Stray, 1)]),
+        (Defect::Drop, &[(Unanswered, 1)][..]),
+        (Defect::Cut, &[(Unanswered, 1)]),
+        (Defect::Double, &[(Stray, 1)]),
+        (Defect::Filler, &[]),
+        (Defect::Undigit, &[]),
+        (Defect::Misdeliver, &[(Unanswered, 1), (Stray, 1)]),
     ] {
         let settings = |load| {
             with(unverified(load), |load| {
                 load.timeout = Duration::from_millis(500);
             })
         };
-        if trick == Trick::Misdeliver {
+        if defect == Defect::Misdeliver {
             // What is surplus may come after the end.
-            let outcome = caught(trick, settings);
+            let outcome = caught(defect, settings);
             assert_eq!(outcome.faults.count(Unanswered), 1);
             assert!(outcome.faults.total() <= 2, "{:?}", named(&outcome.faults));
             continue;
         }
-        assert_caught(trick, settings, expected);
+        assert_caught(defect, settings, expected);
     }
 }
 
@@ -224,7 +224,7 @@ fn unused_port_is_no_load() {
 }
 
 #[test]
-fn clients_that_come_too_late_are_refused() {
+fn clients_after_the_listener_closed_are_refused() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
     // One is let in, and answered nothing. Who has come in the same moment is reset.
@@ -234,8 +234,8 @@ fn clients_that_come_too_late_are_refused() {
         load.connect_rate = Some(10);
         load.timeout = Duration::from_millis(500);
     }));
-    let gone = outcome.faults.count(Refused) + outcome.faults.count(Reset);
-    assert_eq!(gone, 3);
+    let failed = outcome.faults.count(Refused) + outcome.faults.count(Reset);
+    assert_eq!(failed, 3);
     assert!(outcome.faults.count(Refused) >= 1);
     assert_eq!(outcome.clients as u64, 4 - outcome.faults.count(Refused));
     drop(server.join().unwrap());

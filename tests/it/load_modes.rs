@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::time::{Duration, Instant};
 
 use crate::common::loading::{SIZE, assert_faults, failure, load, run};
-use crate::common::misbehaving::{Misbehaving, Trick};
+use crate::common::misbehaving::{Defect, Misbehaving};
 use crate::common::running::{Running, config, listening_on};
 use crate::common::with;
 use crate::common::{Folder, allow_many_descriptors};
@@ -48,7 +48,7 @@ fn echoes_are_as_many_as_the_server_has_sent() {
 }
 
 #[test]
-fn bulk_comes_back_whole() {
+fn bulk_is_echoed_whole() {
     let folder = Folder::new();
     for index in 0..2 {
         let server = both(&folder, &index.to_string(), Echo::new());
@@ -67,7 +67,7 @@ fn bulk_comes_back_whole() {
 }
 
 #[test]
-fn the_longest_and_the_shortest_messages_come_back() {
+fn longest_and_shortest_messages_are_echoed() {
     let server = Running::echo();
     for (size, depth) in [(resound::load::SHORTEST_MESSAGE, 1000), (1 << 20, 2)] {
         let outcome = run(&with(load(server.address()), |load| {
@@ -126,27 +126,27 @@ fn a_visit_begins_when_it_is_due_and_not_with_the_next_one() {
 
 #[test]
 fn visits_to_a_server_that_misbehaves_are_named() {
-    for (trick, expected) in [
-        (Trick::None, &[][..]),
-        (Trick::Filler, &[(Corrupt, 1)]),
-        (Trick::Double, &[(Stray, 1)]),
-        (Trick::Close, &[(Closed, 1), (Unanswered, 1)]),
-        (Trick::Reset, &[(Reset, 1), (Unanswered, 1)]),
-        (Trick::Stop, &[(Unanswered, 1)]),
-        (Trick::Stall, &[]),
+    for (defect, expected) in [
+        (Defect::None, &[][..]),
+        (Defect::Filler, &[(Corrupt, 1)]),
+        (Defect::Double, &[(Stray, 1)]),
+        (Defect::Close, &[(Closed, 1), (Unanswered, 1)]),
+        (Defect::Reset, &[(Reset, 1), (Unanswered, 1)]),
+        (Defect::Stop, &[(Unanswered, 1)]),
+        (Defect::Stall, &[]),
     ] {
-        let server = Misbehaving::echo(SIZE, trick, 0);
+        let server = Misbehaving::echo(SIZE, defect, 0);
         let outcome = run(&with(load(server.address), |load| {
             load.mode = LoadMode::Churn;
             load.clients = 2;
             load.rate = Some(100);
             load.timeout = Duration::from_secs(1);
         }));
-        assert_faults(&outcome, expected, &format!("{trick:?}"));
+        assert_faults(&outcome, expected, &format!("{defect:?}"));
         let unanswered = outcome.faults.count(Unanswered);
-        assert_eq!(outcome.counts.messages, 20 - unanswered, "{trick:?}");
+        assert_eq!(outcome.counts.messages, 20 - unanswered, "{defect:?}");
         let longest = outcome.counts.latency.max();
-        assert!(trick != Trick::Stall || longest >= 48_000_000);
+        assert!(defect != Defect::Stall || longest >= 48_000_000);
     }
 }
 
@@ -209,7 +209,7 @@ fn connections_are_opened_at_the_pace_that_was_asked_for() {
 #[test]
 #[cfg(target_os = "linux")]
 fn clients_come_from_addresses_of_their_own() {
-    let server = Misbehaving::echo(SIZE, Trick::None, 0);
+    let server = Misbehaving::echo(SIZE, Defect::None, 0);
     let outcome = run(&with(load(server.address), |load| load.clients = 40));
     assert_faults(&outcome, &[], "spread");
     let distinct: HashSet<_> = server.peers().into_iter().collect();

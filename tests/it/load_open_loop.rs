@@ -4,7 +4,7 @@ use std::thread;
 use std::time::Duration;
 
 use crate::common::loading::{SIZE, assert_faults, load, run};
-use crate::common::misbehaving::{Misbehaving, Trick};
+use crate::common::misbehaving::{Defect, Misbehaving};
 use crate::common::running::Running;
 use crate::common::{skipped, with};
 use resound::load::Fault::{Lost, Reset, Unanswered};
@@ -36,8 +36,8 @@ fn slower(outcome: &LoadOutcome, milliseconds: u64) -> u64 {
 /// in the same time, as a second load against a sound server shows.
 #[track_caller]
 fn stalled(settings: impl Fn(Load) -> Load) -> (LoadOutcome, bool) {
-    let (stalls, sound) = (Trick::Stall, Trick::None);
-    let [server, other] = [stalls, sound].map(|trick| Misbehaving::echo(SIZE, trick, AT));
+    let (stalls, sound) = (Defect::Stall, Defect::None);
+    let [server, other] = [stalls, sound].map(|defect| Misbehaving::echo(SIZE, defect, AT));
     let (outcome, control) = thread::scope(|scope| {
         let control = scope.spawn(|| run(&open(other.address)));
         let outcome = run(&settings(open(server.address)));
@@ -113,10 +113,10 @@ fn the_schedule_is_kept() {
 }
 
 #[test]
-fn when_the_server_stops_for_good_all_that_was_due_is_accounted_for() {
+fn messages_due_after_the_server_stopped_are_accounted_for() {
     for depth in [1, 16, 1000] {
         for verify in [false, true] {
-            let server = Misbehaving::echo(SIZE, Trick::Stop, AT);
+            let server = Misbehaving::echo(SIZE, Defect::Stop, AT);
             let outcome = run(&with(open(server.address), |load| {
                 load.depth = depth;
                 load.verify = verify;
@@ -134,7 +134,7 @@ fn when_the_server_stops_for_good_all_that_was_due_is_accounted_for() {
 
 #[test]
 fn messages_due_when_a_connection_is_reset_are_accounted_for() {
-    let server = Misbehaving::echo(SIZE, Trick::Reset, AT);
+    let server = Misbehaving::echo(SIZE, Defect::Reset, AT);
     let outcome = run(&open(server.address));
     let unanswered = outcome.faults.count(Unanswered);
     assert_faults(&outcome, &[(Reset, 1), (Unanswered, unanswered)], "reset");
@@ -144,7 +144,7 @@ fn messages_due_when_a_connection_is_reset_are_accounted_for() {
 
 #[test]
 fn lost_messages_are_in_the_latencies_too() {
-    let server = Misbehaving::echo(SIZE, Trick::Drop, AT);
+    let server = Misbehaving::echo(SIZE, Defect::Drop, AT);
     let outcome = run(&open(server.address));
     assert_faults(&outcome, &[(Lost, 1)], "drop");
     assert_eq!(outcome.counts.messages, 599);
@@ -152,7 +152,7 @@ fn lost_messages_are_in_the_latencies_too() {
 }
 
 #[test]
-fn intervals_add_up_and_those_of_the_warm_up_say_so() {
+fn intervals_add_up_and_those_of_the_warm_up_are_marked() {
     let server = Running::echo();
     let settings = with(open(server.address()), |load| {
         load.clients = 3;

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use crate::common::Folder;
 use crate::common::loading::{SIZE, assert_faults, load, run};
-use crate::common::misbehaving::{Misbehaving, Trick};
+use crate::common::misbehaving::{Defect, Misbehaving};
 use crate::common::program::Program;
 use crate::common::with;
 use resound::load::Fault::{Closed, Corrupt, Refused, Unanswered};
@@ -132,7 +132,7 @@ fn a_backlog_that_stays_full_is_no_reason_to_wait_for_ever() {
 
 #[test]
 fn the_first_answer_of_a_client_is_looked_at_in_any_case() {
-    let server = Misbehaving::echo(SIZE, Trick::Filler, 0);
+    let server = Misbehaving::echo(SIZE, Defect::Filler, 0);
     let outcome = run(&with(load(server.address), |load| load.verify = false));
     assert_faults(&outcome, &[(Corrupt, 1)], "no echo");
 }

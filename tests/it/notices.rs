@@ -15,27 +15,27 @@ fn tags_are_per_message_and_not_per_read() {
     for framing in [Framing::Lines, Framing::U32] {
         let room = WatchedRoom::of(&with(framed(framing), |room| room.tag = Some(tag.clone())));
         let [first, second, listener] = [(); 3].map(|()| room.join());
-        let said = |text| wire(framing, text);
+        let encoded = |text| wire(framing, text);
         let tagged = |id, client: &Client, text: &str| {
             wire(framing, &format!("{id}/{}: {text}", client.name()))
         };
-        first.say([said("one"), said(""), said("three")].concat());
+        first.send([encoded("one"), encoded(""), encoded("three")].concat());
         for text in ["one", "", "three"] {
             let expected = tagged(1, &first, text);
-            listener.hears(&expected);
-            second.hears(&expected);
+            listener.receives(&expected);
+            second.receives(&expected);
         }
-        let message = said("in many parts");
+        let message = encoded("in many parts");
         for part in message.chunks(3) {
             room.hand_in(&first, part);
             // Another one's whole message in between.
-            room.hand_in(&second, said("meanwhile"));
+            room.hand_in(&second, encoded("meanwhile"));
             if !message.ends_with(part) {
-                listener.hears(tagged(2, &second, "meanwhile"));
+                listener.receives(tagged(2, &second, "meanwhile"));
             }
         }
-        listener.hears(tagged(1, &first, "in many parts"));
-        listener.hears(tagged(2, &second, "meanwhile"));
+        listener.receives(tagged(1, &first, "in many parts"));
+        listener.receives(tagged(2, &second, "meanwhile"));
     }
 }
 
@@ -46,7 +46,7 @@ fn raw_tags_are_per_read() {
     let (speaker, listener) = (room.join(), room.join());
     room.hand_in(&speaker, "two\nlines\n");
     room.hand_in(&speaker, "and more");
-    listener.hears("1:two\nlines\n1:and more");
+    listener.receives("1:two\nlines\n1:and more");
 }
 
 #[test]
@@ -55,9 +55,9 @@ fn the_default_tag_is_date_time_and_sender() {
         room.tag = Some(resound::TagFormat::default());
     }));
     let (speaker, listener) = (room.join(), room.join());
-    speaker.say("你好\nagain\r\n");
+    speaker.send("你好\nagain\r\n");
     let mut got = Vec::new();
-    listener.hears_until(&mut got, b"again\r\n");
+    listener.receives_until(&mut got, b"again\r\n");
     let got = String::from_utf8(got).expect("it is UTF-8");
     for (line, text) in got.split_inclusive('\n').zip(["你好\n", "again\r\n"]) {
         let (time, rest) = line.split_at("MMDD HH:MM:SS".len());
@@ -69,40 +69,44 @@ fn the_default_tag_is_date_time_and_sender() {
 }
 
 #[test]
-fn room_is_told_of_joins_and_leaves_and_newcomers_of_members() {
+fn joins_and_leaves_are_announced_and_new_clients_get_the_members() {
     for framing in FRAMINGS {
         let room = WatchedRoom::of(&with(framed(framing), |room| {
             room.announce = true;
             room.max_message = 1000;
         }));
-        let said = |text: String| wire(framing, &text);
+        let encoded = |text: String| wire(framing, &text);
         let first = room.join();
-        first.hears(said("* you are client 1; nobody else is here".into()));
+        first.receives(encoded("* you are client 1; nobody else is here".into()));
         let second = room.join();
         let (one, two) = (first.name(), second.name());
-        second.hears(said(format!("* you are client 2; here: client 1 ({one})")));
-        first.hears(said(format!("* client 2 ({two}) came")));
+        second.receives(encoded(format!(
+            "* you are client 2; here: client 1 ({one})"
+        )));
+        first.receives(encoded(format!("* client 2 ({two}) came")));
         let third = room.join();
         let three = third.name();
-        third.hears(said(format!(
+        third.receives(encoded(format!(
             "* you are client 3; here: client 1 ({one}), client 2 ({two})"
         )));
         for client in [&first, &second] {
-            client.hears(said(format!("* client 3 ({three}) came")));
+            client.receives(encoded(format!("* client 3 ({three}) came")));
         }
         second.finish();
         second.receives_end();
         for client in [&first, &third] {
-            client.hears(said(format!("* client 2 ({two}) left: peer-closed")));
+            client.receives(encoded(format!("* client 2 ({two}) left: peer-closed")));
         }
         third.reset();
-        first.hears(said(format!("* client 3 ({three}) left: reset")));
+        first.receives(encoded(format!("* client 3 ({three}) left: reset")));
         if framing != Framing::Raw {
             let fourth = room.join();
             let four = fourth.name();
-            first.hears(said(format!("* client 4 ({four}) came")));
-            fourth.say(vec![b'x'; 1001]); // a frame of too many bytes, too
-            first.hears(said(format!("* client 4 ({four}) left: message-too-long")));
+            first.receives(encoded(format!("* client 4 ({four}) came")));
+            fourth.send(vec![b'x'; 1001]); // a frame of too many bytes, too
+            first.receives(encoded(format!(
+                "* client 4 ({four}) left: message-too-long"
+            )));
         }
         first.receives_nothing();
     }
@@ -116,13 +120,13 @@ fn newcomers_are_greeted_before_they_get_the_past() {
     }));
     let (first, second) = (room.join(), room.join());
     let (one, two) = (first.name(), second.name());
-    second.hears(format!(
+    second.receives(format!(
         "* you are client 2; here: client 1 ({one})\n* client 1 ({one}) came\n"
     ));
-    first.say("hello\n");
-    second.hears("hello\n");
+    first.send("hello\n");
+    second.receives("hello\n");
     let third = room.join();
-    third.hears(format!(
+    third.receives(format!(
         "* you are client 3; here: client 1 ({one}), client 2 ({two})\n\
          * client 2 ({two}) came\nhello\n"
     ));
@@ -146,7 +150,7 @@ fn silent_connection_gets_a_heartbeat_again_and_again() {
             let start = Instant::now();
             let client = room.join();
             for count in 1..=2 {
-                client.hears(wire(framing, text));
+                client.receives(wire(framing, text));
                 assert!(start.elapsed() >= every * count, "too early");
             }
         }
@@ -159,21 +163,21 @@ fn busy_connection_gets_no_heartbeat() {
     let every = Duration::from_millis(200);
     let room = WatchedRoom::with(&beating(every, "beat"), &Room::default());
     let (listener, publisher) = (room.join(), room.join_at(1));
-    let mut said = Vec::new();
+    let mut sent = Vec::new();
     for number in 0..LINES {
         let before = Instant::now();
-        publisher.say(format!("{number}\n"));
-        said.push((before, Instant::now()));
+        publisher.send(format!("{number}\n"));
+        sent.push((before, Instant::now()));
         thread::sleep(Duration::from_millis(20));
     }
     let mut got = Vec::new();
-    listener.hears_until(&mut got, format!("\n{}\n", LINES - 1).as_bytes());
+    listener.receives_until(&mut got, format!("\n{}\n", LINES - 1).as_bytes());
     let mut next = 0;
     for line in got.split(|&byte| byte == b'\n').filter(|l| !l.is_empty()) {
         if line == b"beat" {
             // Only a machine that is very busy makes such a pause.
-            if let (1.., Some((_, after))) = (next, said.get(next)) {
-                let pause = *after - said[next - 1].0;
+            if let (1.., Some((_, after))) = (next, sent.get(next)) {
+                let pause = *after - sent[next - 1].0;
                 assert!(pause >= every, "a heartbeat within {pause:?}");
             }
         } else {
@@ -181,7 +185,7 @@ fn busy_connection_gets_no_heartbeat() {
             next += 1;
         }
     }
-    listener.hears("beat\n"); // now it is idle
+    listener.receives("beat\n"); // now it is idle
 }
 
 #[test]
@@ -199,18 +203,18 @@ fn a_heartbeat_is_never_within_a_message() {
     let line = |letter| [vec![letter; 50_000], vec![b'\n']].concat();
     let lines: Vec<Vec<u8>> = (b'a'..=b'z').cycle().map(line).take(LINES).collect();
     for line in &lines {
-        publisher.say(line);
-        listener.hears_until(&mut Vec::new(), line);
+        publisher.send(line);
+        listener.receives_until(&mut Vec::new(), line);
     }
-    listener.hears("beat\n".repeat(5));
+    listener.receives("beat\n".repeat(5));
     let mut got = Vec::new();
     for heart in 0..3 {
         // It takes some, and again stops in the middle of something.
         got.extend(slow.available(10_000 + heart));
-        listener.hears("beat\n".repeat(3));
+        listener.receives("beat\n".repeat(3));
     }
-    publisher.say("the end\n");
-    slow.hears_until(&mut got, b"the end\n");
+    publisher.send("the end\n");
+    slow.receives_until(&mut got, b"the end\n");
     let expected = lines.iter().map(Vec::as_slice).chain([&b"the end\n"[..]]);
     let whole = got.split_inclusive(|&byte| byte == b'\n');
     assert!(whole.filter(|line| line != b"beat\n").eq(expected));

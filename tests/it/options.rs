@@ -64,8 +64,8 @@ fn assert_in_force(options: &[&str], expected: &str, kinds: &[usize]) {
     for address in program.addresses() {
         if !address.is_datagram() {
             let client = Client::connect(&address);
-            client.say("hello");
-            client.hears("hello");
+            client.send("hello");
+            client.receives("hello");
         }
     }
 }
@@ -203,8 +203,8 @@ fn a_connection_has_the_options_of_its_listener() {
     ];
     let program = Program::start(&args.concat());
     let client = program.connect();
-    client.say("hello");
-    client.hears("hello");
+    client.send("hello");
+    client.receives("hello");
     let from = format!("dport = {}", client.name().rsplit_once(':').unwrap().1);
     let received = 2 * limit("rmem_max").min(64 * 1024);
     let sent = 2 * limit("wmem_max").min(32 * 1024);
@@ -229,8 +229,8 @@ fn a_connection_of_a_unix_socket_has_the_buffers_of_its_listener() {
     let listen = folder.unix("socket");
     let program = Program::start(&[&["echo", "-l", &listen], &options[..]].concat());
     let client = program.connect();
-    client.say("hello");
-    client.hears("hello");
+    client.send("hello");
+    client.receives("hello");
     let path = folder.path("socket").display().to_string();
     let Some(lines) = ss(&["-xnHem", "src", &path]) else {
         return;
@@ -249,8 +249,8 @@ fn without_reuse_addr_a_restart_waits_for_old_connections() {
     let program = Program::start(&args);
     let address = program.address().to_string();
     let client = program.connect();
-    client.say("hello");
-    client.hears("hello");
+    client.send("hello");
+    client.receives("hello");
     program.signal(Signal::TERM);
     client.receives_end(); // the first to close, so that its side is in TIME_WAIT
     drop(client);
@@ -261,8 +261,8 @@ fn without_reuse_addr_a_restart_waits_for_old_connections() {
     assert_eq!(line, expected);
     let again = Program::start(&args);
     let client = again.connect();
-    client.say("hello");
-    client.hears("hello");
+    client.send("hello");
+    client.receives("hello");
 }
 
 #[test]
@@ -297,8 +297,8 @@ fn programs_that_share_a_port_all_answer_multicast() {
         let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
         socket.set_read_timeout(Some(DEADLINE)).unwrap();
         socket.set_broadcast(true).unwrap();
-        let everybody = SocketAddr::from(([127, 255, 255, 255], port));
-        socket.send_to(b"hello", everybody).unwrap();
+        let broadcast = SocketAddr::from(([127, 255, 255, 255], port));
+        socket.send_to(b"hello", broadcast).unwrap();
         let mut answers = [0, 1].map(|_| {
             let mut buffer = [0; 100];
             let (n, from) = socket.recv_from(&mut buffer).unwrap();
@@ -336,7 +336,7 @@ fn listener_bound_to_an_interface_serves_its_traffic() {
 
 #[cfg(target_os = "linux")]
 #[test]
-fn an_interface_that_is_not_there_is_one_line() {
+fn missing_interface_is_one_line() {
     for address in ["127.0.0.1:0", "udp://127.0.0.1:0"] {
         let args = ["echo", "--bind-device", "no-such-if", "-l", address];
         let line = complaint(&args, 1);
@@ -373,8 +373,8 @@ fn on_loopback(addresses: &[Address], ip: std::net::IpAddr) -> [Address; 2] {
 #[track_caller]
 fn assert_served([tcp, udp]: &[Address; 2]) {
     let client = Client::connect(tcp);
-    client.say("stream");
-    client.hears("stream");
+    client.send("stream");
+    client.receives("stream");
     Sender::to(udp).echoes("datagram");
 }
 
@@ -425,12 +425,12 @@ fn silent_client_is_not_accepted_yet_if_accepting_is_deferred() {
     let program = Program::start(&args);
     let silent = program.connect();
     let talker = program.connect();
-    talker.say("hello");
-    talker.hears("hello");
+    talker.send("hello");
+    talker.receives("hello");
     program.will_have_logged(&format!("client 1 ({}) connected", talker.name()));
     assert!(!program.has_logged(&silent.name()), "it was accepted");
-    silent.say("me too");
-    silent.hears("me too");
+    silent.send("me too");
+    silent.receives("me too");
     program.will_have_logged(&format!("client 2 ({}) connected", silent.name()));
 }
 
@@ -439,11 +439,11 @@ fn a_linger_of_zero_resets_the_connection_behind_the_end() {
     let args = ["reply", "x", "--close", "--linger", "0s"];
     let program = Program::start(&[&args[..], &["-l", "127.0.0.1:0"]].concat());
     let client = program.connect();
-    client.say("?");
-    client.hears("x");
+    client.send("?");
+    client.receives("x");
     client.receives_end();
     // There is no reader any more.
-    eventually("the reset", || client.try_say(b"more").is_err());
+    eventually("the reset", || client.try_send(b"more").is_err());
     let address = program.address().to_string();
     let ended = program.terminate();
     assert!(ended.summary().ends_with("1 done"), "{ended:?}");

@@ -11,7 +11,7 @@ use crate::common::client::Client;
 use crate::common::flood::Flood;
 use crate::common::program::{Ended, Program};
 use crate::common::pty::{END, terminal};
-use crate::common::stdio::{Feed, Tap, input_pipe, output_pipe};
+use crate::common::stdio::{StdinWriter, StdoutReader, input_pipe, output_pipe};
 use crate::common::tagged::{now, untagged};
 use crate::common::{Folder, assert_same, eventually};
 use rustix::fs::{OFlags, fcntl_getfl};
@@ -23,29 +23,29 @@ fn broadcast<'a>(options: &[&'a str]) -> Vec<&'a str> {
 
 /// One that is fed through a pipe.
 #[track_caller]
-fn fed(options: &[&str]) -> (Program, Feed) {
-    let (input, feed) = input_pipe();
+fn start_with_stdin(options: &[&str]) -> (Program, StdinWriter) {
+    let (input, stdin) = input_pipe();
     let program = Program::start_on(&broadcast(options), input, Stdio::null());
-    (program, feed)
+    (program, stdin)
 }
 
 /// One that prints to a pipe.
 #[track_caller]
-fn tapped(options: &[&str]) -> (Program, Tap) {
-    let (tap, output) = output_pipe();
+fn start_with_stdout(options: &[&str]) -> (Program, StdoutReader) {
+    let (stdout, output) = output_pipe();
     let options = [&["--stdout"], options].concat();
     let program = Program::start_on(&broadcast(&options), Stdio::null(), output);
-    (program, tap)
+    (program, stdout)
 }
 
 /// One with a pipe on either side.
 #[track_caller]
-fn filter(options: &[&str]) -> (Program, Feed, Tap) {
-    let (input, feed) = input_pipe();
-    let (tap, output) = output_pipe();
+fn filter(options: &[&str]) -> (Program, StdinWriter, StdoutReader) {
+    let (input, stdin) = input_pipe();
+    let (stdout, output) = output_pipe();
     let options = [&["--stdin=exit", "--stdout"], options].concat();
     let program = Program::spawn_on(&broadcast(&options), input, output);
-    (program, feed, tap)
+    (program, stdin, stdout)
 }
 
 #[track_caller]
@@ -55,10 +55,10 @@ fn two_clients(program: &Program) -> [Client; 2] {
 
 #[track_caller]
 fn assert_chat_goes_on([one, other]: &[Client; 2]) {
-    one.say("still there?\n");
-    other.hears("still there?\n");
-    other.say("of course\n");
-    one.hears("of course\n");
+    one.send("still there?\n");
+    other.receives("still there?\n");
+    other.send("of course\n");
+    one.receives("of course\n");
 }
 
 /// Waits until a stream is gone, and asserts that the clients don't mind.
@@ -84,47 +84,47 @@ fn many_lines() -> Vec<u8> {
 }
 
 #[test]
-fn lines_that_come_by_a_pipe_go_to_all_clients() {
-    let (program, feed) = fed(&["--stdin"]);
+fn lines_of_a_pipe_are_sent_to_all_clients() {
+    let (program, stdin) = start_with_stdin(&["--stdin"]);
     let clients = two_clients(&program);
-    feed.say("one\n\nthree\r\n");
+    stdin.send("one\n\nthree\r\n");
     for client in &clients {
-        client.hears("one\n\nthree\r\n");
+        client.receives("one\n\nthree\r\n");
     }
     assert_chat_goes_on(&clients);
-    feed.say("four\n");
-    clients[0].hears("four\n");
+    stdin.send("four\n");
+    clients[0].receives("four\n");
 }
 
 #[test]
-fn a_line_that_comes_by_a_pipe_in_parts_is_published_whole() {
-    let (program, feed) = fed(&["--stdin"]);
+fn line_written_to_a_pipe_in_parts_is_published_whole() {
+    let (program, stdin) = start_with_stdin(&["--stdin"]);
     let [one, other] = two_clients(&program);
     for part in ["in", " ", "parts"] {
-        feed.say(part);
-        one.say("between\n"); // when it is heard, the part has been read
-        other.hears("between\n");
+        stdin.send(part);
+        one.send("between\n"); // when it is received, the part has been read
+        other.receives("between\n");
     }
-    feed.say("\n");
-    other.hears("in parts\n");
+    stdin.send("\n");
+    other.receives("in parts\n");
 }
 
 #[test]
-fn when_the_pipe_ends_the_server_goes_on() {
-    let (program, feed) = fed(&["--stdin"]);
+fn server_goes_on_after_the_end_of_the_pipe() {
+    let (program, stdin) = start_with_stdin(&["--stdin"]);
     let clients = two_clients(&program);
-    drop(feed);
+    drop(stdin);
     assert_goes_on_without("stdin", program, &clients);
 }
 
 /// The clients read nothing before the server is already stopping.
 #[test]
 fn with_exit_all_that_is_pending_is_delivered_before_the_end() {
-    let (program, feed) = fed(&["--stdin=exit", "--grace=1m"]);
+    let (program, stdin) = start_with_stdin(&["--stdin=exit", "--grace=1m"]);
     let clients = [Client::with_small_buffers; 3].map(|connect| program.admit(connect));
     let lines = many_lines();
-    feed.say(&lines);
-    drop(feed);
+    stdin.send(&lines);
+    drop(stdin);
     program.will_have_logged("stopping");
     for client in clients {
         assert_same(&client.rest(), &lines);
@@ -135,11 +135,11 @@ fn with_exit_all_that_is_pending_is_delivered_before_the_end() {
 #[test]
 fn a_last_line_of_stdin_without_newline_is_published_with_one() {
     for at_end in ["--stdin", "--stdin=exit"] {
-        let (program, feed) = fed(&[at_end]);
+        let (program, stdin) = start_with_stdin(&[at_end]);
         let client = program.admit(Client::connect);
-        feed.say("whole\nin part");
-        drop(feed);
-        client.hears("whole\nin part\n");
+        stdin.send("whole\nin part");
+        drop(stdin);
+        client.receives("whole\nin part\n");
         let ended = match at_end {
             "--stdin" => program.terminate(),
             _ => program.wait(),
@@ -160,21 +160,21 @@ fn a_regular_file_is_published_to_its_end_and_the_server_goes_on() {
     program.will_have_logged("(stdin) left");
     let clients = two_clients(&program);
     for client in &clients {
-        client.hears(&lines);
+        client.receives(&lines);
     }
     assert_goes_on_without("stdin", program, &clients);
 }
 
 #[test]
-fn a_regular_file_is_read_from_where_it_stands_to_its_end() {
+fn regular_file_is_read_from_its_offset_to_its_end() {
     let folder = Folder::new();
     fs::write(folder.path("lines"), "one\ntwo\nthree\n").unwrap();
     let mut input = File::open(folder.path("lines")).unwrap();
     input.read_exact(&mut [0; 4]).unwrap();
-    let (mut tap, output) = output_pipe();
+    let (mut stdout, output) = output_pipe();
     let options = broadcast(&["--stdin=exit", "--stdout"]);
     let program = Program::spawn_on(&options, input.try_clone().unwrap(), output);
-    assert_same(&tap.rest(), b"two\nthree\n");
+    assert_same(&stdout.rest(), b"two\nthree\n");
     assert_ended_well(&program.wait());
     assert_eq!(input.stream_position().unwrap(), 14);
 }
@@ -199,48 +199,48 @@ fn streams_that_are_closed_from_the_start_do_not_matter() {
 
 #[test]
 fn lines_typed_at_a_terminal_are_published_until_ctrl_d() {
-    let (theirs, feed, _tap) = terminal();
+    let (theirs, stdin, _stdout) = terminal();
     let program = Program::start_on(&broadcast(&["--stdin"]), theirs, Stdio::null());
     let clients = two_clients(&program);
-    feed.say("你好\n");
-    feed.say("next\n");
-    clients[0].hears("你好\nnext\n");
-    clients[1].hears("你好\nnext\n");
-    feed.say(END);
+    stdin.send("你好\n");
+    stdin.send("next\n");
+    clients[0].receives("你好\nnext\n");
+    clients[1].receives("你好\nnext\n");
+    stdin.send(END);
     assert_goes_on_without("stdin", program, &clients);
 }
 
 #[test]
 fn ctrl_d_at_a_terminal_ends_the_server_with_exit() {
-    let (theirs, feed, _tap) = terminal();
+    let (theirs, stdin, _stdout) = terminal();
     let program = Program::start_on(&broadcast(&["--stdin=exit"]), theirs, Stdio::null());
     let client = program.admit(Client::connect);
-    feed.say("last words\n");
-    feed.say(END);
-    client.hears("last words\n");
+    stdin.send("last words\n");
+    stdin.send(END);
+    client.receives("last words\n");
     client.receives_end();
     assert_ended_well(&program.wait());
 }
 
 #[test]
 fn a_terminal_that_hangs_up_is_the_end_of_input() {
-    let (theirs, feed, tap) = terminal();
+    let (theirs, stdin, stdout) = terminal();
     let program = Program::start_on(&broadcast(&["--stdin"]), theirs, Stdio::null());
     let clients = two_clients(&program);
-    drop((feed, tap));
+    drop((stdin, stdout));
     assert_goes_on_without("stdin", program, &clients);
 }
 
 #[test]
 fn a_line_of_stdin_that_is_too_long_is_left_out_and_the_rest_goes_on() {
-    let (program, feed) = fed(&["--stdin=exit", "--max-message=1KiB"]);
+    let (program, stdin) = start_with_stdin(&["--stdin=exit", "--max-message=1KiB"]);
     let client = program.admit(Client::connect);
     let longest = "x".repeat(1024);
     let too_long = "y".repeat(1025);
     let very_long = "z".repeat(300_000);
-    feed.say(format!("{longest}\n{too_long}\nnext\n{very_long}\nlast\n"));
-    client.hears(format!("{longest}\nnext\nlast\n"));
-    drop(feed);
+    stdin.send(format!("{longest}\n{too_long}\nnext\n{very_long}\nlast\n"));
+    client.receives(format!("{longest}\nnext\nlast\n"));
+    drop(stdin);
     client.receives_end();
     let ended = program.wait();
     assert_ended_well(&ended);
@@ -251,11 +251,11 @@ fn a_line_of_stdin_that_is_too_long_is_left_out_and_the_rest_goes_on() {
 
 #[test]
 fn without_a_limit_to_patience_a_stopped_reader_stops_the_writer_of_the_pipe() {
-    let (program, feed) = fed(&["--stdin=exit", "--patience=unlimited"]);
+    let (program, stdin) = start_with_stdin(&["--stdin=exit", "--patience=unlimited"]);
     let [stopped, reader] = [Client::with_small_buffers, Client::connect];
     let [stopped, reader] = [program.admit(stopped), program.admit(reader)];
     let flood = Flood::of_megabytes(32);
-    let (feeding, checking) = (flood.feed(feed), flood.check(reader));
+    let (feeding, checking) = (flood.feed(stdin), flood.check(reader));
     assert!(!flood.wait_until_stuck(), "all was taken");
     let checking_it_too = flood.check(stopped);
     drop(feeding.join().unwrap());
@@ -268,7 +268,12 @@ fn without_a_limit_to_patience_a_stopped_reader_stops_the_writer_of_the_pipe() {
 /// Asserts that what others have in common with the program is as it was: `twins` share its open
 /// files.
 #[track_caller]
-fn assert_modes_are_kept(input: OwnedFd, output: OwnedFd, feed: &Feed, mut tap: Tap) {
+fn assert_modes_are_kept(
+    input: OwnedFd,
+    output: OwnedFd,
+    stdin: &StdinWriter,
+    mut stdout: StdoutReader,
+) {
     let twins = [&input, &output].map(|end| end.try_clone().expect("there are descriptors"));
     let modes = || {
         twins
@@ -279,8 +284,8 @@ fn assert_modes_are_kept(input: OwnedFd, output: OwnedFd, feed: &Feed, mut tap: 
     assert!(before.iter().all(|mode| !mode.contains(OFlags::NONBLOCK)));
     let options = broadcast(&["--stdin=exit", "--stdout"]);
     let program = Program::start_on(&options, input, output);
-    feed.say("hello\n");
-    assert_eq!(tap.line(), "hello");
+    stdin.send("hello\n");
+    assert_eq!(stdout.line(), "hello");
     assert_eq!(modes(), before);
     program.terminate();
     assert_eq!(modes(), before);
@@ -288,65 +293,65 @@ fn assert_modes_are_kept(input: OwnedFd, output: OwnedFd, feed: &Feed, mut tap: 
 
 #[test]
 fn the_blocking_mode_of_shared_streams_is_not_changed() {
-    let (input, feed) = input_pipe();
-    let (tap, output) = output_pipe();
-    assert_modes_are_kept(input.into(), output.into(), &feed, tap);
-    let (theirs, feed, tap) = terminal();
+    let (input, stdin) = input_pipe();
+    let (stdout, output) = output_pipe();
+    assert_modes_are_kept(input.into(), output.into(), &stdin, stdout);
+    let (theirs, stdin, stdout) = terminal();
     let twin = theirs.try_clone().unwrap();
-    assert_modes_are_kept(theirs.into(), twin.into(), &feed, tap);
+    assert_modes_are_kept(theirs.into(), twin.into(), &stdin, stdout);
 }
 
 #[test]
 fn with_frames_a_line_of_stdin_is_a_frame_without_its_newline() {
-    let (program, feed, mut tap) = filter(&["--framing=u32"]);
+    let (program, stdin, mut stdout) = filter(&["--framing=u32"]);
     let program = program.ready();
     let client = program.admit(Client::connect);
-    feed.say("one\n\nlast");
-    drop(feed);
+    stdin.send("one\n\nlast");
+    drop(stdin);
     let frames = b"\0\0\0\x03one\0\0\0\0\0\0\0\x04last";
-    client.hears(frames);
+    client.receives(frames);
     client.receives_end();
-    assert_same(&tap.rest(), frames);
+    assert_same(&stdout.rest(), frames);
     assert_ended_well(&program.wait());
 }
 
 #[test]
-fn a_tag_says_that_a_line_came_from_stdin() {
+fn tag_names_stdin_as_the_sender() {
     let since = now();
-    let (program, feed, mut tap) = filter(&["--tag"]);
-    feed.say("one\ntwo\n");
+    let (program, stdin, mut stdout) = filter(&["--tag"]);
+    stdin.send("one\ntwo\n");
     for text in ["one", "two"] {
-        assert_eq!(untagged(&tap.line(), &since), ("stdin", text));
+        assert_eq!(untagged(&stdout.line(), &since), ("stdin", text));
     }
-    drop(feed);
+    drop(stdin);
     assert_ended_well(&program.wait());
 }
 
 #[test]
 fn the_standard_streams_take_no_places_of_clients() {
-    let (program, feed, mut tap) = filter(&["--max-clients=1"]);
+    let (program, stdin, mut stdout) = filter(&["--max-clients=1"]);
     let program = program.ready();
     let client = program.admit(Client::connect);
-    feed.say("hello\n");
-    client.hears("hello\n");
-    tap.hears("hello\n");
+    stdin.send("hello\n");
+    client.receives("hello\n");
+    stdout.receives("hello\n");
 }
 
 #[test]
 fn stdout_has_every_published_message_and_nothing_else() {
-    let (program, mut tap) = tapped(&[]);
+    let (program, mut stdout) = start_with_stdout(&[]);
     let clients = two_clients(&program);
-    clients[0].say(b"hello\n\x1b[2J \xff\n");
-    tap.hears(b"hello\n\x1b[2J \xff\n");
-    clients[1].say("in part");
+    clients[0].send(b"hello\n\x1b[2J \xff\n");
+    stdout.receives(b"hello\n\x1b[2J \xff\n");
+    clients[1].send("in part");
     clients[1].finish();
-    tap.hears("in part\n");
+    stdout.receives("in part\n");
     drop(clients);
     let ended = program.terminate();
     assert_ended_well(&ended);
-    tap.receives_end();
-    let said = |text| ended.log.iter().any(|line| line.contains(text));
-    assert!(said("ready") && said("stopped"), "{ended:#?}");
+    stdout.receives_end();
+    let logged = |text| ended.log.iter().any(|line| line.contains(text));
+    assert!(logged("ready") && logged("stopped"), "{ended:#?}");
 }
 
 #[test]
@@ -357,28 +362,28 @@ fn stdout_to_a_file_is_appended_where_the_shell_says_so() {
     let output = OpenOptions::new().append(true).open(&path).unwrap();
     let program = Program::start_on(&broadcast(&["--stdout"]), Stdio::null(), output);
     let client = program.admit(Client::connect);
-    client.say("one\n");
+    client.send("one\n");
     let holds = |text: &str| fs::read_to_string(&path).unwrap() == text;
     eventually("one line", || holds("before\none\n"));
     // Another one writes to the same file.
     let mut other = OpenOptions::new().append(true).open(&path).unwrap();
     other.write_all(b"between\n").unwrap();
-    client.say("two\n");
+    client.send("two\n");
     eventually("two lines", || holds("before\none\nbetween\ntwo\n"));
     assert_ended_well(&program.terminate());
 }
 
 #[test]
-fn stdout_to_a_file_goes_on_where_the_file_stands() {
+fn stdout_to_a_file_goes_on_at_its_offset() {
     let folder = Folder::new();
     let path = folder.path("output");
     let mut output = File::create(&path).unwrap();
     output.write_all(b"before\n").unwrap();
-    let (input, feed) = input_pipe();
+    let (input, stdin) = input_pipe();
     let options = broadcast(&["--stdin=exit", "--stdout"]);
     let program = Program::spawn_on(&options, input, output.try_clone().unwrap());
-    feed.say("one\ntwo\n");
-    drop(feed);
+    stdin.send("one\ntwo\n");
+    drop(stdin);
     assert_ended_well(&program.wait());
     output.write_all(b"after\n").unwrap();
     let text = fs::read_to_string(&path).unwrap();
@@ -438,27 +443,27 @@ fn cause_of_a_failed_filter_is_named_and_a_server_goes_on() {
 
 #[test]
 fn stdout_may_be_a_terminal() {
-    let (theirs, _feed, mut tap) = terminal();
+    let (theirs, _stdin, mut stdout) = terminal();
     let program = Program::start_on(&broadcast(&["--stdout"]), Stdio::null(), theirs);
     let client = program.admit(Client::connect);
-    client.say("one\n你好\n");
-    tap.hears("one\r\n你好\r\n");
+    client.send("one\n你好\n");
+    stdout.receives("one\r\n你好\r\n");
     assert_ended_well(&program.terminate());
-    tap.receives_end();
+    stdout.receives_end();
 }
 
 #[test]
 fn one_terminal_may_be_both() {
-    let (theirs, feed, mut tap) = terminal();
+    let (theirs, stdin, mut stdout) = terminal();
     let twin = theirs.try_clone().unwrap();
     let options = broadcast(&["--stdin=exit", "--stdout"]);
     let program = Program::start_on(&options, theirs, twin);
     let client = program.admit(Client::connect);
-    feed.say("typed\n");
-    client.hears("typed\n");
-    client.say("answered\n");
-    tap.hears("typed\r\nanswered\r\n");
-    feed.say(END);
+    stdin.send("typed\n");
+    client.receives("typed\n");
+    client.send("answered\n");
+    stdout.receives("typed\r\nanswered\r\n");
+    stdin.send(END);
     assert_ended_well(&program.wait());
 }
 
@@ -472,12 +477,12 @@ fn flood_past(program: &Program, flood: &Flood) -> [Client; 2] {
 
 #[test]
 fn a_reader_of_stdout_that_stops_is_a_slow_consumer_and_sees_the_end() {
-    let (program, mut tap) = tapped(&["--patience=500ms"]);
+    let (program, mut stdout) = start_with_stdout(&["--patience=500ms"]);
     let flood = Flood::of_megabytes(16);
     let clients = flood_past(&program, &flood);
     program.will_have_logged("client 1 (stdout) is a slow consumer: closing it");
     program.will_have_logged(" (stdout) left after ");
-    let got = tap.rest();
+    let got = stdout.rest();
     assert!(!got.is_empty());
     flood.assert_is_start(&got);
     assert_goes_on_without("stdout", program, &clients);
@@ -485,14 +490,14 @@ fn a_reader_of_stdout_that_stops_is_a_slow_consumer_and_sees_the_end() {
 
 #[test]
 fn a_reader_of_stdout_that_stops_may_skip_and_goes_on_with_whole_messages() {
-    let (program, mut tap) = tapped(&["--patience=500ms", "--slow-consumer=skip"]);
+    let (program, mut stdout) = start_with_stdout(&["--patience=500ms", "--slow-consumer=skip"]);
     let flood = Flood::of_megabytes(16);
     let clients = flood_past(&program, &flood);
     program.will_have_logged("client 1 (stdout) is a slow consumer: it misses messages");
-    clients[0].say("end\n");
+    clients[0].send("end\n");
     let mut numbers = Vec::new();
     loop {
-        let line = tap.line() + "\n";
+        let line = stdout.line() + "\n";
         if line == "end\n" {
             break;
         }
@@ -501,46 +506,46 @@ fn a_reader_of_stdout_that_stops_may_skip_and_goes_on_with_whole_messages() {
     assert!(numbers.is_sorted_by(|a, b| a < b), "{numbers:?}");
     let missed = flood.lines() - numbers.len() as u64;
     assert!(missed > 0 && !numbers.is_empty());
-    clients[1].hears("end\n");
+    clients[1].receives("end\n");
     assert_chat_goes_on(&clients);
-    tap.hears("still there?\nof course\n");
+    stdout.receives("still there?\nof course\n");
     let ended = program.terminate();
     assert_ended_well(&ended);
     let count = format!("client 1 has missed {missed} messages");
-    let said = ended.log.iter().any(|line| line.ends_with(&count));
-    assert!(said, "{count}: {ended:#?}");
+    let logged = ended.log.iter().any(|line| line.ends_with(&count));
+    assert!(logged, "{count}: {ended:#?}");
 }
 
 #[test]
-fn a_pipe_whose_reader_goes_is_noticed_and_dropped() {
-    let (program, tap) = tapped(&[]);
+fn pipe_that_its_reader_closes_is_noticed_and_dropped() {
+    let (program, stdout) = start_with_stdout(&[]);
     let clients = two_clients(&program);
-    drop(tap);
-    clients[0].say("to no other client\n");
-    clients[1].hears("to no other client\n");
+    drop(stdout);
+    clients[0].send("to no other client\n");
+    clients[1].receives("to no other client\n");
     assert_goes_on_without("stdout", program, &clients);
 }
 
 #[test]
 fn a_terminal_that_hangs_up_is_noticed_and_dropped() {
-    let (theirs, feed, tap) = terminal();
+    let (theirs, stdin, stdout) = terminal();
     let program = Program::start_on(&broadcast(&["--stdout"]), Stdio::null(), theirs);
     let clients = two_clients(&program);
-    drop((feed, tap));
-    clients[0].say("to no other client\n");
-    clients[1].hears("to no other client\n");
+    drop((stdin, stdout));
+    clients[0].send("to no other client\n");
+    clients[1].receives("to no other client\n");
     assert_goes_on_without("stdout", program, &clients);
 }
 
 #[test]
-fn a_pipe_whose_reader_goes_in_the_middle_of_a_flood_is_dropped() {
-    let (program, mut tap) = tapped(&["--patience=unlimited"]);
+fn pipe_that_its_reader_closes_in_the_middle_of_a_flood_is_dropped() {
+    let (program, mut stdout) = start_with_stdout(&["--patience=unlimited"]);
     let [publisher, reader] = two_clients(&program);
     let flood = Flood::of_megabytes(40);
     let (sending, checking) = (flood.send(publisher), flood.check(reader));
     assert!(!flood.wait_until_stuck(), "all was taken");
-    tap.line();
-    drop(tap);
+    stdout.line();
+    drop(stdout);
     let clients = [sending.join().unwrap(), checking.join().unwrap()];
     assert_goes_on_without("stdout", program, &clients);
 }
@@ -549,19 +554,19 @@ fn a_pipe_whose_reader_goes_in_the_middle_of_a_flood_is_dropped() {
 #[test]
 fn sockets_may_be_the_standard_streams() {
     let pair = || UnixStream::pair().unwrap();
-    let ((input, feed), (output, tap)) = (pair(), pair());
+    let ((input, stdin), (output, stdout)) = (pair(), pair());
     let twins = [&input, &output].map(|end| end.try_clone().unwrap());
     let options = broadcast(&["--stdin=exit", "--stdout", "--patience=unlimited"]);
     let [input, output] = [input, output].map(OwnedFd::from);
     let program = Program::start_on(&options, input, output);
     let flood = Flood::of_megabytes(40);
-    let feeding = flood.feed(Feed::new(feed.into()));
+    let feeding = flood.feed(StdinWriter::new(stdin.into()));
     assert!(!flood.wait_until_stuck(), "all was taken");
     for twin in twins {
         let mode = fcntl_getfl(&twin).unwrap();
         assert!(!mode.contains(OFlags::NONBLOCK));
     }
-    let checking = flood.check_output(Tap::new(tap.into()));
+    let checking = flood.check_output(StdoutReader::new(stdout.into()));
     drop(feeding.join().unwrap());
     checking.join().unwrap().receives_end();
     assert_ended_well(&program.wait());
@@ -578,7 +583,7 @@ fn as_a_filter_it_gives_its_input_back() {
 }
 
 #[test]
-fn a_filter_whose_reader_has_seen_enough_ends_well() {
+fn filter_ends_well_after_its_reader_closes_the_pipe() {
     let script = r#"{ seq 100000 | timeout 30 "$0" "$@"; echo "code $?" >&2; } | head -n 1"#;
     let options = broadcast(&["--stdin=exit", "--stdout"]);
     let ended = Program::start_in_shell(script, &options).wait();
@@ -601,11 +606,11 @@ fn a_filter_between_files_copies_all() {
 
 #[test]
 fn a_filter_between_pipes_loses_nothing_when_its_reader_stops_for_a_while() {
-    let (program, feed, tap) = filter(&["--patience=unlimited"]);
+    let (program, stdin, stdout) = filter(&["--patience=unlimited"]);
     let flood = Flood::of_megabytes(32);
-    let feeding = flood.feed(feed);
+    let feeding = flood.feed(stdin);
     assert!(!flood.wait_until_stuck(), "all was taken");
-    let checking = flood.check_output(tap);
+    let checking = flood.check_output(stdout);
     let ending = thread::spawn(move || drop(feeding.join().unwrap()));
     checking.join().unwrap().receives_end();
     ending.join().unwrap();

@@ -13,7 +13,7 @@ use crate::common::{assert_same, random};
 use resound::{Replay, Room};
 
 #[test]
-fn newcomers_get_the_newest_messages_and_then_new_ones() {
+fn new_clients_get_the_newest_messages_and_then_further_ones() {
     for framing in FRAMINGS {
         let room = WatchedRoom::of(&with(framed(framing), |room| {
             room.replay = Replay::Messages(3);
@@ -21,24 +21,24 @@ fn newcomers_get_the_newest_messages_and_then_new_ones() {
         let (speaker, witness) = (room.join(), room.join());
         let message = |n: usize| wire(framing, &format!("{n} {}", "x".repeat(n * 50)));
         for n in 0..10 {
-            speaker.say(message(n));
-            witness.hears(message(n));
+            speaker.send(message(n));
+            witness.receives(message(n));
             let newcomer = room.join();
             let newest = (n + 1).saturating_sub(3)..=n;
-            newcomer.hears(newest.map(message).collect::<Vec<_>>().concat());
+            newcomer.receives(newest.map(message).collect::<Vec<_>>().concat());
             newcomer.finish();
             newcomer.receives_end();
         }
         let newcomer = room.join();
-        speaker.say(message(10));
-        newcomer.hears((7..=10).map(message).collect::<Vec<_>>().concat());
+        speaker.send(message(10));
+        newcomer.receives((7..=10).map(message).collect::<Vec<_>>().concat());
         // It says something of its own in between, which only those hear who come later.
-        newcomer.say(message(11));
-        speaker.hears(message(11));
-        speaker.say(message(12));
-        newcomer.hears(message(12));
+        newcomer.send(message(11));
+        speaker.receives(message(11));
+        speaker.send(message(12));
+        newcomer.receives(message(12));
         room.join()
-            .hears((10..=12).map(message).collect::<Vec<_>>().concat());
+            .receives((10..=12).map(message).collect::<Vec<_>>().concat());
     }
 }
 
@@ -56,8 +56,8 @@ fn a_replay_by_size_is_of_whole_messages() {
             // Once in a while more than a replay holds.
             let most = if rng.u8(..10) == 0 { 1500 } else { 250 };
             let message = wire(framing, &"x".repeat(rng.usize(..most)));
-            speaker.say(&message);
-            witness.hears(&message);
+            speaker.send(&message);
+            witness.receives(&message);
             all.push(message);
             let fits = |first: &usize| all[*first..].concat().len() <= SIZE;
             let first = (0..=all.len()).find(fits).expect("nothing fits");
@@ -78,8 +78,8 @@ fn a_replay_is_at_most_a_quarter_of_the_log() {
         );
         let (publisher, witness) = (room.join_at(1), room.join());
         for block in flood.blocks() {
-            publisher.say(&block);
-            witness.hears(&block);
+            publisher.send(&block);
+            witness.receives(&block);
         }
         let newcomer = room.join();
         newcomer.finish();
@@ -105,10 +105,10 @@ fn newcomers_under_a_flood_see_neither_gap_nor_double() {
             while !enough.load(Ordering::SeqCst) {
                 let block = number..number + 50;
                 let line = |n: usize| format!("{n} {}\n", "x".repeat(n % 97));
-                publisher.say(block.map(line).collect::<String>());
+                publisher.send(block.map(line).collect::<String>());
                 number += 50;
             }
-            publisher.say(format!("{number} the end\n"));
+            publisher.send(format!("{number} the end\n"));
         });
         let _flag = Flag(&enough);
         for _ in 0..NEWCOMERS {

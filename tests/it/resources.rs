@@ -35,8 +35,8 @@ fn a_flood_past_a_stopped_reader_reaches_all_others_in_little_memory() {
     eventually("the slow consumer's end", || {
         program.has_logged(", slow-consumer")
     });
-    publisher.say("that was it\n");
-    reader.hears("that was it\n");
+    publisher.send("that was it\n");
+    reader.receives("that was it\n");
     drop((publisher, reader));
     let ended = program.terminate();
     let last = ended.log.last().unwrap();
@@ -68,17 +68,17 @@ fn two_hundred_clients_under_a_limit_of_64_descriptors_are_all_served() {
     let program = Program::start_in_shell(script, &args).ready();
     let clients: Vec<Client> = (0..200).map(|_| program.connect()).collect();
     for (i, client) in clients.iter().enumerate() {
-        client.say(format!("client {i}"));
+        client.send(format!("client {i}"));
     }
-    clients[0].hears("client 0");
+    clients[0].receives("client 0");
     eventually("its running out of descriptors", || {
         program.descriptors() >= 63
     });
     program.assert_idle();
     for (i, client) in clients.into_iter().enumerate() {
-        let heard = if i == 0 { "" } else { &format!("client {i}") };
+        let received = if i == 0 { "" } else { &format!("client {i}") };
         client.finish();
-        client.hears(heard);
+        client.receives(received);
         client.receives_end();
     }
     let warnings = program.log().into_iter().filter(|l| l.contains("WARN"));
@@ -100,8 +100,8 @@ fn by_default_there_are_no_more_clients_than_descriptors() {
     });
     program.assert_idle();
     for (i, client) in clients.into_iter().enumerate() {
-        client.say(format!("client {i}"));
-        client.hears(format!("client {i}"));
+        client.send(format!("client {i}"));
+        client.receives(format!("client {i}"));
     }
 }
 
@@ -116,8 +116,8 @@ fn after_resets_at_any_moment_nothing_is_left() {
     program.assert_idle();
     assert_small(&program);
     let client = program.connect();
-    client.say("still there?");
-    client.hears("still there?");
+    client.send("still there?");
+    client.receives("still there?");
 }
 
 #[test]
@@ -126,8 +126,8 @@ fn a_thousand_idle_clients_cost_no_time_and_little_memory() {
     let program = Program::start(&["echo", "-l", "127.0.0.1:0"]);
     let clients: Vec<Client> = (0..1000).map(|_| program.connect()).collect();
     for client in &clients {
-        client.say("hello");
-        client.hears("hello");
+        client.send("hello");
+        client.receives("hello");
     }
     program.assert_idle();
     assert_small(&program);

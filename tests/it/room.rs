@@ -27,30 +27,30 @@ fn senders_included_all_clients_get_all_messages_in_one_order() {
         let speaker = client.twin();
         thread::spawn(move || {
             for number in 0..LINES {
-                speaker.say(format!("{name} {number}\n"));
+                speaker.send(format!("{name} {number}\n"));
             }
         });
     }
-    let hear = |client: &Client| {
+    let receive = |client: &Client| {
         let lines = client.lines().lines().take(2 * LINES);
         lines.map(|line| line.expect("it is text")).collect()
     };
-    let heard: Vec<Vec<String>> = thread::scope(|scope| {
-        let threads: Vec<_> = room.iter().map(|c| scope.spawn(|| hear(c))).collect();
+    let received: Vec<Vec<String>> = thread::scope(|scope| {
+        let threads: Vec<_> = room.iter().map(|c| scope.spawn(|| receive(c))).collect();
         threads.into_iter().map(|t| t.join().unwrap()).collect()
     });
     for name in 0..2 {
         let own = format!("{name} ");
-        let said = (0..LINES).map(|number| format!("{own}{number}"));
+        let sent = (0..LINES).map(|number| format!("{own}{number}"));
         assert!(
-            heard[0]
+            received[0]
                 .iter()
                 .filter(|l| l.starts_with(&own))
-                .eq(&said.collect::<Vec<_>>())
+                .eq(&sent.collect::<Vec<_>>())
         );
     }
-    for other in &heard {
-        assert!(other == &heard[0], "another order");
+    for other in &received {
+        assert!(other == &received[0], "another order");
     }
     let stats = watched.stop();
     assert_eq!(stats.deliveries, 4 * 2 * LINES as u64);
@@ -73,21 +73,21 @@ fn publishers_are_sent_nothing_at_all() {
     );
     let listener = watched.join();
     let publisher = watched.join_at(1);
-    publisher.say("from the feed\n");
+    publisher.send("from the stdin\n");
     let mut got = Vec::new();
-    listener.hears_until(&mut got, b"from the feed\n");
-    listener.say("from the room\n");
-    listener.hears_until(&mut got, b"from the room\n");
+    listener.receives_until(&mut got, b"from the stdin\n");
+    listener.send("from the room\n");
+    listener.receives_until(&mut got, b"from the room\n");
     // Time passes, by the heart of the server.
     for _ in 0..5 {
-        listener.hears("beat\n");
+        listener.receives("beat\n");
     }
     publisher.finish();
     assert_same(&publisher.rest(), b"");
 }
 
 #[test]
-fn subscribers_cannot_speak_and_hear_everything() {
+fn subscribers_receive_everything_and_cannot_publish() {
     let config = listening_on(&[
         "127.0.0.1:0?role=subscribe",
         "127.0.0.1:0?role=publish",
@@ -100,10 +100,10 @@ fn subscribers_cannot_speak_and_hear_everything() {
     // Not even what is too long.
     watched.hand_in(&subscribers[1], vec![b'x'; 200_000]);
     watched.hand_in(&publisher, "the news\n");
-    chatter.hears("the news\n");
-    chatter.say("indeed\n");
+    chatter.receives("the news\n");
+    chatter.send("indeed\n");
     for subscriber in &subscribers {
-        subscriber.hears("the news\nindeed\n");
+        subscriber.receives("the news\nindeed\n");
         subscriber.finish();
         subscriber.receives_end();
     }
@@ -135,7 +135,7 @@ const ROUNDS: usize = 20;
 /// Says its lines, at the pace of the others; returns what they said, by name and number.
 fn chat(client: &Client, name: usize) -> Vec<(usize, usize)> {
     let mut lines = client.lines().lines();
-    let (mut heard, mut guests) = (Vec::new(), HashSet::new());
+    let (mut received, mut guests) = (Vec::new(), HashSet::new());
     for round in 0..=ROUNDS {
         // It is a round ahead of some at the most, and receives all lines in the end.
         let due = if round == ROUNDS {
@@ -143,22 +143,22 @@ fn chat(client: &Client, name: usize) -> Vec<(usize, usize)> {
         } else {
             round.saturating_sub(1)
         };
-        while heard.len() < due * (CHATTERS - 1) {
+        while received.len() < due * (CHATTERS - 1) {
             let line = lines.next().expect("it goes on").expect("it is text");
             let words: Vec<&str> = line.split(' ').collect();
             match words[..] {
                 ["chatter", who, number, "says", "hello"] => {
-                    heard.push((number_of(who), number_of(number)));
+                    received.push((number_of(who), number_of(number)));
                 }
                 ["guest", _, "comes" | "goes"] => assert!(guests.insert(line), "doubled"),
                 _ => panic!("torn: {line}"),
             }
         }
         if round < ROUNDS {
-            client.say(format!("chatter {name} {round} says hello\n"));
+            client.send(format!("chatter {name} {round} says hello\n"));
         }
     }
-    heard
+    received
 }
 
 /// One after the other, guests come, say something, and leave in one way or another, until
@@ -168,7 +168,7 @@ fn come_and_go(server: &Running, rng: &mut fastrand::Rng, enough: &AtomicBool) -
     let mut count = 0;
     while count < 100 || !enough.load(Ordering::SeqCst) {
         let (guest, name) = (server.connect(), rng.u64(..));
-        guest.say(format!("guest {name} comes\n"));
+        guest.send(format!("guest {name} comes\n"));
         count += 1;
         guests.push((guest, name));
         if guests.len() < 20 {
@@ -178,15 +178,15 @@ fn come_and_go(server: &Running, rng: &mut fastrand::Rng, enough: &AtomicBool) -
         match rng.u8(..4) {
             0 => drop(guest),
             1 => {
-                guest.say("guest who is cut off");
+                guest.send("guest who is cut off");
                 guest.reset();
             }
             2 => {
-                guest.say(format!("guest {name} goes\n"));
+                guest.send(format!("guest {name} goes\n"));
                 guest.finish();
             }
             _ => {
-                guest.say(format!("guest {name} goes")); // its end brings the newline
+                guest.send(format!("guest {name} goes")); // its end brings the newline
                 guest.finish();
                 guest.drain();
             }
@@ -196,12 +196,12 @@ fn come_and_go(server: &Running, rng: &mut fastrand::Rng, enough: &AtomicBool) -
 }
 
 #[test]
-fn a_hundred_chatters_hear_each_other_while_others_come_and_go() {
+fn hundred_chatters_receive_all_lines_while_guests_join_and_leave() {
     let server = Running::broadcast();
     let mut rng = random();
     let room = join(server.address(), CHATTERS);
     let enough = AtomicBool::new(false);
-    let (heard, guests) = thread::scope(|scope| {
+    let (received, guests) = thread::scope(|scope| {
         let guests: Vec<_> = (0..2)
             .map(|_| {
                 let mut rng = rng.fork();
@@ -214,27 +214,27 @@ fn a_hundred_chatters_hear_each_other_while_others_come_and_go() {
         let chatters: Vec<_> = chatters
             .map(|(name, client)| scope.spawn(move || chat(client, name)))
             .collect();
-        let heard: Vec<_> = chatters.into_iter().map(|t| t.join().unwrap()).collect();
+        let received: Vec<_> = chatters.into_iter().map(|t| t.join().unwrap()).collect();
         drop(flag);
         let guests: usize = guests.into_iter().map(|t| t.join().unwrap()).sum();
-        (heard, guests)
+        (received, guests)
     });
-    for (name, lines) in heard.iter().enumerate() {
+    for (name, lines) in received.iter().enumerate() {
         let mut next = [0; CHATTERS];
         for &(who, number) in lines {
             assert_eq!(number, next[who], "{name} about {who}");
             next[who] += 1;
         }
-        assert_eq!(next[name], 0, "{name} has heard itself");
+        assert_eq!(next[name], 0, "{name} has received its own message");
         let but = |lines: &[(usize, usize)], own: usize| -> Vec<(usize, usize)> {
             lines.iter().filter(|l| l.0 != own).copied().collect()
         };
-        assert!(but(lines, 0) == but(&heard[0], name), "{name}: an order");
+        assert!(but(lines, 0) == but(&received[0], name), "{name}: an order");
     }
     // When it is in, the last of the guests are, too.
     let last = server.connect();
-    last.say("the last one\n");
-    room[0].hears_until(&mut Vec::new(), b"the last one\n");
+    last.send("the last one\n");
+    room[0].receives_until(&mut Vec::new(), b"the last one\n");
     drop(room);
     let stats = server.stop();
     assert_eq!(stats.clients, (CHATTERS + guests + 1) as u64);
@@ -246,17 +246,17 @@ fn the_numbers_at_the_end_are_right() {
     let watched = WatchedRoom::with(&with_publishers(), &Room::default());
     let [a, b, c] = [(); 3].map(|()| watched.join());
     let publisher = watched.join_at(1);
-    a.say("one\ntwo\n");
-    b.hears("one\ntwo\n");
-    publisher.say("a\nb\nc\n");
+    a.send("one\ntwo\n");
+    b.receives("one\ntwo\n");
+    publisher.send("a\nb\nc\n");
     for client in [&a, &b] {
-        client.hears("a\nb\nc\n");
+        client.receives("a\nb\nc\n");
     }
-    b.say("last");
+    b.send("last");
     b.finish();
     b.receives_end();
-    a.hears("last\n");
-    c.hears("one\ntwo\na\nb\nc\nlast\n");
+    a.receives("last\n");
+    c.receives("one\ntwo\na\nb\nc\nlast\n");
     let stats = watched.stop();
     assert_eq!((stats.clients, stats.messages), (4, 2 + 3 + 1));
     assert_eq!(stats.deliveries, 2 * 2 + 3 * 3 + 2);
@@ -281,12 +281,12 @@ fn missed_messages_are_not_counted_as_delivered() {
     let (healthy, publisher) = (watched.join(), watched.join_at(1));
     let flood = Flood::of_megabytes(16);
     for block in flood.blocks() {
-        publisher.say(&block);
-        healthy.hears(&block);
+        publisher.send(&block);
+        healthy.receives(&block);
     }
     let mut got = Vec::new();
     let all = flood.numbers();
-    slow.hears_until(&mut got, &flood.line(all.end - 1));
+    slow.receives_until(&mut got, &flood.line(all.end - 1));
     let numbers = flood.numbers_in(&got);
     assert!(numbers.is_sorted_by(|a, b| a < b), "in order, none twice");
     let missed = all.len() - numbers.len();

@@ -6,17 +6,17 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use crate::common::client::Client;
 use crate::common::program::{Program, run};
 use crate::common::running::{Running, config};
-use crate::common::stdio::{Tap, output_pipe};
+use crate::common::stdio::{StdoutReader, output_pipe};
 use crate::common::{Folder, eventually};
 use resound::{Chargen, CloseReason, Reply, Time};
 
 const LISTEN: &str = "-l127.0.0.1:0";
 
 /// A server whose standard output is read.
-fn shown(args: &[&str]) -> (Program, Tap) {
-    let (tap, output) = output_pipe();
+fn shown(args: &[&str]) -> (Program, StdoutReader) {
+    let (stdout, output) = output_pipe();
     let args = [args, &[LISTEN]].concat();
-    (Program::start_on(&args, Stdio::null(), output), tap)
+    (Program::start_on(&args, Stdio::null(), output), stdout)
 }
 
 #[test]
@@ -34,7 +34,7 @@ fn every_service_greets() {
         let args = [service, &["--greeting=hi {id}\\n", LISTEN, "-l", &unix]].concat();
         let program = Program::start(&args);
         for (id, address) in (1..).zip(program.addresses()) {
-            Client::connect(&address).hears(format!("hi {id}\n{after}"));
+            Client::connect(&address).receives(format!("hi {id}\n{after}"));
         }
     }
     let program = Program::start(&["time", "--greeting=hi", LISTEN]);
@@ -52,10 +52,10 @@ fn client_that_only_publishes_is_sent_nothing() {
     let program = Program::start(&args);
     let [publish, both] = program.addresses().try_into().unwrap();
     let listener = Client::connect(&both);
-    listener.hears("hi");
+    listener.receives("hi");
     let publisher = Client::connect(&publish);
-    publisher.say("hello\n");
-    listener.hears("hello\n");
+    publisher.send("hello\n");
+    listener.receives("hello\n");
     publisher.finish();
     publisher.receives_end();
 }
@@ -66,22 +66,22 @@ fn text_names_server_and_client() {
     let program = Program::start(&["reply", text, "-l0.0.0.0:0"]);
     let address = program.address().reachable();
     let client = Client::connect(&address);
-    client.say("who are you?");
+    client.send("who are you?");
     let name = rustix::system::uname();
     let name = name.nodename().to_string_lossy();
     let peer = client.name();
-    client.hears(format!("1|{peer}|{address}|{name}|resound|A\t{{}}|你好\n"));
+    client.receives(format!("1|{peer}|{address}|{name}|resound|A\t{{}}|你好\n"));
 }
 
 #[test]
 fn one_client_is_served_and_the_others_are_not() {
     let program = Program::start(&["echo", "--once", "-v", LISTEN]);
     let client = program.connect();
-    client.say("hello");
-    client.hears("hello");
+    client.send("hello");
+    client.receives("hello");
     assert!(Client::try_connect(&program.address()).is_err());
-    client.say("again");
-    client.hears("again");
+    client.send("again");
+    client.receives("again");
     client.finish();
     client.receives_end();
     let ended = program.wait();
@@ -99,9 +99,9 @@ fn one_client_is_enough_however_it_ends() {
     ] {
         let program = Program::start(&[service, &["--once", LISTEN]].concat());
         let client = program.connect();
-        client.say("x");
+        client.send("x");
         if service[0] == "echo" {
-            client.hears("x"); // it is served
+            client.receives("x"); // it is served
             client.reset();
         } else {
             drop(client);
@@ -112,19 +112,19 @@ fn one_client_is_enough_however_it_ends() {
 
 #[test]
 fn input_of_clients_is_shown_line_by_line() {
-    let (program, mut tap) = shown(&["discard", "--show"]);
+    let (program, mut stdout) = shown(&["discard", "--show"]);
     let client = program.connect();
     let name = client.name();
-    client.say("one\r\ntwo\n\x1b[2Jthree");
+    client.send("one\r\ntwo\n\x1b[2Jthree");
     for line in ["one", "two", "\\u{1b}[2Jthree"] {
-        assert_eq!(tap.line(), format!("1 {name}: {line}"));
+        assert_eq!(stdout.line(), format!("1 {name}: {line}"));
     }
-    client.say(b"without an end, and a half letter: \xe4\xbd");
+    client.send(b"without an end, and a half letter: \xe4\xbd");
     drop(client);
     let last = "without an end, and a half letter: \\xe4\\xbd";
-    assert_eq!(tap.line(), format!("1 {name}: {last}"));
+    assert_eq!(stdout.line(), format!("1 {name}: {last}"));
     assert_eq!(program.terminate().code, Some(0));
-    tap.receives_end();
+    stdout.receives_end();
 }
 
 #[test]
@@ -143,15 +143,15 @@ fn shown_input_is_decoded() {
             [b"\xe4\xbd", b"\xa0\xe5\xa5\xbd\n\xe5\xa5", b"\xbd\xff\n"],
         ),
     ] {
-        let (program, mut tap) = shown(&["echo", "--show", "--encoding", encoding]);
+        let (program, mut stdout) = shown(&["echo", "--show", "--encoding", encoding]);
         let client = program.connect();
         for part in parts {
-            client.say(part);
-            client.hears(part);
+            client.send(part);
+            client.receives(part);
         }
         let name = client.name();
-        assert_eq!(tap.line(), format!("1 {name}: 你好"), "{encoding}");
-        let second = tap.line();
+        assert_eq!(stdout.line(), format!("1 {name}: 你好"), "{encoding}");
+        let second = stdout.line();
         let shown = second.strip_prefix(&format!("1 {name}: 好\\x"));
         assert!(shown.is_some(), "{encoding}: {second}");
     }
@@ -160,18 +160,18 @@ fn shown_input_is_decoded() {
 /// The reader of standard output delays no client; the bytes that it missed are counted and logged.
 #[test]
 fn stopped_reader_of_standard_output_delays_no_client() {
-    let (program, mut tap) = shown(&["echo", "--show"]);
+    let (program, mut stdout) = shown(&["echo", "--show"]);
     let client = program.connect();
     let block = "a line of a client that is shown to no other\n".repeat(100);
     for _ in 0..2000 {
-        client.say(&block);
-        client.hears(&block);
+        client.send(&block);
+        client.receives(&block);
     }
     let peak = program.peak_memory();
     assert!(peak < 20 * 1024, "{peak} KiB for 9 MB that are not read");
-    tap.line();
+    stdout.line();
     drop(client);
-    let lost = tap.line_with("could not be shown");
+    let lost = stdout.line_with("could not be shown");
     let count = lost.trim_start_matches('(').split(' ').next();
     let count: u64 = count.unwrap().parse().expect("it is a number");
     assert!((100_000..200_000).contains(&count), "{lost}");
@@ -181,30 +181,30 @@ fn stopped_reader_of_standard_output_delays_no_client() {
 /// All that can be shown is shown before the program ends.
 #[test]
 fn slow_reader_still_sees_everything() {
-    let (program, mut tap) = shown(&["discard", "--show", "--once"]);
+    let (program, mut stdout) = shown(&["discard", "--show", "--once"]);
     let client = program.connect();
     let name = client.name();
     for i in 0..10_000 {
-        client.say(format!("line {i}\n"));
+        client.send(format!("line {i}\n"));
     }
     client.finish();
     client.receives_end();
     for i in 0..10_000 {
-        assert_eq!(tap.line(), format!("1 {name}: line {i}"));
+        assert_eq!(stdout.line(), format!("1 {name}: line {i}"));
     }
-    tap.receives_end();
+    stdout.receives_end();
     assert_eq!(program.wait().code, Some(0));
 }
 
 #[test]
 fn a_reader_that_never_reads_does_not_keep_the_program() {
-    let (program, tap) = shown(&["discard", "--show", "--once"]);
+    let (program, stdout) = shown(&["discard", "--show", "--once"]);
     let client = program.connect();
-    client.say("a line\n".repeat(200_000));
+    client.send("a line\n".repeat(200_000));
     client.finish();
     client.receives_end();
     assert_eq!(program.wait().code, Some(0));
-    drop(tap);
+    drop(stdout);
 }
 
 #[test]
@@ -247,7 +247,7 @@ fn characters_are_sent_as_they_are_taken_and_a_stopped_reader_delays_no_client()
     let readers: Vec<_> = (0..2)
         .map(|_| {
             let (client, expected) = (program.connect(), expected.clone());
-            std::thread::spawn(move || client.hears(expected))
+            std::thread::spawn(move || client.receives(expected))
         })
         .collect();
     for reader in readers {
@@ -256,7 +256,7 @@ fn characters_are_sent_as_they_are_taken_and_a_stopped_reader_delays_no_client()
     let peak = program.peak_memory();
     assert!(peak < 12 * 1024, "{peak} KiB");
     for client in stopped {
-        client.hears(&expected[..1000]);
+        client.receives(&expected[..1000]);
     }
 }
 
@@ -264,12 +264,12 @@ fn characters_are_sent_as_they_are_taken_and_a_stopped_reader_delays_no_client()
 fn input_is_thrown_away_and_its_end_changes_nothing() {
     let server = Running::start(&config(), Chargen::new(false));
     let client = server.connect();
-    client.say(vec![b'x'; 1 << 20]);
+    client.send(vec![b'x'; 1 << 20]);
     client.finish();
-    client.hears(pattern(8 << 20));
+    client.receives(pattern(8 << 20));
     client.reset();
     let other = server.connect();
-    other.hears(pattern(1000));
+    other.receives(pattern(1000));
     drop(other);
     eventually("their end", || server.is_running());
     let stats = server.stop();
@@ -281,7 +281,7 @@ fn input_is_thrown_away_and_its_end_changes_nothing() {
 fn a_stop_ends_the_characters_with_a_line() {
     let server = Running::start(&config(), Chargen::new(false));
     let client = server.connect();
-    client.hears(pattern(10_000));
+    client.receives(pattern(10_000));
     server.handle.stop().unwrap();
     let rest = client.rest();
     assert!(rest.ends_with(b"\r\n"));
@@ -291,7 +291,7 @@ fn a_stop_ends_the_characters_with_a_line() {
 }
 
 #[test]
-fn replies_come_in_their_number() {
+fn one_reply_is_sent_for_each_message() {
     let text = "ok\\n".parse().unwrap();
     let server = Running::start(
         &config(),
@@ -299,8 +299,8 @@ fn replies_come_in_their_number() {
     );
     let client = server.connect();
     for i in 0..100 {
-        client.say(format!("message {i}"));
-        client.hears("ok\n");
+        client.send(format!("message {i}"));
+        client.receives("ok\n");
     }
     client.finish();
     client.receives_end();
@@ -312,7 +312,7 @@ fn replies_come_in_their_number() {
 fn a_client_that_the_server_closes_gets_a_moment_unless_it_is_not_to() {
     let program = Program::start(&["reply", "bye", "--close", "--linger=0s", LISTEN]);
     let client = program.connect();
-    client.say("x");
+    client.send("x");
     let (_, _) = client.rest_or_cut();
     drop(client);
     let ended = program.terminate();
@@ -320,11 +320,11 @@ fn a_client_that_the_server_closes_gets_a_moment_unless_it_is_not_to() {
     // Longer than the usual second: the client still sends, and is not reset.
     let program = Program::start(&["reply", "bye", "--close", "--linger=5s", LISTEN]);
     let client = program.connect();
-    client.say("x");
-    client.hears("bye");
+    client.send("x");
+    client.receives("bye");
     let start = std::time::Instant::now();
     while start.elapsed() < Duration::from_millis(1500) {
-        client.say("more"); // panics after a reset
+        client.send("more"); // panics after a reset
         std::thread::sleep(Duration::from_millis(50));
     }
     client.finish();

@@ -69,7 +69,7 @@ impl Scene {
                 let reader = reader.twin();
                 scope.spawn(move || {
                     for block in blocks {
-                        reader.hears(&block[..]);
+                        reader.receives(&block[..]);
                         let _ = done.send(());
                     }
                 });
@@ -84,7 +84,7 @@ impl Scene {
                     }
                     expect.send(Arc::clone(&block)).expect("they read on");
                 }
-                self.publisher.say(&block[..]);
+                self.publisher.send(&block[..]);
                 meanwhile();
             }
         });
@@ -95,7 +95,7 @@ impl Scene {
         self.readers.iter().collect()
     }
 
-    fn everybody(&self) -> Vec<&Client> {
+    fn all_clients(&self) -> Vec<&Client> {
         self.readers.iter().chain([&self.slow]).collect()
     }
 
@@ -108,9 +108,9 @@ impl Scene {
         let note = format!("client 1 has missed {missed} messages");
         eventually(&note, || program.has_logged(&note));
         let deliveries = messages * (READERS + 1) - missed;
-        let said = format!("{messages} messages in, {deliveries} out, {missed} missed");
+        let counts = format!("{messages} messages in, {deliveries} out, {missed} missed");
         let last = end(program);
-        assert!(last.contains(&said), "{said}: {last}");
+        assert!(last.contains(&counts), "{counts}: {last}");
     }
 }
 
@@ -178,7 +178,9 @@ fn skips(scene: Scene, flood: &Flood, mut reads: impl FnMut() -> Option<usize>) 
         }
     });
     let all = flood.numbers();
-    scene.slow.hears_until(&mut got, &flood.line(all.end - 1));
+    scene
+        .slow
+        .receives_until(&mut got, &flood.line(all.end - 1));
     let numbers = flood.numbers_in(&got);
     assert!(numbers.is_sorted_by(|a, b| a < b), "in order, none twice");
     let gaps = numbers.windows(2).map(|pair| pair[1] - pair[0] - 1);
@@ -186,7 +188,7 @@ fn skips(scene: Scene, flood: &Flood, mut reads: impl FnMut() -> Option<usize>) 
     assert_eq!(missed + numbers.len(), all.len());
     assert!(missed > 0, "nothing was missed");
     let more = flood.next(10);
-    scene.publish(&more, &scene.everybody(), || {});
+    scene.publish(&more, &scene.all_clients(), || {});
     // The first message was the greeting.
     scene.end_after_skipping(missed, 1 + more.numbers().end);
 }

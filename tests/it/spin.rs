@@ -14,8 +14,8 @@ const LONG: Duration = Duration::from_secs(3600);
 #[track_caller]
 fn assert_answers(client: &Client) {
     for _ in 0..100 {
-        client.say("hello");
-        client.hears("hello");
+        client.send("hello");
+        client.receives("hello");
     }
 }
 
@@ -26,12 +26,12 @@ fn spinning_server_answers_without_having_slept_and_stops_at_once() {
         let args = [service, &["-l127.0.0.1:0", "--spin=1h"]].concat();
         let program = Program::start(&args);
         let client = program.connect();
-        client.say("hello\n");
-        client.hears("hello\n");
+        client.send("hello\n");
+        client.receives("hello\n");
         let before = program.sleeps();
         for _ in 0..100 {
-            client.say("hello\n");
-            client.hears("hello\n");
+            client.send("hello\n");
+            client.receives("hello\n");
         }
         let slept = program.sleeps() - before;
         assert!(slept <= 10, "{slept} times"); // where the kernel itself had to wait
@@ -42,7 +42,7 @@ fn spinning_server_answers_without_having_slept_and_stops_at_once() {
 
 #[cfg(target_os = "linux")]
 #[test]
-fn when_the_spin_is_over_it_sleeps() {
+fn server_sleeps_after_the_spin() {
     let args = ["echo", "-l127.0.0.1:0", "--spin=10ms", "--idle-timeout=1h"];
     let program = Program::start(&args);
     let client = program.connect();

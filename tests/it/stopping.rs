@@ -22,10 +22,10 @@ fn echo_owing_much(grace: Duration) -> (Running, Client, Vec<u8>) {
     let (echo, watch) = watched(Echo::new());
     let server = Running::start(&config, echo);
     let client = server.connect();
-    let said = bytes(&mut random(), MUCH);
-    client.say(&said);
+    let sent = bytes(&mut random(), MUCH);
+    client.send(&sent);
     eventually("everything being read", || watch.received() == MUCH as u64);
-    (server, client, said)
+    (server, client, sent)
 }
 
 fn wait_until_stopping(server: &Running) {
@@ -38,8 +38,8 @@ fn wait_until_stopping(server: &Running) {
 fn idle_clients_see_the_end_and_the_server_ends() {
     let server = Running::echo();
     let clients = [server.connect(), server.connect()];
-    clients[0].say("served");
-    clients[0].hears("served");
+    clients[0].send("served");
+    clients[0].receives("served");
     server.handle.stop().unwrap();
     clients.iter().for_each(Client::receives_end);
     let stats = server.end();
@@ -60,9 +60,9 @@ fn bytes_that_arrived_before_the_stop_are_answered() {
     let (gatekeeper, client) = (server.connect(), server.connect());
     watch.while_held_up(&gatekeeper, || {
         server.handle.stop().unwrap();
-        client.say("just in time");
+        client.send("just in time");
     });
-    client.hears("just in time");
+    client.receives("just in time");
     client.receives_end();
     let stats = server.end();
     assert_eq!((stats.bytes_in, stats.bytes_out), (17, 17));
@@ -70,11 +70,11 @@ fn bytes_that_arrived_before_the_stop_are_answered() {
 
 #[test]
 fn a_slow_reader_is_sent_all_it_is_owed_within_the_grace() {
-    let (server, client, said) = echo_owing_much(Duration::from_secs(60));
+    let (server, client, sent) = echo_owing_much(Duration::from_secs(60));
     server.handle.stop().unwrap();
     wait_until_stopping(&server);
-    for part in said.chunks(4099) {
-        client.hears(part);
+    for part in sent.chunks(4099) {
+        client.receives(part);
         std::thread::yield_now();
     }
     client.receives_end();
@@ -134,12 +134,12 @@ fn client_that_never_stops_sending_cannot_prevent_the_end() {
     let server = Running::echo();
     let client = server.connect();
     let flooder = client.twin();
-    client.say("first");
-    client.hears("first");
+    client.send("first");
+    client.receives("first");
     let flooding = std::thread::spawn(move || {
         let reader = client.twin();
         let reading = std::thread::spawn(move || reader.drain());
-        while client.try_say(&[7; 4096]).is_ok() {}
+        while client.try_send(&[7; 4096]).is_ok() {}
         reading.join().unwrap();
     });
     let stats = server.stop();

@@ -19,7 +19,7 @@ fn admit<const N: usize>(operator: &mut Operator) -> [Client; N] {
 
 /// Asserts that the next line of each is this text of a sender, tagged not before a time.
 #[track_caller]
-fn all_hear(lines: &mut [impl BufRead], since: &str, sender: &str, text: &str) {
+fn all_receive(lines: &mut [impl BufRead], since: &str, sender: &str, text: &str) {
     for lines in lines {
         let mut line = String::new();
         let read = lines.read_line(&mut line);
@@ -35,13 +35,13 @@ fn an_operator_answers_each_of_many_clients() {
     for mut operator in Operator::of_each_kind(&["discard", "--console", LISTEN]) {
         let mut clients: Vec<Client> = admit::<5>(&mut operator).into();
         for (id, client) in (1..).zip(&clients) {
-            client.say(format!("question {id}: 你好?\n"));
+            client.send(format!("question {id}: 你好?\n"));
             operator.sees(&format!("{id} {}: question {id}: 你好?", client.name()));
         }
         for (i, client) in clients.iter().enumerate().rev() {
             let id = i + 1;
             operator.types(&format!("@{id} answer {id}: 好的"));
-            client.hears(format!("answer {id}: 好的\n"));
+            client.receives(format!("answer {id}: 好的\n"));
         }
         clients.iter().for_each(Client::receives_nothing);
         // One leaves in order, one doesn't.
@@ -51,7 +51,7 @@ fn an_operator_answers_each_of_many_clients() {
         operator.asks("@1 are you there?", "there is no client 1");
         operator.types("goodbye, all");
         for client in &clients {
-            client.hears("goodbye, all\n");
+            client.receives("goodbye, all\n");
         }
         assert_eq!(operator.quits().code, Some(0));
         clients.iter().for_each(Client::receives_end);
@@ -66,21 +66,21 @@ fn a_group_chats_and_a_failing_client_is_dropped() {
     for round in 0..3 {
         for (i, speaker) in room.iter().enumerate() {
             let text = format!("{i} says 大家好 in round {round}\n");
-            speaker.say(&text);
+            speaker.send(&text);
             for (j, listener) in room.iter().enumerate() {
                 if i != j {
-                    listener.hears(&text);
+                    listener.receives(&text);
                 }
             }
         }
         let failing = room.pop().unwrap();
-        let everybody = || room[1..].iter().chain([&failing]);
+        let all_others = || room[1..].iter().chain([&failing]);
         // What it hears acknowledges what it has said, so that the next goes out at once.
-        room[0].say("one is about to fail\n");
-        everybody().for_each(|client| client.hears("one is about to fail\n"));
-        failing.say("it breaks off in the mid");
-        room[0].say("now\n"); // when it is heard, that has been read
-        everybody().for_each(|client| client.hears("now\n"));
+        room[0].send("one is about to fail\n");
+        all_others().for_each(|client| client.receives("one is about to fail\n"));
+        failing.send("it breaks off in the mid");
+        room[0].send("now\n"); // when it is received, that has been read
+        all_others().for_each(|client| client.receives("now\n"));
         failing.reset();
     }
     room.iter().for_each(Client::receives_nothing);
@@ -104,12 +104,12 @@ fn a_group_chats_with_stamps_and_the_operator_ends_it() {
         let mut room = clients.each_ref().map(Client::lines);
         for (id, client) in (1..).zip(&clients) {
             let name = client.name();
-            client.say(format!("{id} says 大家好\n"));
-            all_hear(&mut room, &since, &name, &format!("{id} says 大家好"));
+            client.send(format!("{id} says 大家好\n"));
+            all_receive(&mut room, &since, &name, &format!("{id} says 大家好"));
             operator.sees(&format!("{id} {name}: {id} says 大家好"));
         }
         operator.types("the room closes");
-        all_hear(&mut room, &since, "console", "the room closes");
+        all_receive(&mut room, &since, "console", "the room closes");
         assert_eq!(operator.quits().code, Some(0));
         for mut lines in room {
             assert_eq!(lines.read_line(&mut String::new()).unwrap(), 0);
@@ -123,19 +123,19 @@ fn a_broadcast_reads_and_writes_whole_lines() {
     let program = Program::start(&["broadcast", LISTEN]);
     let room = join(&program.address(), 3);
     let mut lines = room[2].lines();
-    let mut hears = |expected: &str| {
+    let mut receives = |expected: &str| {
         let mut line = String::new();
         lines.read_line(&mut line).unwrap();
         assert_eq!(line, expected);
     };
     for (word, other) in [("one ", "a\n"), ("line ", "b\n"), ("in pieces", "c\n")] {
-        room[0].say(word);
-        room[1].say(other); // when it is heard, the word has been read
-        hears(other);
+        room[0].send(word);
+        room[1].send(other); // when it is received, the word has been read
+        receives(other);
     }
-    room[0].say("\r\nand three\nat\nonce\n");
+    room[0].send("\r\nand three\nat\nonce\n");
     for line in ["one line in pieces\r\n", "and three\n", "at\n", "once\n"] {
-        hears(line);
+        receives(line);
     }
 }
 
@@ -154,9 +154,9 @@ fn one_reader_that_stops_does_not_stop_the_others() {
     let checking: Vec<_> = room.into_iter().map(|reader| flood.check(reader)).collect();
     let publisher = sending.join().unwrap();
     let readers: Vec<Client> = checking.into_iter().map(|c| c.join().unwrap()).collect();
-    publisher.say("the room goes on\n");
+    publisher.send("the room goes on\n");
     for reader in &readers {
-        reader.hears("the room goes on\n");
+        reader.receives("the room goes on\n");
     }
     let slow = format!("({}) is a slow consumer", stopped.name());
     program.will_have_logged(&slow);
@@ -171,19 +171,19 @@ fn with_tag_each_line_is_prefixed_and_not_each_read() {
     let since = now();
     let mut lines = [listener.lines()];
     for part in ["one line ", "in three ", "reads"] {
-        one.say(part);
-        other.say("between\n"); // when it is heard, the part has been read
-        all_hear(&mut lines, &since, &other.name(), "between");
+        one.send(part);
+        other.send("between\n"); // when it is received, the part has been read
+        all_receive(&mut lines, &since, &other.name(), "between");
     }
-    one.say("\nthree\nlines\nin one read\n");
+    one.send("\nthree\nlines\nin one read\n");
     for text in ["one line in three reads", "three", "lines", "in one read"] {
-        all_hear(&mut lines, &since, &one.name(), text);
+        all_receive(&mut lines, &since, &one.name(), text);
     }
 }
 
 /// The third one: Chinese text comes out as octal escapes.
 #[test]
-fn chinese_text_comes_out_as_it_went_in() {
+fn chinese_text_is_relayed_unchanged() {
     for options in [&[][..], &["--tag"]] {
         let args = [&["broadcast", "--console", LISTEN], options].concat();
         for mut operator in Operator::of_each_kind(&args) {
@@ -192,15 +192,15 @@ fn chinese_text_comes_out_as_it_went_in() {
             let text = "信息已收到，大家好！𠀀";
             // The first reading ends within a letter.
             let (start, end) = text.as_bytes().split_at(7);
-            speaker.say(start);
-            speaker.say([end, b"\n"].concat());
+            speaker.send(start);
+            speaker.send([end, b"\n"].concat());
             let mut lines = listener.lines();
             if options.is_empty() {
                 let mut line = String::new();
                 lines.read_line(&mut line).unwrap();
                 assert_eq!(line, format!("{text}\n"));
             } else {
-                all_hear(&mut [lines], &since, &name, text);
+                all_receive(&mut [lines], &since, &name, text);
             }
             operator.sees(&format!("1 {name}: {text}"));
         }
@@ -208,12 +208,12 @@ fn chinese_text_comes_out_as_it_went_in() {
 }
 
 #[test]
-fn chinese_text_in_another_encoding_comes_out_as_it_went_in() {
+fn chinese_text_in_another_encoding_is_relayed_unchanged() {
     let program = Program::start(&["broadcast", LISTEN]);
     let room = join(&program.address(), 2);
     let text = b"\xd0\xc5\xcf\xa2\xd2\xd1\xca\xd5\xb5\xbd\n"; // the same in GBK
-    room[0].say(text);
-    room[1].hears(text);
+    room[0].send(text);
+    room[1].receives(text);
 }
 
 /// The fourth one: its operator can't see the chat.
@@ -225,13 +225,13 @@ fn the_operator_sees_the_chat() {
         for round in 0..20 {
             for (i, speaker) in clients.iter().enumerate() {
                 let text = format!("{i} in round {round}");
-                speaker.say(format!("{text}\n"));
+                speaker.send(format!("{text}\n"));
                 operator.sees(&format!("{} {}: {text}", i + 1, names[i]));
             }
         }
         // It is what they hear: the same lines in the same order.
         for round in 0..20 {
-            clients[2].hears(format!("0 in round {round}\n1 in round {round}\n"));
+            clients[2].receives(format!("0 in round {round}\n1 in round {round}\n"));
         }
     }
 }

@@ -10,7 +10,7 @@ use crate::common::client::{Client, wait_until_joined};
 use crate::common::connecting::{Piped, accept, listener};
 use crate::common::operator::Operator;
 use crate::common::program::{Ended, Program, run};
-use crate::common::stdio::{Feed, Tap, output_pipe};
+use crate::common::stdio::{StdinWriter, StdoutReader, output_pipe};
 use crate::common::tagged::{now, untagged};
 use crate::common::tool::Tool;
 use crate::common::{DEADLINE, Folder, bytes, eventually, random, skipped};
@@ -73,11 +73,14 @@ fn strs(words: &[String]) -> Vec<&str> {
     words.iter().map(String::as_str).collect()
 }
 
-/// The server of a row; with a tap on its standard output.
-fn serve(row: &str) -> (Program, Tap) {
+/// The server of a row, and the reader of its standard output.
+fn serve(row: &str) -> (Program, StdoutReader) {
     let words = command(row, 0, None, None);
-    let (tap, output) = output_pipe();
-    (Program::start_on(&strs(&words), Stdio::null(), output), tap)
+    let (stdout, output) = output_pipe();
+    (
+        Program::start_on(&strs(&words), Stdio::null(), output),
+        stdout,
+    )
 }
 
 /// The first address that it listens on, through loopback.
@@ -91,10 +94,14 @@ fn connect(row: &str, at: usize, server: &str) -> Ended {
 }
 
 /// The client of a row between two pipes.
-fn chat(row: &str, server: &str) -> (Program, Feed, Tap) {
+fn chat(row: &str, server: &str) -> (Program, StdinWriter, StdoutReader) {
     let words = command(row, 0, None, Some(server));
-    let Piped { program, feed, tap } = Piped::with(&strs(&words)[1..]);
-    (program, feed, tap)
+    let Piped {
+        program,
+        stdin,
+        stdout,
+    } = Piped::with(&strs(&words)[1..]);
+    (program, stdin, stdout)
 }
 
 /// A socket for datagrams whose every call ends in time.
@@ -130,18 +137,18 @@ fn the_table_has_every_system() {
 
 #[test]
 fn s1_one_reply_and_the_end_and_a_restart_at_once() {
-    let (program, mut tap) = serve("S1");
+    let (program, mut stdout) = serve("S1");
     let address = reach(&program);
     for (id, text) in [(1, "hello"), (2, "你好")] {
         let client = Client::connect(&address);
-        client.say(text);
-        client.hears("信息已收到");
+        client.send(text);
+        client.receives("信息已收到");
         client.receives_end();
-        assert_eq!(tap.line(), format!("{id} {}: {text}", client.name()));
+        assert_eq!(stdout.line(), format!("{id} {}: {text}", client.name()));
     }
     if let Some(nc) = Tool::find("nc") {
-        let said = nc.talk(&["-N", "-w", "10"], &address, b"from nc");
-        assert_eq!(said, "信息已收到".as_bytes());
+        let answer = nc.talk(&["-N", "-w", "10"], &address, b"from nc");
+        assert_eq!(answer, "信息已收到".as_bytes());
     }
     assert_eq!(program.terminate().code, Some(0));
     let again = Program::start(&["reply", "x", "-l", &address.to_string()]);
@@ -149,7 +156,7 @@ fn s1_one_reply_and_the_end_and_a_restart_at_once() {
 }
 
 #[test]
-fn s2_a_datagram_goes_out() {
+fn s2_a_datagram_is_sent() {
     let server = datagrams("127.0.0.1:0");
     let address = format!("udp://{}", server.local_addr().unwrap());
     let ended = connect("S2", 0, &address);
@@ -164,10 +171,12 @@ fn s3_one_text_in_gbk_and_its_answer() {
     let (listener, address) = listener();
     let server = std::thread::spawn(move || {
         let (mut stream, _) = accept(&listener);
-        let mut said = Vec::new();
-        stream.read_to_end(&mut said).expect("it ends its output");
+        let mut received = Vec::new();
+        stream
+            .read_to_end(&mut received)
+            .expect("it ends its output");
         stream.write_all(GBK_REPLY).expect("it listens");
-        said
+        received
     });
     let ended = connect("S3", 0, &address);
     assert_eq!(server.join().unwrap(), GBK_HELLO);
@@ -179,13 +188,13 @@ fn s3_one_text_in_gbk_and_its_answer() {
 
 #[test]
 fn s4_one_client_then_the_end() {
-    let (program, mut tap) = serve("S4");
+    let (program, mut stdout) = serve("S4");
     let address = reach(&program);
     let client = Client::connect(&address);
-    client.say(GBK_HELLO);
-    client.hears(GBK_REPLY);
+    client.send(GBK_HELLO);
+    client.receives(GBK_REPLY);
     program.will_have_logged(&format!("client 1 ({}) connected", client.name()));
-    assert_eq!(tap.line(), format!("1 {}: 你好", client.name()));
+    assert_eq!(stdout.line(), format!("1 {}: 你好", client.name()));
     assert!(
         Client::try_connect(&address).is_err(),
         "it takes one client"
@@ -199,22 +208,22 @@ fn s4_one_client_then_the_end() {
 
 #[test]
 fn s5_many_clients_each_message_answered_and_leaving_is_noticed() {
-    let (program, mut tap) = serve("S5");
+    let (program, mut stdout) = serve("S5");
     let clients: Vec<Client> = (0..20).map(|_| Client::connect(&reach(&program))).collect();
     for _ in 0..3 {
         for (id, client) in (1..).zip(&clients) {
-            client.say(GBK_HELLO);
-            client.hears(GBK_REPLY);
-            assert_eq!(tap.line(), format!("{id} {}: 你好", client.name()));
+            client.send(GBK_HELLO);
+            client.receives(GBK_REPLY);
+            assert_eq!(stdout.line(), format!("{id} {}: 你好", client.name()));
         }
     }
     let name = clients[0].name();
     drop(clients);
     program.will_have_logged(&format!("client 1 ({name}) left"));
     if let (Some(nc), Some(iconv)) = (Tool::find("nc"), Tool::find("iconv")) {
-        let said = nc.talk(&["-N", "-w", "10"], &reach(&program), GBK_HELLO);
+        let answer = nc.talk(&["-N", "-w", "10"], &reach(&program), GBK_HELLO);
         assert_eq!(
-            iconv.feed(&["-f", "gbk", "-t", "utf-8"], &said),
+            iconv.feed(&["-f", "gbk", "-t", "utf-8"], &answer),
             "好的,我是服务端".as_bytes()
         );
     }
@@ -222,7 +231,7 @@ fn s5_many_clients_each_message_answered_and_leaving_is_noticed() {
 
 #[test]
 fn s6_the_date_and_the_time() {
-    let (program, _tap) = serve("S6");
+    let (program, _stdout) = serve("S6");
     let like_a_date = |line: &[u8]| {
         let line = String::from_utf8(line.to_vec()).expect("it is ASCII");
         let line = line.strip_suffix("\r\n").expect("it is a line").to_owned();
@@ -245,7 +254,7 @@ fn s6_the_date_and_the_time() {
 
 #[test]
 fn s7_a_greeting_and_the_end() {
-    let (program, _tap) = serve("S7");
+    let (program, _stdout) = serve("S7");
     for _ in 0..3 {
         assert_eq!(Client::connect(&reach(&program)).rest(), b"connected");
     }
@@ -261,16 +270,16 @@ fn s8_an_operator_answers() {
     for mut operator in Operator::of_each_kind(&strs(&words)) {
         let connect = |address: &Address| Client::connect(&address.reachable());
         let [one, other] = [operator.admit(connect), operator.admit(connect)];
-        one.say("is anybody there?\n");
+        one.send("is anybody there?\n");
         operator.sees(&format!("1 {}: is anybody there?", one.name()));
         operator.types("@1 yes");
-        one.hears("yes\n");
+        one.receives("yes\n");
         operator.types("welcome");
-        one.hears("welcome\n");
-        other.hears("welcome\n");
+        one.receives("welcome\n");
+        other.receives("welcome\n");
         one.reset();
         operator.types("@2 still here");
-        other.hears("still here\n");
+        other.receives("still here\n");
         assert_eq!(operator.quits().code, Some(0));
         other.receives_end();
     }
@@ -278,36 +287,36 @@ fn s8_an_operator_answers() {
 
 #[test]
 fn s9_echo_with_a_greeting_and_a_prefix() {
-    let (program, _tap) = serve("S9");
+    let (program, _stdout) = serve("S9");
     let client = Client::connect(&reach(&program));
-    client.hears("Hello, client!");
+    client.receives("Hello, client!");
     for text in ["one", "二"] {
-        client.say(text);
-        client.hears(format!("Echo: {text}"));
+        client.send(text);
+        client.receives(format!("Echo: {text}"));
     }
     if let Some(nc) = Tool::find("nc") {
-        let said = nc.talk(&["-N", "-w", "10"], &reach(&program), b"from nc\n");
-        assert_eq!(said, b"Hello, client!Echo: from nc\n");
+        let answer = nc.talk(&["-N", "-w", "10"], &reach(&program), b"from nc\n");
+        assert_eq!(answer, b"Hello, client!Echo: from nc\n");
     }
 }
 
 #[test]
 fn s10_each_message_reaches_the_others() {
-    let (program, _tap) = serve("S10");
+    let (program, _stdout) = serve("S10");
     let connect = || Client::connect(&reach(&program));
     let room = [connect(), connect(), connect()];
     wait_until_joined(&room);
     for (i, speaker) in room.iter().enumerate() {
         let text = format!("{i} says 大家好\n");
-        speaker.say(&text);
+        speaker.send(&text);
         for (_, other) in room.iter().enumerate().filter(|(j, _)| *j != i) {
-            other.hears(&text);
+            other.receives(&text);
         }
     }
     let [failing, rest @ ..] = room;
     failing.reset();
-    rest[0].say("we go on\n");
-    rest[1].hears("we go on\n");
+    rest[0].send("we go on\n");
+    rest[1].receives("we go on\n");
 }
 
 #[test]
@@ -316,7 +325,7 @@ fn s11_each_message_reaches_all_clients_with_a_stamp_and_quit_ends_it() {
     let mut operator = Operator::on_terminal(&strs(&words));
     let connect = |address: &Address| Client::connect(&address.reachable());
     let (since, room) = (now(), [operator.admit(connect), operator.admit(connect)]);
-    room[0].say("大家好\n");
+    room[0].send("大家好\n");
     let mut lines = room.each_ref().map(Client::lines);
     for lines in &mut lines {
         let mut line = String::new();
@@ -334,27 +343,27 @@ fn s11_each_message_reaches_all_clients_with_a_stamp_and_quit_ends_it() {
 fn s12_a_chat_client() {
     let program = Program::start(&["broadcast", "-v", "-l", "127.0.0.1:0"]);
     let address = program.address();
-    let (chatter, feed, mut tap) = chat("S12", &address.to_string());
+    let (chatter, stdin, mut stdout) = chat("S12", &address.to_string());
     program.will_have_logged("client 1 (");
     let other = program.admit(Client::connect);
-    other.say("大家好\n");
-    assert_eq!(tap.line(), "大家好");
-    feed.say("hello\n");
-    other.hears("hello\n");
-    drop(feed);
+    other.send("大家好\n");
+    assert_eq!(stdout.line(), "大家好");
+    stdin.send("hello\n");
+    other.receives("hello\n");
+    drop(stdin);
     assert_eq!(chatter.wait().code, Some(0));
 }
 
 #[test]
-fn s13_bytes_come_back_over_tcp_and_udp() {
-    let (program, _tap) = serve("S13");
+fn s13_bytes_are_echoed_over_tcp_and_udp() {
+    let (program, _stdout) = serve("S13");
     let [tcp, udp] = program.addresses().try_into().expect("there are two");
     let sent = bytes(&mut random(), 1 << 20);
     let client = Client::connect(&tcp);
     let twin = client.twin();
-    let said = sent.clone();
+    let copy = sent.clone();
     let sending = std::thread::spawn(move || {
-        twin.say(said);
+        twin.send(copy);
         twin.finish();
     });
     assert!(client.rest() == sent, "not what was sent");
@@ -379,19 +388,19 @@ fn s13_bytes_come_back_over_tcp_and_udp() {
 
 #[test]
 fn s14_whole_lines() {
-    let (program, _tap) = serve("S14");
+    let (program, _stdout) = serve("S14");
     let room = [program.connect(), program.connect()];
     wait_until_joined(&room);
-    let (reader, feed, mut tap) = chat("S12", &program.address().to_string());
-    feed.say("a whole line\n");
-    room[0].hears("a whole line\n"); // and the client is in the room
-    room[1].say("in pi");
-    room[1].say("eces\r\nand another\n");
+    let (reader, stdin, mut stdout) = chat("S12", &program.address().to_string());
+    stdin.send("a whole line\n");
+    room[0].receives("a whole line\n"); // and the client is in the room
+    room[1].send("in pi");
+    room[1].send("eces\r\nand another\n");
     assert_eq!(
-        (tap.line(), tap.line()),
+        (stdout.line(), stdout.line()),
         ("in pieces".into(), "and another".into())
     );
-    drop(feed);
+    drop(stdin);
     assert_eq!(reader.wait().code, Some(0));
 }
 
@@ -408,8 +417,8 @@ fn s15_several_addresses_at_once() {
     assert_eq!(addresses.len(), 5);
     for address in addresses.iter().filter(|address| !address.is_datagram()) {
         let client = Client::connect(address);
-        client.say("hello");
-        client.hears("hello");
+        client.send("hello");
+        client.receives("hello");
     }
     let udp = addresses.iter().find(|a| matches!(a, Address::Udp(_)));
     assert_eq!(ask(udp.expect("there is one"), b"hello"), b"hello");
@@ -451,12 +460,12 @@ fn s16_clients_of_each_family_and_type() {
 #[test]
 fn s17_a_broadcast_reaches_a_listener() {
     let words = command("S17", 1, None, None);
-    let (mut tap, output) = output_pipe();
+    let (mut stdout, output) = output_pipe();
     let program = Program::start_on(&strs(&words), Stdio::null(), output);
     let port = program.address().socket_addr().unwrap().port();
     let ended = connect("S17", 0, &format!("udp://127.255.255.255:{port}"));
     assert_eq!(ended.code, Some(0), "{ended:?}");
-    let line = tap.line();
+    let line = stdout.line();
     assert!(
         line.starts_with("0 127.") && line.ends_with(": 大家好"),
         "{line}"
@@ -492,7 +501,7 @@ fn s18_and_s19_every_option_is_set_and_shown() {
 }
 
 #[test]
-fn s20_errors_are_said_and_end_nothing_but_a_start() {
+fn s20_errors_are_one_line_and_end_nothing_but_a_start() {
     for at in 0..2 {
         let words = commands("S20").swap_remove(at);
         let ended = run(&strs(&words));
@@ -507,17 +516,17 @@ fn s20_errors_are_said_and_end_nothing_but_a_start() {
     // A client that fails ends nothing.
     let program = Program::start(&["echo", "-v", "-l", "127.0.0.1:0"]);
     let client = program.connect();
-    client.say("hello");
+    client.send("hello");
     client.reset();
     program.will_have_logged("reset");
     let client = program.connect();
-    client.say("hello");
-    client.hears("hello");
+    client.send("hello");
+    client.receives("hello");
 }
 
 #[test]
 fn s21_nothing_is_lost_in_parts() {
-    let (program, _tap) = serve("S21");
+    let (program, _stdout) = serve("S21");
     let sent = bytes(&mut random(), 16 << 20);
     let folder = Folder::new();
     fs::write(folder.path("in"), &sent).unwrap();
@@ -538,13 +547,13 @@ fn telnet_talks_to_the_echo() {
     let Some(telnet) = Tool::find("telnet") else {
         return;
     };
-    let (program, _tap) = serve("S9");
+    let (program, _stdout) = serve("S9");
     let address = reach(&program).socket_addr().unwrap();
     let (host, port) = (address.ip().to_string(), address.port().to_string());
     let mut talk = telnet.start(&[&host, &port]);
-    talk.hears("Hello, client!");
-    talk.say("from telnet\r\n");
-    talk.hears("Echo: from telnet");
+    talk.receives("Hello, client!");
+    talk.send("from telnet\r\n");
+    talk.receives("Echo: from telnet");
 }
 
 /// ncat as a client of the room, and as a server for the client.
@@ -559,21 +568,21 @@ fn ncat_is_a_peer_like_any_other() {
     let mut talk = ncat.start(&[&host, &port]);
     program.will_have_logged("client 1 (");
     let other = program.admit(Client::connect);
-    other.say("大家好\n");
-    talk.hears("大家好\n");
-    talk.say("hello\n");
-    other.hears("hello\n");
+    other.send("大家好\n");
+    talk.receives("大家好\n");
+    talk.send("hello\n");
+    other.receives("hello\n");
     // A port that was free a moment ago.
     let port = listener().1.rsplit(':').next().unwrap().to_owned();
     let mut server = ncat.start(&["-l", "127.0.0.1", &port]);
     let address = format!("127.0.0.1:{port}");
     eventually("ncat listening", || listens(&port));
-    let (chatter, feed, mut tap) = chat("S12", &address);
-    feed.say("to ncat\n");
-    server.hears("to ncat\n");
-    server.say("from ncat\n");
-    assert_eq!(tap.line(), "from ncat");
-    drop(feed);
+    let (chatter, stdin, mut stdout) = chat("S12", &address);
+    stdin.send("to ncat\n");
+    server.receives("to ncat\n");
+    server.send("from ncat\n");
+    assert_eq!(stdout.line(), "from ncat");
+    drop(stdin);
     server.ends();
     assert_eq!(chatter.wait().code, Some(0));
 }

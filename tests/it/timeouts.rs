@@ -27,8 +27,8 @@ fn idle_client_is_closed_and_a_busy_one_stays() {
     let silent = server.connect();
     let lively = server.connect();
     while start.elapsed() < 3 * SHORT {
-        lively.say("still here");
-        lively.hears("still here");
+        lively.send("still here");
+        lively.receives("still here");
         std::thread::sleep(SHORT / 10);
     }
     silent.receives_end();
@@ -40,13 +40,13 @@ fn idle_client_is_closed_and_a_busy_one_stays() {
 }
 
 #[test]
-fn a_client_that_only_hears_is_not_idle() {
+fn client_that_only_receives_is_not_idle() {
     let server = Running::start(&idle(), room(&Room::default()));
     let clients = join(server.address(), 2);
     let start = Instant::now();
     while start.elapsed() < 3 * SHORT {
-        clients[0].say("tick\n");
-        clients[1].hears("tick\n");
+        clients[0].send("tick\n");
+        clients[1].receives("tick\n");
         std::thread::sleep(SHORT / 10);
     }
     clients.iter().for_each(Client::finish);
@@ -59,10 +59,10 @@ fn a_client_that_only_hears_is_not_idle() {
 fn client_that_does_not_take_its_echo_is_reset() {
     let server = Running::start(&write(), Echo::new());
     let client = Client::with_small_buffers(server.address());
-    say_until_reset(&client);
+    send_until_reset(&client);
     let other = server.connect();
-    other.say("hello");
-    other.hears("hello");
+    other.send("hello");
+    other.receives("hello");
     let stats = server.stop();
     assert_eq!(stats.closes(CloseReason::Stalled), 1);
 }
@@ -75,7 +75,7 @@ fn client_that_has_ended_its_input_and_does_not_read_is_reset() {
     let (service, watch) = watched(Echo::new());
     let server = Running::start(&config, service);
     let client = Client::with_small_buffers(server.address());
-    client.say(vec![7; 400 * 1024]);
+    client.send(vec![7; 400 * 1024]);
     client.finish();
     eventually("its being closed", || watch.closed() == 1);
     let (_, ended) = client.rest_or_cut();
@@ -90,11 +90,11 @@ fn client_that_has_caught_up_may_be_silent() {
     config.sockets.send_buffer = Some(16 * 1024);
     let server = Running::start(&config, Echo::new());
     let client = Client::with_small_buffers(server.address());
-    client.say(vec![7; 400 * 1024]); // more than goes back before it is read
-    client.hears(vec![7; 400 * 1024]);
+    client.send(vec![7; 400 * 1024]); // more than goes back before it is read
+    client.receives(vec![7; 400 * 1024]);
     std::thread::sleep(2 * SHORT);
-    client.say("still here");
-    client.hears("still here");
+    client.send("still here");
+    client.receives("still here");
     drop(client);
     assert_eq!(server.stop().closes(CloseReason::Stalled), 0);
 }
@@ -118,7 +118,7 @@ fn client_that_takes_a_little_is_not_stuck() {
 }
 
 #[test]
-fn the_log_says_why() {
+fn log_names_the_timeout_of_a_closed_client() {
     let args = [
         "echo",
         "-v",
@@ -131,7 +131,7 @@ fn the_log_says_why() {
     client.receives_end();
     program.will_have_logged(", idle");
     let stuck = Client::with_small_buffers(&program.address());
-    say_until_reset(&stuck);
+    send_until_reset(&stuck);
     program.will_have_logged("doesn't take what it is sent: closing it");
     let ended = program.terminate();
     let last = ended.log.last().unwrap();
@@ -140,10 +140,10 @@ fn the_log_says_why() {
 
 /// Sends and never reads, until the server has had enough.
 #[track_caller]
-fn say_until_reset(client: &Client) {
+fn send_until_reset(client: &Client) {
     let deadline = Instant::now() + DEADLINE;
     let chunk = [7; 16 * 1024];
-    while client.try_say(&chunk).is_ok() {
+    while client.try_send(&chunk).is_ok() {
         assert!(Instant::now() < deadline, "it isn't reset");
     }
 }
@@ -161,8 +161,8 @@ fn many_idle_clients_cost_nothing() {
     let program = Program::start(&args);
     let clients: Vec<Client> = (0..500).map(|_| program.connect()).collect();
     for client in &clients {
-        client.say("hello");
-        client.hears("hello");
+        client.send("hello");
+        client.receives("hello");
     }
     program.assert_idle();
 }

@@ -52,7 +52,7 @@ fn port(address: &Address) -> u16 {
 }
 
 #[test]
-fn datagrams_of_every_length_come_back_whole() {
+fn datagrams_of_every_length_are_echoed_whole() {
     let mut rng = random();
     let (program, sender) = start(&["echo"]);
     for length in [0, 1, 1472, 9000, LARGEST, 0] {
@@ -65,17 +65,17 @@ fn datagrams_of_every_length_come_back_whole() {
 }
 
 #[test]
-fn a_burst_comes_back_in_the_order_of_its_arrival() {
+fn a_burst_is_echoed_in_the_order_of_its_arrival() {
     let mut rng = random();
     let (program, sender) = start(&["echo"]);
     for _ in 0..20 {
         let lengths = [LARGEST, 0, 9000, 1, 1472, 0, 1];
         let burst = lengths.map(|length| bytes(&mut rng, length));
         for datagram in &burst {
-            sender.say(datagram);
+            sender.send(datagram);
         }
         for datagram in &burst {
-            sender.hears(datagram);
+            sender.receives(datagram);
         }
     }
     assert_eq!(number(&summary(program), "answered"), 140);
@@ -88,19 +88,19 @@ fn each_source_gets_its_own_back() {
     let senders: Vec<Sender> = (0..5).map(|_| Sender::to(&program.address())).collect();
     for _ in 0..10 {
         let lengths = [0, 1472, 1, 5000];
-        let said: Vec<[Vec<u8>; 4]> = senders
+        let sent: Vec<[Vec<u8>; 4]> = senders
             .iter()
             .map(|_| lengths.map(|length| bytes(&mut rng, length)))
             .collect();
         // By turns, so that a batch has some of each.
         for turn in 0..lengths.len() {
-            for (sender, said) in senders.iter().zip(&said) {
-                sender.say(&said[turn]);
+            for (sender, sent) in senders.iter().zip(&sent) {
+                sender.send(&sent[turn]);
             }
         }
-        for (sender, said) in senders.iter().zip(&said) {
-            for datagram in said {
-                sender.hears(datagram);
+        for (sender, sent) in senders.iter().zip(&sent) {
+            for datagram in sent {
+                sender.receives(datagram);
             }
         }
     }
@@ -117,8 +117,8 @@ fn one_port_is_served_over_tcp_and_udp() {
     let names: Vec<String> = addresses.iter().map(Address::to_string).collect();
     assert_eq!(names, [tcp, udp]);
     let client = Client::connect(&addresses[0]);
-    client.say("stream");
-    client.hears("stream");
+    client.send("stream");
+    client.receives("stream");
     Sender::to(&addresses[1]).echoes("datagram");
     client.finish();
     client.receives_end();
@@ -137,9 +137,9 @@ fn ipv6_is_answered() {
     let address = program.address();
     assert!(address.to_string().starts_with("udp://[::1]:"), "{address}");
     let sender = Sender::to(&address);
-    sender.say("");
+    sender.send("");
     let expected = format!("{} to [::1]:{}", sender.name(), port(&address));
-    sender.hears(expected);
+    sender.receives(expected);
 }
 
 /// Those that a program which listens everywhere can be reached by on this machine.
@@ -154,7 +154,7 @@ fn local_addresses(ipv6: bool) -> Vec<IpAddr> {
 }
 
 #[test]
-fn the_answer_comes_from_the_address_that_was_asked() {
+fn the_answer_is_sent_from_the_address_that_was_asked() {
     for (listen, ipv6) in [("udp://0.0.0.0:0", false), ("udp://*:0", has_ipv6())] {
         let program = Program::start(&["echo", "-l", listen]);
         let port = port(&program.address());
@@ -166,30 +166,30 @@ fn the_answer_comes_from_the_address_that_was_asked() {
         for sender in &senders {
             sender.echoes("one by one");
         }
-        // While it is stopped they wait_for_room, and are a batch.
+        // While it is stopped they wait in the socket, and are a batch.
         program.signal(Signal::STOP);
         for turn in 0..5 {
             for sender in &senders {
-                sender.say(format!("{turn} of {}", sender.name()));
+                sender.send(format!("{turn} of {}", sender.name()));
             }
         }
         program.signal(Signal::CONT);
         for sender in &senders {
             for turn in 0..5 {
-                sender.hears(format!("{turn} of {}", sender.name()));
+                sender.receives(format!("{turn} of {}", sender.name()));
             }
         }
     }
 }
 
 #[test]
-fn where_it_listens_everywhere_a_text_has_the_address_that_was_asked() {
+fn text_of_a_wildcard_listener_has_the_address_that_was_asked() {
     let program = Program::start(&["reply", "{local}", "-l", "udp://0.0.0.0:0"]);
     let port = port(&program.address());
     for ip in local_addresses(false) {
         let sender = Sender::to(&Address::Udp((ip, port).into()));
-        sender.say("?");
-        sender.hears(format!("{ip}:{port}"));
+        sender.send("?");
+        sender.receives(format!("{ip}:{port}"));
     }
 }
 
@@ -199,8 +199,8 @@ fn a_reply_has_the_peer_and_the_address_and_no_number() {
     let (program, sender) = start(&["reply", text]);
     let local = program.address().socket_addr().unwrap();
     for datagram in ["", "what is it?"] {
-        sender.say(datagram);
-        sender.hears(format!("0 {} {local} 信息已收到\n", sender.name()));
+        sender.send(datagram);
+        sender.receives(format!("0 {} {local} 信息已收到\n", sender.name()));
     }
 }
 
@@ -208,7 +208,7 @@ fn a_reply_has_the_peer_and_the_address_and_no_number() {
 fn daytime_is_a_line_with_the_local_time() {
     let (_program, sender) = start(&["daytime"]);
     let before = Zoned::now().datetime();
-    sender.say("anything");
+    sender.send("anything");
     let line = String::from_utf8(sender.next()).unwrap();
     let after = Zoned::now().datetime();
     let line = line.strip_suffix("\r\n").expect("it ends as a line");
@@ -225,7 +225,7 @@ fn time_is_the_seconds_since_1900() {
         (since.unwrap().as_secs() + 2_208_988_800) & u64::from(u32::MAX)
     };
     let before = now();
-    sender.say("");
+    sender.send("");
     let told = sender.next().try_into().expect("it is 32 bits");
     let told = u64::from(u32::from_be_bytes(told));
     assert!(before <= told && told <= now(), "{before} {told}");
@@ -234,8 +234,8 @@ fn time_is_the_seconds_since_1900() {
 #[test]
 fn discard_answers_nothing() {
     let (program, sender) = start(&["discard"]);
-    sender.say("hello");
-    sender.say("");
+    sender.send("hello");
+    sender.send("");
     let expected = "0 clients, 5 bytes in, 0 bytes out, 2 datagrams, 0 answered";
     assert_eq!(summary(program), expected);
     sender.receives_nothing();
@@ -248,7 +248,7 @@ fn chargen_answers_with_up_to_512_characters_if_that_is_wanted() {
     let (program, sender) = start(&["chargen", "--udp-amplify"]);
     let mut lengths = Vec::new();
     for _ in 0..50 {
-        sender.say("");
+        sender.send("");
         let answer = sender.next();
         let known = |byte: &u8| matches!(byte, b' '..=b'~' | b'\r' | b'\n');
         assert!(answer.iter().all(known), "{}", answer.escape_ascii());
@@ -261,11 +261,11 @@ fn chargen_answers_with_up_to_512_characters_if_that_is_wanted() {
 }
 
 #[test]
-fn a_prefix_stands_in_front_of_each_datagram() {
+fn each_datagram_gets_the_prefix_in_front() {
     let (_program, sender) = start(&["echo", "--prefix", "{peer}> "]);
     for text in ["hello", ""] {
-        sender.say(text);
-        sender.hears(format!("{}> {text}", sender.name()));
+        sender.send(text);
+        sender.receives(format!("{}> {text}", sender.name()));
     }
 }
 
@@ -291,8 +291,8 @@ fn a_datagram_from_the_port_of_another_service_is_not_answered() {
         return;
     };
     let service = Sender::from(from, &address);
-    service.say("are you there?");
-    service.say("are you there?");
+    service.send("are you there?");
+    service.send("are you there?");
     sender.echoes("hello");
     service.receives_nothing();
     let warning = format!("datagrams from {from} are not answered: ports below 1024");
@@ -311,7 +311,7 @@ fn a_datagram_from_the_port_of_another_service_is_not_answered() {
 fn assert_not_answered(program: &Program, own: SocketAddr) {
     let first = &program.addresses()[0];
     let echo = Sender::sharing(own, first);
-    echo.say("an answer, or is it?");
+    echo.send("an answer, or is it?");
     Sender::to(first).echoes("hello");
     echo.receives_nothing();
     let warning = format!("datagrams from {own} are not answered: that is this server itself");
@@ -343,7 +343,7 @@ fn flood(program: &Program, sender: &Sender, count: usize) -> Vec<usize> {
     let other = Sender::from(([127, 0, 0, 83], 0).into(), &address);
     let mut answers = Vec::new();
     for start in (0..count).step_by(WINDOW) {
-        (start..start + WINDOW).for_each(|number| sender.say(number.to_string()));
+        (start..start + WINDOW).for_each(|number| sender.send(number.to_string()));
         other.echoes("all of them?");
         answers.extend(sender.available());
     }
@@ -353,7 +353,7 @@ fn flood(program: &Program, sender: &Sender, count: usize) -> Vec<usize> {
 }
 
 #[test]
-fn a_source_is_answered_so_often_in_a_second() {
+fn a_source_is_answered_at_the_rate_and_no_more() {
     let (program, sender) = start(&["echo", "--udp-rate", "50"]);
     let start = Instant::now();
     let numbers = flood(&program, &sender, 500);
@@ -398,10 +398,10 @@ fn lines_of_a_datagram_are_shown() {
 fn datagrams_are_shown_and_answered_in_an_encoding() {
     let args = ["reply", "收到", "--show", "--encoding", "gbk"];
     let (program, sender) = start(&args);
-    sender.say(b"\xc4\xe3\xba\xc3"); // 你好
-    sender.hears(b"\xca\xd5\xb5\xbd"); // 收到
-    sender.say(b"\xc4"); // half of one
-    sender.hears(b"\xca\xd5\xb5\xbd");
+    sender.send(b"\xc4\xe3\xba\xc3"); // 你好
+    sender.receives(b"\xca\xd5\xb5\xbd"); // 收到
+    sender.send(b"\xc4"); // half of one
+    sender.receives(b"\xca\xd5\xb5\xbd");
     let who = sender.name();
     let expected = format!("0 {who}: 你好\n0 {who}: \\xc4\n");
     assert_eq!(program.terminate().stdout, expected);
@@ -412,10 +412,10 @@ fn one_datagram_may_be_all_that_is_served() {
     let (program, sender) = start(&["echo", "--once"]);
     program.signal(Signal::STOP);
     for text in ["first", "second", "third"] {
-        sender.say(text);
+        sender.send(text);
     }
     program.signal(Signal::CONT);
-    sender.hears("first");
+    sender.receives("first");
     let ended = program.wait();
     assert_eq!(ended.code, Some(0));
     let expected = "0 clients, 5 bytes in, 5 bytes out, 1 datagram, 1 answered";
@@ -428,9 +428,9 @@ fn either_signal_stops_it_with_code_0_when_received_datagrams_are_answered() {
     for signal in [Signal::TERM, Signal::INT] {
         let (program, sender) = start(&["echo"]);
         sender.echoes("before");
-        sender.say("as it stops");
+        sender.send("as it stops");
         program.signal(signal);
-        sender.hears("as it stops");
+        sender.receives("as it stops");
         let ended = program.wait();
         assert_eq!(ended.code, Some(0));
         assert_eq!(number(ended.summary(), "answered"), 2);
@@ -438,16 +438,16 @@ fn either_signal_stops_it_with_code_0_when_received_datagrams_are_answered() {
 }
 
 #[test]
-fn all_that_has_come_is_answered_before_it_stops() {
+fn received_datagrams_are_answered_before_it_stops() {
     let (program, sender) = start(&["echo"]);
     program.signal(Signal::STOP);
     for number in 0..200 {
-        sender.say(format!("{number}"));
+        sender.send(format!("{number}"));
     }
     program.signal(Signal::TERM);
     program.signal(Signal::CONT);
     for number in 0..200 {
-        sender.hears(format!("{number}"));
+        sender.receives(format!("{number}"));
     }
     assert_eq!(number(program.wait().summary(), "answered"), 200);
 }
@@ -458,11 +458,11 @@ fn an_answer_that_is_too_long_is_left_out_and_no_other() {
     let (program, sender) = start(&["echo", "--prefix", "> "]);
     let large = bytes(&mut rng, LARGEST);
     for datagram in [&b"before"[..], &large, b"after", &large[..LARGEST - 2]] {
-        sender.say(datagram);
+        sender.send(datagram);
     }
-    sender.hears("> before");
-    sender.hears("> after");
-    sender.hears([b"> ", &large[..LARGEST - 2]].concat());
+    sender.receives("> before");
+    sender.receives("> after");
+    sender.receives([b"> ", &large[..LARGEST - 2]].concat());
     let summary = summary(program);
     assert_eq!(number(&summary, "datagrams"), 4);
     assert_eq!(number(&summary, "answered"), 3);
@@ -480,7 +480,7 @@ fn clients_are_served_while_datagrams_flood_in() {
         let (over, sent) = (&over, &sent);
         scope.spawn(move || {
             while !over.load(Ordering::SeqCst) {
-                (0..50).for_each(|_| sender.say([7; 100]));
+                (0..50).for_each(|_| sender.send([7; 100]));
                 let answers = sender.available();
                 assert!(answers.iter().all(|answer| answer == &[7; 100]));
                 sent.fetch_add(50, Ordering::SeqCst);
@@ -490,8 +490,8 @@ fn clients_are_served_while_datagrams_flood_in() {
         let client = Client::connect(&addresses[0]);
         let mut rounds = 0;
         eventually("many rounds, and a flood", || {
-            client.say(format!("round {rounds}"));
-            client.hears(format!("round {rounds}"));
+            client.send(format!("round {rounds}"));
+            client.receives(format!("round {rounds}"));
             rounds += 1;
             rounds > 300 && sent.load(Ordering::SeqCst) > 10_000
         });
@@ -504,7 +504,7 @@ fn clients_are_served_while_datagrams_flood_in() {
 }
 
 #[test]
-fn memory_stays_bounded_however_much_comes() {
+fn memory_stays_bounded_under_a_flood() {
     let mut rng = random();
     let args = ["echo", "--recv-buffer", "4MiB", "--send-buffer", "4MiB"];
     let (program, sender) = start(&args);
@@ -513,8 +513,8 @@ fn memory_stays_bounded_however_much_comes() {
     let large = bytes(&mut rng, LARGEST);
     for _ in 0..100 {
         // More than there is room for.
-        (0..20).for_each(|_| sender.say(&large));
-        sender.hears(&large);
+        (0..20).for_each(|_| sender.send(&large));
+        sender.receives(&large);
         for answer in sender.available() {
             assert_same(&answer, &large);
         }
@@ -556,7 +556,7 @@ fn unnamed_sender_is_not_answered_and_others_are() {
     let unnamed = Sender::on_unix(None, &address);
     let named = Sender::on_unix(Some(&folder.path("client")), &address);
     for _ in 0..20 {
-        unnamed.say("who am I?");
+        unnamed.send("who am I?");
         named.echoes("hello");
     }
     unnamed.receives_nothing();
@@ -572,7 +572,7 @@ fn closed_sender_is_not_answered_and_others_are() {
     let address = program.address();
     let gone = Sender::on_unix(Some(&folder.path("gone")), &address);
     program.signal(Signal::STOP);
-    gone.say("hello");
+    gone.send("hello");
     drop(gone);
     program.signal(Signal::CONT);
     Sender::on_unix(Some(&folder.path("client")), &address).echoes("hello");
@@ -617,20 +617,20 @@ fn stopped_reader_holds_up_no_sender() {
     }
     let count = 2 * most + 10;
     for round in 0..count {
-        let said = format!("round {round}");
+        let text = format!("round {round}");
         silent
-            .send_to(said.as_bytes(), folder.path("server"))
+            .send_to(text.as_bytes(), folder.path("server"))
             .unwrap();
         other.echoes("hello");
     }
     program.assert_idle();
     let summary = summary(program);
-    let heard = usize::try_from(number(&summary, "answered")).unwrap() - count;
+    let received = usize::try_from(number(&summary, "answered")).unwrap() - count;
     assert_eq!(number(&summary, "datagrams"), 2 * count as u64);
-    assert_eq!(number(&summary, "refused"), (count - heard) as u64);
-    assert!((most..count).contains(&heard), "{heard}");
+    assert_eq!(number(&summary, "refused"), (count - received) as u64);
+    assert!((most..count).contains(&received), "{received}");
     let mut buffer = [0; 100];
-    for round in 0..heard {
+    for round in 0..received {
         let n = silent.recv(&mut buffer).unwrap();
         assert_same(&buffer[..n], format!("round {round}").as_bytes());
     }
@@ -673,7 +673,7 @@ fn an_abstract_name_takes_datagrams_and_leaves_no_file() {
 
 /// A name without a folder means another socket where the server runs; here, the server's own.
 #[test]
-fn a_unix_client_whose_name_may_be_anothers_is_not_answered() {
+fn unix_client_without_a_folder_in_its_name_is_not_answered() {
     let folder = Folder::new();
     fs::create_dir(folder.path("client")).unwrap();
     let (server, client) = (folder.path("s"), folder.path("client"));
@@ -709,10 +709,10 @@ fn one_datagram_is_answered_and_no_more() {
     let sender = Sender::to(&program.address());
     program.signal(rustix::process::Signal::STOP);
     for _ in 0..20 {
-        sender.say("hello");
+        sender.send("hello");
     }
     program.signal(rustix::process::Signal::CONT);
-    sender.hears("hello");
+    sender.receives("hello");
     let ended = program.wait();
     assert_eq!(ended.code, Some(0));
     assert!(

@@ -145,7 +145,7 @@ mod tests {
     }
 
     #[test]
-    fn datagrams_come_back_whole() {
+    fn datagrams_are_echoed_whole() {
         let mut net = net(1, |odds| odds.interrupted = 0);
         let opened = net.open_datagrams(&address(), ConnectOptions::default());
         let (mut socket, _) = opened.unwrap();

@@ -65,25 +65,25 @@ impl Client {
     }
 
     #[track_caller]
-    pub(crate) fn say(&self, bytes: impl AsRef<[u8]>) {
-        let sent = self.try_say(bytes.as_ref());
+    pub(crate) fn send(&self, bytes: impl AsRef<[u8]>) {
+        let sent = self.try_send(bytes.as_ref());
         sent.expect("the server takes it");
     }
 
-    pub(crate) fn try_say(&self, bytes: &[u8]) -> io::Result<()> {
+    pub(crate) fn try_send(&self, bytes: &[u8]) -> io::Result<()> {
         (&self.socket).write_all(bytes)
     }
 
     /// Sends bytes of which the last one is urgent.
     #[track_caller]
-    pub(crate) fn say_urgently(&self, bytes: &[u8]) {
+    pub(crate) fn send_urgently(&self, bytes: &[u8]) {
         let sent = self.socket.send_out_of_band(bytes);
         assert_eq!(sent.expect("the kernel takes it"), bytes.len());
     }
 
     /// Says it with a descriptor attached, as only Unix sockets can.
     #[track_caller]
-    pub(crate) fn say_with_descriptor(&self, bytes: &[u8]) {
+    pub(crate) fn send_with_descriptor(&self, bytes: &[u8]) {
         let descriptors = [self.socket.as_fd()];
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
         let mut ancillary = SendAncillaryBuffer::new(&mut space);
@@ -98,22 +98,22 @@ impl Client {
     pub(crate) fn send_until_full(&self, patience: Duration, rng: &mut fastrand::Rng) -> Vec<u8> {
         let wait = |time| self.socket.set_write_timeout(Some(time));
         wait(patience).expect("it is not zero");
-        let mut said = Vec::new();
-        while said.len() < 64 << 20 {
+        let mut sent = Vec::new();
+        while sent.len() < 64 << 20 {
             let chunk = bytes(rng, 16 * 1024);
             match (&self.socket).write(&chunk) {
-                Ok(n) => said.extend_from_slice(&chunk[..n]),
+                Ok(n) => sent.extend_from_slice(&chunk[..n]),
                 Err(e) if e.kind() == io::ErrorKind::WouldBlock => break,
-                Err(e) => panic!("after {} bytes: {e}", said.len()),
+                Err(e) => panic!("after {} bytes: {e}", sent.len()),
             }
         }
         wait(DEADLINE).expect("it is not zero");
-        said
+        sent
     }
 
     /// Reads exactly this.
     #[track_caller]
-    pub(crate) fn hears(&self, expected: impl AsRef<[u8]>) {
+    pub(crate) fn receives(&self, expected: impl AsRef<[u8]>) {
         let expected = expected.as_ref();
         let mut got = vec![0; expected.len()];
         let mut filled = 0;
@@ -144,7 +144,7 @@ impl Client {
 
     /// Reads on until `got` has `words` in it, behind which there may be more.
     #[track_caller]
-    pub(crate) fn hears_until(&self, got: &mut Vec<u8>, words: &[u8]) {
+    pub(crate) fn receives_until(&self, got: &mut Vec<u8>, words: &[u8]) {
         let deadline = Instant::now() + DEADLINE;
         let (mut buffer, mut from) = (vec![0; 64 * 1024], 0);
         while memchr::memmem::find(&got[from..], words).is_none() {
@@ -266,8 +266,8 @@ pub(crate) fn wait_until_joined(clients: &[Client]) {
 #[track_caller]
 pub(crate) fn wait_for_room(clients: &[Client], message: &[u8]) {
     let (last, others) = clients.split_last().expect("there is a client");
-    last.say(message);
+    last.send(message);
     for client in others {
-        client.hears(message);
+        client.receives(message);
     }
 }

@@ -9,15 +9,15 @@ use socket2::{Domain, Socket, Type};
 
 use super::program::{Ended, Program};
 use super::pty::terminal;
-use super::stdio::{Feed, Tap, input_pipe, output_pipe};
+use super::stdio::{StdinWriter, StdoutReader, input_pipe, output_pipe};
 use super::{DEADLINE, eventually};
 
 /// A client between two pipes.
 #[derive(Debug)]
 pub(crate) struct Piped {
     pub(crate) program: Program,
-    pub(crate) feed: Feed,
-    pub(crate) tap: Tap,
+    pub(crate) stdin: StdinWriter,
+    pub(crate) stdout: StdoutReader,
 }
 
 impl Piped {
@@ -29,19 +29,19 @@ impl Piped {
     /// With these arguments behind `connect`.
     #[track_caller]
     pub(crate) fn with(args: &[&str]) -> Self {
-        let (input, feed) = input_pipe();
-        let (tap, output) = output_pipe();
+        let (input, stdin) = input_pipe();
+        let (stdout, output) = output_pipe();
         Self {
             program: Program::spawn_on(&[&["connect"], args].concat(), input, output),
-            feed,
-            tap,
+            stdin,
+            stdout,
         }
     }
 
     /// Ends its input, and waits for its end.
     #[track_caller]
     pub(crate) fn end(self) -> Ended {
-        drop(self.feed);
+        drop(self.stdin);
         self.program.wait()
     }
 }
@@ -58,11 +58,11 @@ pub(crate) fn connect_without_input(args: &[&str]) -> Program {
 
 /// A client at a terminal.
 #[track_caller]
-pub(crate) fn connect_at_terminal(args: &[&str]) -> (Program, Feed, Tap) {
-    let (theirs, feed, tap) = terminal();
+pub(crate) fn connect_at_terminal(args: &[&str]) -> (Program, StdinWriter, StdoutReader) {
+    let (theirs, stdin, stdout) = terminal();
     let input = theirs.try_clone().expect("it can be shared");
     let program = Program::spawn_on(args, input, theirs);
-    (program, feed, tap)
+    (program, stdin, stdout)
 }
 
 /// A server that only accepts.
@@ -91,7 +91,7 @@ pub(crate) fn accept(listener: &TcpListener) -> (TcpStream, SocketAddr) {
 
 /// Reads exactly this.
 #[track_caller]
-pub(crate) fn hears(stream: &mut impl Read, expected: impl AsRef<[u8]>) {
+pub(crate) fn receives(stream: &mut impl Read, expected: impl AsRef<[u8]>) {
     let mut got = vec![0; expected.as_ref().len()];
     stream.read_exact(&mut got).expect("it comes in time");
     super::assert_same(&got, expected.as_ref());

@@ -76,7 +76,7 @@ impl Sender {
     }
 
     #[track_caller]
-    pub(crate) fn say(&self, bytes: impl AsRef<[u8]>) {
+    pub(crate) fn send(&self, bytes: impl AsRef<[u8]>) {
         let bytes = bytes.as_ref();
         let sent = self.socket.send(bytes).expect("the kernel takes it");
         assert_eq!(sent, bytes.len());
@@ -111,7 +111,7 @@ impl Sender {
 
     /// The answer is exactly this.
     #[track_caller]
-    pub(crate) fn hears(&self, expected: impl AsRef<[u8]>) {
+    pub(crate) fn receives(&self, expected: impl AsRef<[u8]>) {
         assert_same(&self.next(), expected.as_ref());
     }
 
@@ -119,8 +119,8 @@ impl Sender {
     #[track_caller]
     pub(crate) fn echoes(&self, bytes: impl AsRef<[u8]>) {
         let bytes = bytes.as_ref();
-        self.say(bytes);
-        self.hears(bytes);
+        self.send(bytes);
+        self.receives(bytes);
     }
 
     /// Says it again and again until it is heard: the kernel drops what a flooded socket has no
@@ -129,7 +129,7 @@ impl Sender {
     pub(crate) fn echoes_at_last(&self, bytes: impl AsRef<[u8]>) {
         let bytes = bytes.as_ref();
         eventually("an echo", || {
-            self.say(bytes);
+            self.send(bytes);
             let answer = self.next_within(Duration::from_millis(100));
             answer.is_some_and(|answer| answer == bytes)
         });

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::{self, JoinHandle};
 
 use super::client::Client;
-use super::stdio::{Feed, Tap};
+use super::stdio::{StdinWriter, StdoutReader};
 use super::{assert_same, frame, settled};
 
 /// Bytes of a line: no divisor of a segment of the log, so that lines lie across its edges.
@@ -79,19 +79,19 @@ impl Flood {
 
     /// Sends it on a thread, then returns the client.
     pub(crate) fn send(&self, client: Client) -> JoinHandle<Client> {
-        self.send_by(client, |client, block| client.say(block))
+        self.send_by(client, |client, block| client.send(block))
     }
 
     /// The same by way of standard input.
-    pub(crate) fn feed(&self, feed: Feed) -> JoinHandle<Feed> {
-        self.send_by(feed, |feed, block| feed.say(block))
+    pub(crate) fn feed(&self, stdin: StdinWriter) -> JoinHandle<StdinWriter> {
+        self.send_by(stdin, |stdin, block| stdin.send(block))
     }
 
-    fn send_by<T: Send + 'static>(&self, by: T, say: fn(&T, Vec<u8>)) -> JoinHandle<T> {
+    fn send_by<T: Send + 'static>(&self, by: T, send: fn(&T, Vec<u8>)) -> JoinHandle<T> {
         let flood = self.clone();
         thread::spawn(move || {
             for block in flood.blocks() {
-                say(&by, block);
+                send(&by, block);
                 flood.sent.fetch_add(1, Ordering::SeqCst);
             }
             by
@@ -100,19 +100,23 @@ impl Flood {
 
     /// Reads all of it on a thread, comparing, then returns the client.
     pub(crate) fn check(&self, client: Client) -> JoinHandle<Client> {
-        self.check_by(client, |client, block| client.hears(block))
+        self.check_by(client, |client, block| client.receives(block))
     }
 
     /// The same from standard output.
-    pub(crate) fn check_output(&self, tap: Tap) -> JoinHandle<Tap> {
-        self.check_by(tap, |tap, block| tap.hears(block))
+    pub(crate) fn check_output(&self, stdout: StdoutReader) -> JoinHandle<StdoutReader> {
+        self.check_by(stdout, |stdout, block| stdout.receives(block))
     }
 
-    fn check_by<T: Send + 'static>(&self, mut by: T, hears: fn(&mut T, Vec<u8>)) -> JoinHandle<T> {
+    fn check_by<T: Send + 'static>(
+        &self,
+        mut by: T,
+        receives: fn(&mut T, Vec<u8>),
+    ) -> JoinHandle<T> {
         let flood = self.clone();
         thread::spawn(move || {
             for block in flood.blocks() {
-                hears(&mut by, block);
+                receives(&mut by, block);
             }
             by
         })

@@ -20,7 +20,7 @@ pub(crate) const STALL: Duration = Duration::from_millis(50);
 
 /// The fault of a server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Trick {
+pub(crate) enum Defect {
     /// Nothing.
     None,
     /// The message isn't sent.
@@ -58,24 +58,24 @@ pub(crate) enum Trick {
 /// The response to a message.
 enum Response {
     /// These go out.
-    Say(Vec<Vec<u8>>),
+    Send(Vec<Vec<u8>>),
     Reset,
     Close,
     Misdeliver,
 }
 
-/// A trick, and when it is played.
+/// A defect, and its place in the messages.
 struct Script {
-    trick: Trick,
+    defect: Defect,
     at: u64,
     seen: u64,
     held: Vec<u8>,
 }
 
 impl Script {
-    fn new(trick: Trick, at: u64) -> Self {
+    fn new(defect: Defect, at: u64) -> Self {
         Self {
-            trick,
+            defect,
             at,
             seen: 0,
             held: Vec::new(),
@@ -85,41 +85,41 @@ impl Script {
     fn respond(&mut self, message: &[u8]) -> Response {
         let number = self.seen;
         self.seen += 1;
-        let late = match self.trick {
-            Trick::Swap | Trick::Overtake => number == self.at + 1,
-            Trick::Stop | Trick::Close => number > self.at,
+        let late = match self.defect {
+            Defect::Swap | Defect::Overtake => number == self.at + 1,
+            Defect::Stop | Defect::Close => number > self.at,
             _ => false,
         };
         if number != self.at && !late {
-            return Response::Say(vec![message.to_vec()]);
+            return Response::Send(vec![message.to_vec()]);
         }
         let mut changed = message.to_vec();
         let middle = message.len() / 2;
-        match self.trick {
-            Trick::None => {}
-            Trick::Swap if late => return Response::Say(vec![changed, self.held.clone()]),
-            Trick::Overtake if late => {
-                return Response::Say(vec![changed.clone(), changed, self.held.clone()]);
+        match self.defect {
+            Defect::None => {}
+            Defect::Swap if late => return Response::Send(vec![changed, self.held.clone()]),
+            Defect::Overtake if late => {
+                return Response::Send(vec![changed.clone(), changed, self.held.clone()]);
             }
-            Trick::Swap | Trick::Overtake => {
+            Defect::Swap | Defect::Overtake => {
                 self.held = changed;
-                return Response::Say(Vec::new());
+                return Response::Send(Vec::new());
             }
-            Trick::Drop | Trick::Stop => return Response::Say(Vec::new()),
-            Trick::Close if late => return Response::Say(Vec::new()),
-            Trick::Double => return Response::Say(vec![changed.clone(), changed]),
-            Trick::Undigit => changed[15] = b'?',
-            Trick::Renumber => changed[6] = if changed[6] == b'7' { b'5' } else { b'7' },
-            Trick::Filler => changed[20] ^= 1,
-            Trick::Newline => changed[message.len() - 1] = b'x',
-            Trick::Cut => changed.truncate(middle),
-            Trick::Lose => drop(changed.drain(middle..middle + 3)),
-            Trick::Reset => return Response::Reset,
-            Trick::Close => return Response::Close,
-            Trick::Misdeliver => return Response::Misdeliver,
-            Trick::Stall => thread::sleep(STALL),
+            Defect::Drop | Defect::Stop => return Response::Send(Vec::new()),
+            Defect::Close if late => return Response::Send(Vec::new()),
+            Defect::Double => return Response::Send(vec![changed.clone(), changed]),
+            Defect::Undigit => changed[15] = b'?',
+            Defect::Renumber => changed[6] = if changed[6] == b'7' { b'5' } else { b'7' },
+            Defect::Filler => changed[20] ^= 1,
+            Defect::Newline => changed[message.len() - 1] = b'x',
+            Defect::Cut => changed.truncate(middle),
+            Defect::Lose => drop(changed.drain(middle..middle + 3)),
+            Defect::Reset => return Response::Reset,
+            Defect::Close => return Response::Close,
+            Defect::Misdeliver => return Response::Misdeliver,
+            Defect::Stall => thread::sleep(STALL),
         }
-        Response::Say(vec![changed])
+        Response::Send(vec![changed])
     }
 }
 
@@ -140,7 +140,7 @@ struct Connected {
 struct Clients {
     to: To,
     size: usize,
-    trick: Trick,
+    defect: Defect,
     at: u64,
     connected: Mutex<Vec<Option<Connected>>>,
     peers: Mutex<Vec<IpAddr>>,
@@ -173,10 +173,10 @@ impl Clients {
             .expect("they can be set");
         let mut connected = self.connected();
         let key = connected.len();
-        let trick = if key == 0 { self.trick } else { Trick::None };
+        let defect = if key == 0 { self.defect } else { Defect::None };
         connected.push(Some(Connected {
             stream: stream.try_clone().expect("there are descriptors"),
-            script: Script::new(trick, self.at),
+            script: Script::new(defect, self.at),
         }));
         key
     }
@@ -186,7 +186,7 @@ impl Clients {
         let mut input = BufReader::new(stream);
         let mut message = vec![0; self.size];
         while input.read_exact(&mut message).is_ok() {
-            if self.trick == Trick::Misdeliver {
+            if self.defect == Defect::Misdeliver {
                 eventually("the second client", || self.connected().len() > 1);
             }
             let mut connected = self.connected();
@@ -208,7 +208,7 @@ fn give(connected: &mut [Option<Connected>], to: usize, message: &[u8]) {
         return;
     };
     match member.script.respond(message) {
-        Response::Say(pieces) => drop(member.stream.write_all(&pieces.concat())),
+        Response::Send(pieces) => drop(member.stream.write_all(&pieces.concat())),
         Response::Close => drop(member.stream.shutdown(Shutdown::Write)),
         Response::Reset => {
             let set = SockRef::from(&member.stream).set_linger(Some(Duration::ZERO));
@@ -232,24 +232,24 @@ pub(crate) struct Misbehaving {
 impl Misbehaving {
     /// Messages of `size` bytes go back to who sent them.
     #[track_caller]
-    pub(crate) fn echo(size: usize, trick: Trick, at: u64) -> Self {
-        Self::start(To::Sender, size, trick, at)
+    pub(crate) fn echo(size: usize, defect: Defect, at: u64) -> Self {
+        Self::start(To::Sender, size, defect, at)
     }
 
     /// Messages of `size` bytes go to all the others.
     #[track_caller]
-    pub(crate) fn broadcast(size: usize, trick: Trick, at: u64) -> Self {
-        Self::start(To::Others, size, trick, at)
+    pub(crate) fn broadcast(size: usize, defect: Defect, at: u64) -> Self {
+        Self::start(To::Others, size, defect, at)
     }
 
     #[track_caller]
-    fn start(to: To, size: usize, trick: Trick, at: u64) -> Self {
+    fn start(to: To, size: usize, defect: Defect, at: u64) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").expect("there is a port");
         let address = listener.local_addr().expect("it is bound");
         let clients = Arc::new(Clients {
             to,
             size,
-            trick,
+            defect,
             at,
             connected: Mutex::default(),
             peers: Mutex::default(),
@@ -294,14 +294,14 @@ pub(crate) struct MisbehavingDatagrams {
 
 impl MisbehavingDatagrams {
     #[track_caller]
-    pub(crate) fn echo(trick: Trick, at: u64) -> Self {
+    pub(crate) fn echo(defect: Defect, at: u64) -> Self {
         let socket = UdpSocket::bind("127.0.0.1:0").expect("there is a port");
         let set = socket.set_read_timeout(Some(Duration::from_millis(20)));
         set.expect("it is not zero");
         let address = format!("udp://{}", socket.local_addr().expect("it is bound"));
         let stopped = Arc::new(AtomicBool::new(false));
         let flag = Arc::clone(&stopped);
-        thread::spawn(move || answer(&socket, Script::new(trick, at), &flag));
+        thread::spawn(move || answer(&socket, Script::new(defect, at), &flag));
         Self { address, stopped }
     }
 }
@@ -324,7 +324,7 @@ fn answer(socket: &UdpSocket, mut script: Script, stopped: &AtomicBool) {
             peers.push(peer);
         }
         match script.respond(&buffer[..length]) {
-            Response::Say(pieces) => {
+            Response::Send(pieces) => {
                 for piece in pieces {
                     let _ = socket.send_to(&piece, peer);
                 }

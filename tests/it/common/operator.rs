@@ -6,14 +6,14 @@ use super::client::Client;
 use super::eventually;
 use super::program::{Ended, Program};
 use super::pty::terminal;
-use super::stdio::{Feed, Tap, input_pipe, output_pipe};
+use super::stdio::{StdinWriter, StdoutReader, input_pipe, output_pipe};
 
 /// An operator at the console of a program, which was started with `--console`.
 #[derive(Debug)]
 pub(crate) struct Operator {
     pub(crate) program: Program,
-    pub(crate) feed: Feed,
-    pub(crate) tap: Tap,
+    pub(crate) stdin: StdinWriter,
+    pub(crate) stdout: StdoutReader,
 }
 
 /// A row of `/list`, as far as it doesn't depend on the time.
@@ -29,19 +29,27 @@ impl Operator {
     /// One with a pipe to the program and one from it.
     #[track_caller]
     pub(crate) fn on_pipes(args: &[&str]) -> Self {
-        let (input, feed) = input_pipe();
-        let (tap, output) = output_pipe();
+        let (input, stdin) = input_pipe();
+        let (stdout, output) = output_pipe();
         let program = Program::start_on(args, input, output);
-        Self { program, feed, tap }
+        Self {
+            program,
+            stdin,
+            stdout,
+        }
     }
 
     /// One at a terminal.
     #[track_caller]
     pub(crate) fn on_terminal(args: &[&str]) -> Self {
-        let (theirs, feed, tap) = terminal();
+        let (theirs, stdin, stdout) = terminal();
         let twin = theirs.try_clone().expect("there are descriptors");
         let program = Program::start_on(args, theirs, twin);
-        Self { program, feed, tap }
+        Self {
+            program,
+            stdin,
+            stdout,
+        }
     }
 
     /// One of each kind, each with a program of its own.
@@ -52,13 +60,13 @@ impl Operator {
 
     #[track_caller]
     pub(crate) fn types(&self, line: &str) {
-        self.feed.say(format!("{line}\n"));
+        self.stdin.send(format!("{line}\n"));
     }
 
     /// The next line is this.
     #[track_caller]
     pub(crate) fn sees(&mut self, expected: &str) {
-        assert_eq!(self.tap.line(), expected);
+        assert_eq!(self.stdout.line(), expected);
     }
 
     /// Types a line and sees the answer.
@@ -73,10 +81,10 @@ impl Operator {
     pub(crate) fn list(&mut self) -> Vec<Row> {
         self.types("/list");
         self.types("/kick 0"); // no client has this number: the answer is the list's end
-        self.tap.line_with(" peer ");
+        self.stdout.line_with(" peer ");
         let mut rows = Vec::new();
         loop {
-            let line = self.tap.line();
+            let line = self.stdout.line();
             if line == "there is no client 0" {
                 return rows;
             }

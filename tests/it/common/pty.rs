@@ -7,7 +7,7 @@ use rustix::fs::{Mode, OFlags, open};
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use rustix::termios::{LocalModes, OptionalActions, tcgetattr, tcsetattr};
 
-use super::stdio::{Feed, Tap};
+use super::stdio::{StdinWriter, StdoutReader};
 
 /// The end of input on a terminal: Ctrl-D at the start of a line.
 pub(crate) const END: &str = "\x04";
@@ -16,7 +16,7 @@ pub(crate) const END: &str = "\x04";
 /// is shown; when both are dropped, it hangs up. It works in lines, as it does for a shell, but
 /// doesn't show what is typed.
 #[track_caller]
-pub(crate) fn terminal() -> (File, Feed, Tap) {
+pub(crate) fn terminal() -> (File, StdinWriter, StdoutReader) {
     let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC;
     let ours = openpt(flags).expect("there are terminals left");
     grantpt(&ours).expect("it is ours");
@@ -29,5 +29,9 @@ pub(crate) fn terminal() -> (File, Feed, Tap) {
     let set = tcsetattr(&theirs, OptionalActions::Now, &settings);
     set.expect("it is a terminal");
     let typist = ours.try_clone().expect("there are descriptors");
-    (theirs.into(), Feed::new(typist), Tap::new(ours))
+    (
+        theirs.into(),
+        StdinWriter::new(typist),
+        StdoutReader::new(ours),
+    )
 }

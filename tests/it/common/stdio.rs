@@ -14,27 +14,27 @@ const ATOMIC: usize = 4096;
 
 /// The writing end of a program's standard input, which ends when this is dropped.
 #[derive(Debug)]
-pub(crate) struct Feed(File);
+pub(crate) struct StdinWriter(File);
 
 /// The reading end of a program's standard output; it reads only on request. When it is
 /// dropped, there is no reader.
 #[derive(Debug)]
-pub(crate) struct Tap {
+pub(crate) struct StdoutReader {
     file: File,
     /// Bytes read beyond those asked for.
     ahead: Vec<u8>,
 }
 
 /// A pipe for standard input.
-pub(crate) fn input_pipe() -> (PipeReader, Feed) {
+pub(crate) fn input_pipe() -> (PipeReader, StdinWriter) {
     let (reader, writer) = io::pipe().expect("there are descriptors");
-    (reader, Feed::new(writer.into()))
+    (reader, StdinWriter::new(writer.into()))
 }
 
 /// A pipe for standard output.
-pub(crate) fn output_pipe() -> (Tap, PipeWriter) {
+pub(crate) fn output_pipe() -> (StdoutReader, PipeWriter) {
     let (reader, writer) = io::pipe().expect("there are descriptors");
-    (Tap::new(reader.into()), writer)
+    (StdoutReader::new(reader.into()), writer)
 }
 
 /// Waits for at most so long; returns whether there is something.
@@ -47,13 +47,13 @@ fn wait(file: &impl AsFd, wanted: PollFlags, seconds: u64) -> bool {
     poll(&mut fds, Some(&time)).expect("it can be polled") > 0
 }
 
-impl Feed {
+impl StdinWriter {
     pub(crate) fn new(end: OwnedFd) -> Self {
         Self(end.into())
     }
 
     #[track_caller]
-    pub(crate) fn say(&self, bytes: impl AsRef<[u8]>) {
+    pub(crate) fn send(&self, bytes: impl AsRef<[u8]>) {
         for part in bytes.as_ref().chunks(ATOMIC) {
             let taken = wait(&self.0, PollFlags::OUT, DEADLINE.as_secs());
             assert!(taken, "it is not read in time");
@@ -62,7 +62,7 @@ impl Feed {
     }
 }
 
-impl Tap {
+impl StdoutReader {
     pub(crate) fn new(end: OwnedFd) -> Self {
         let (file, ahead) = (end.into(), Vec::new());
         Self { file, ahead }
@@ -90,7 +90,7 @@ impl Tap {
 
     /// Reads exactly this.
     #[track_caller]
-    pub(crate) fn hears(&mut self, expected: impl AsRef<[u8]>) {
+    pub(crate) fn receives(&mut self, expected: impl AsRef<[u8]>) {
         let expected = expected.as_ref();
         while self.ahead.len() < expected.len() && self.fill() {}
         let rest = self.ahead.split_off(expected.len().min(self.ahead.len()));
@@ -100,7 +100,7 @@ impl Tap {
 
     /// Reads on until this has come; what came before it is passed over.
     #[track_caller]
-    pub(crate) fn hears_until(&mut self, text: &str) {
+    pub(crate) fn receives_until(&mut self, text: &str) {
         loop {
             if let Some(at) = memchr::memmem::find(&self.ahead, text.as_bytes()) {
                 self.ahead.drain(..at + text.len());

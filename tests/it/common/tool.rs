@@ -7,7 +7,7 @@ use std::process::{Child, Command, Stdio};
 use resound::Address;
 
 use super::skipped;
-use super::stdio::{Feed, Tap, input_pipe, output_pipe};
+use super::stdio::{StdinWriter, StdoutReader, input_pipe, output_pipe};
 
 /// A program of the system.
 #[derive(Clone, Debug)]
@@ -68,14 +68,14 @@ impl Tool {
     /// Starts it between two pipes.
     #[track_caller]
     pub(crate) fn start(&self, args: &[&str]) -> RunningTool {
-        let (input, feed) = input_pipe();
-        let (tap, output) = output_pipe();
+        let (input, stdin) = input_pipe();
+        let (stdout, output) = output_pipe();
         let mut command = self.command(args);
         let child = command.stdin(input).stdout(output).spawn();
         RunningTool {
             child: child.expect("it starts"),
-            feed: Some(feed),
-            tap,
+            stdin: Some(stdin),
+            stdout,
         }
     }
 }
@@ -84,25 +84,25 @@ impl Tool {
 #[derive(Debug)]
 pub(crate) struct RunningTool {
     child: Child,
-    feed: Option<Feed>,
-    tap: Tap,
+    stdin: Option<StdinWriter>,
+    stdout: StdoutReader,
 }
 
 impl RunningTool {
     #[track_caller]
-    pub(crate) fn say(&self, text: &str) {
-        self.feed.as_ref().expect("it hasn't ended").say(text);
+    pub(crate) fn send(&self, text: &str) {
+        self.stdin.as_ref().expect("it hasn't ended").send(text);
     }
 
     /// Reads on until this was printed.
     #[track_caller]
-    pub(crate) fn hears(&mut self, text: &str) {
-        self.tap.hears_until(text);
+    pub(crate) fn receives(&mut self, text: &str) {
+        self.stdout.receives_until(text);
     }
 
     /// Ends its input.
     pub(crate) fn ends(&mut self) {
-        self.feed = None;
+        self.stdin = None;
     }
 }
 

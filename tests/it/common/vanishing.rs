@@ -13,11 +13,11 @@ pub(crate) fn connect_and_vanish(address: &Address, count: usize, rng: &mut fast
     for _ in 0..count {
         let client = Client::connect(address);
         let most = [1, 2, 64, 100_000][rng.usize(..4)];
-        let said = some_bytes(rng, 0..most);
-        client.say(&said);
+        let sent = some_bytes(rng, 0..most);
+        client.send(&sent);
         if rng.bool() {
-            let heard = rng.usize(..=said.len());
-            client.hears(&said[..heard]);
+            let received = rng.usize(..=sent.len());
+            client.receives(&sent[..received]);
         }
         if rng.u8(..4) == 0 {
             client.finish();

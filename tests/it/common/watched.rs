@@ -65,7 +65,7 @@ impl Watch {
     /// Holds up the server while `meanwhile` runs: what clients do in it, the server finds done
     /// when it looks for events next.
     pub(crate) fn while_held_up(&self, gatekeeper: &Client, meanwhile: impl FnOnce()) {
-        gatekeeper.say(WAIT);
+        gatekeeper.send(WAIT);
         eventually("the service being held up", || {
             self.counts.waiting.load(Ordering::SeqCst)
         });

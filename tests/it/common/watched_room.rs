@@ -50,7 +50,7 @@ impl WatchedRoom {
     pub(crate) fn hand_in(&self, client: &Client, bytes: impl AsRef<[u8]>) {
         let bytes = bytes.as_ref();
         let all = self.watch.received() + bytes.len() as u64;
-        client.say(bytes);
+        client.send(bytes);
         eventually("the bytes being read", || self.watch.received() == all);
     }
 
