@@ -30,12 +30,12 @@ impl Moment {
         self.0.saturating_sub(earlier.0)
     }
 
-    /// The time so long before this one; the start, if that is later.
+    /// The time that is earlier by a duration; at least the start.
     pub(super) fn before(self, time: Duration) -> Self {
         Self(self.0.saturating_sub(nanos(time)))
     }
 
-    /// The time so many nanoseconds after this one.
+    /// The time this number of nanoseconds later.
     pub(super) fn plus_nanos(self, nanos: u64) -> Self {
         Self(self.0.saturating_add(nanos))
     }

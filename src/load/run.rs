@@ -41,7 +41,7 @@ pub(super) struct Run<N> {
 
 /// The result of a read.
 pub(super) enum Input {
-    /// So many bytes, at the beginning of the buffer.
+    /// A number of bytes, which are at the beginning of the buffer.
     Bytes(usize),
     /// Nothing, for the time being.
     Nothing,

@@ -23,7 +23,7 @@ pub(super) trait Workload<N: Dial> {
     /// Prepares the beginning; true if clients can begin.
     ///
     /// # Errors
-    /// When they never can: one line.
+    /// One line, when they never can.
     fn prepare(&mut self, _run: &mut Run<N>) -> Result<bool, String> {
         Ok(true)
     }

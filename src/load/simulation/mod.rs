@@ -3,7 +3,7 @@
 //!
 //! Checks: each run ends within its timeouts; a right server gives no fault; each fault of a wrong one
 //! is counted once and by its kind; each message of a schedule is answered or counted as a fault; the
-//! loop does not poll in vain; no connection is left open.
+//! loop does not poll while nothing can progress; no connection is left open.
 //!
 //! `SEED=7 cargo test load::simulation` runs one seed again, `SEEDS=100000` that many.
 
@@ -103,11 +103,11 @@ impl Simulation {
         }
     }
 
-    /// Gives the load a rate, and so many messages in all that are due at their times.
+    /// Gives the load a rate; returns the number of messages that fall due.
     fn open_loop(&mut self, rng: &mut Rng) -> u64 {
         let rate = rng.u64(200..20_000);
         self.load.rate = Some(rate);
-        // What is due soon is waited for awake.
+        // The loop waits awake for a message that is due soon.
         self.awake = Duration::MAX;
         let nanos = self.load.duration.as_nanos() * u128::from(rate);
         u64::try_from(nanos.div_ceil(1_000_000_000)).unwrap()

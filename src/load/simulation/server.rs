@@ -61,7 +61,7 @@ struct Link {
 pub(super) struct Server {
     pub(super) service: Service,
     pub(super) trick: Trick,
-    /// The trick is played with one in so many messages.
+    /// The trick is played with one in this number of messages.
     pub(super) one_in: usize,
     /// The time, after the first message, for which the trick is played.
     pub(super) window: Duration,
@@ -95,7 +95,7 @@ impl Server {
         }
     }
 
-    /// Interrupts the load so long after its start.
+    /// Interrupts the load this long after its start.
     pub(super) fn interrupt_after(&mut self, time: Duration) {
         self.interrupt = Some(Instant::now() + time);
     }

@@ -7,6 +7,7 @@
 
 mod connection;
 mod net;
+mod remote;
 mod seeds;
 mod world;
 
