@@ -159,7 +159,8 @@
 //!
 //! Arrows point down only: `main → commands → cli, report → library`; `server → connection → service
 //! → log`; `server, client, load → net`; `peer, config → text → net/address`; `bytes` knows none of
-//! these. No file of `src/` is in a circle of imports. Two folders of leaves point at each other:
+//! these. Files import in one direction, too: a circle is only what a
+//! folder's `mod.rs`, which holds the type that the folder is for, makes with its files. Two folders of leaves point at each other:
 //! texts name addresses (`text → net/address`), and reasons of closes are counted in words
 //! (`net/link → close → text`).
 //!
@@ -192,8 +193,8 @@
 //!
 //! - Events only latch readiness. Work is done in phases, and clients are removed in one of the last
 //!   alone: within a tick a slab key means one client.
-//! - A phase reaches a connection through `Clients::touch` alone, which settles the lists that the
-//!   client is in. No phase knows the fields of another.
+//! - A phase changes a connection through `Clients::touch`, or a method of `Clients` that settles
+//!   the lists of the client as well. No phase knows the fields of another.
 //! - A client that could progress without a further event is in the turn queue, and no other. While
 //!   the queue is not empty the poll doesn't sleep, unless a client holds up the room.
 //! - A short read or write means that the kernel's buffer is empty or full, and that the kernel will

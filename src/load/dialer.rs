@@ -240,6 +240,7 @@ impl<N: Dial> Dialer<N> {
             request,
             since,
         } = dialing;
+        let now = run.clock();
         let outcome = match &connection {
             Connection::Stream(stream) => run.net.finish_connect(stream, &self.addresses[0]),
             Connection::Datagrams(_) => Ok(self.addresses[0].clone()),
@@ -247,7 +248,7 @@ impl<N: Dial> Dialer<N> {
         match outcome {
             Ok(_) => {
                 self.opened += 1;
-                run.tally.connected(since, run.clock());
+                run.tally.connected(since, now);
                 Ok(Dialed::Connected(connection, request))
             }
             Err(e) => Ok(match self.fail(request, &e, run)? {

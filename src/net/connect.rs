@@ -146,12 +146,13 @@ fn bind(socket: &socket2::Socket, source: Option<SocketAddr>) -> io::Result<()> 
     };
     if source.port() == 0 {
         // The kernel chooses the port when the socket connects: it may be in use for other servers.
+        // A kernel without this option chooses one now.
         #[cfg(target_os = "linux")]
-        nix::sys::socket::setsockopt(
+        let _ = nix::sys::socket::setsockopt(
             socket,
             nix::sys::socket::sockopt::IpBindAddressNoPort,
             &true,
-        )?;
+        );
     }
     let bound = socket.bind(&source.into());
     bound.map_err(|e| no_source(source.ip(), &e))

@@ -37,15 +37,6 @@ pub(super) struct ListenerInfo {
     pub(super) address: Address,
 }
 
-/// Reason to go on with the next listener, or not.
-enum Next {
-    Listener,
-    /// The system, or the limit of clients, allows no more for now.
-    Rest,
-    /// The client for which the server was started has been accepted.
-    Close,
-}
-
 impl Accepting {
     pub(super) fn new(listeners: Vec<ListenerInfo>, once: bool) -> Self {
         Self {
@@ -79,7 +70,7 @@ impl Accepting {
             if !self.latched[listener] {
                 continue;
             }
-            if let Next::Close = self.accept_from(listener, net, clients) {
+            if self.accept_from(listener, net, clients) {
                 return true;
             }
         }
@@ -120,38 +111,40 @@ impl Accepting {
         resting
     }
 
+    /// Accepts a batch from one listener. True if that was the client after which no other is
+    /// accepted.
     fn accept_from<S: Service, N: Net>(
         &mut self,
         listener: usize,
         net: &mut N,
         clients: &mut Clients<S, N::Stream>,
-    ) -> Next {
+    ) -> bool {
         for _ in 0..BATCH {
             if clients.is_full() {
                 self.warn_of_limit(net, clients.limits().max_clients);
-                return Next::Rest;
+                return false;
             }
             match net.accept(listener) {
                 Ok((stream, address)) => {
                     let admitted = self.admit(listener, stream, address, net, clients);
                     if self.once && admitted {
-                        return Next::Close;
+                        return true;
                     }
                 }
                 Err(e) => match AcceptError::of(&e) {
                     AcceptError::Retry => {}
                     AcceptError::Drained => {
                         self.latched[listener] = false;
-                        return Next::Listener;
+                        return false;
                     }
                     AcceptError::Exhausted => {
                         self.rest(&e, net, clients.len());
-                        return Next::Rest;
+                        return false;
                     }
                 },
             }
         }
-        Next::Listener
+        false
     }
 
     /// Admits a client. False if the kernel does not take it.

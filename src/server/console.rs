@@ -165,6 +165,7 @@ impl<T: Stream> Console<T> {
 
     /// Gives the reader of standard output some time for the rest, as no client is left.
     pub(super) fn finish(&mut self, now: Instant) {
+        self.flush();
         let end = *self.end.get_or_insert(now + LINGER);
         if now >= end {
             self.give_up();

@@ -184,8 +184,9 @@ impl Datagrams {
         let more = self.count(socket, result);
         self.refused += refused;
         if let Some((source, refusal)) = first {
-            let count = plural(self.refused + self.counts.refused, "datagram");
+            let refused = self.refused + self.counts.refused;
             self.throttle.warn(now, || {
+                let count = plural(refused, "datagram");
                 format!("{} ({count} so far)", refusal.describe(&source))
             });
         }

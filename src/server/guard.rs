@@ -236,7 +236,7 @@ mod tests {
         }
     }
 
-    /// What the kernel says of addresses, by its own means.
+    /// Asks the kernel itself.
     #[test]
     fn every_address_of_this_machine_is_local_and_no_other() {
         use crate::net::{Net, Poller};

@@ -75,7 +75,7 @@ impl<S: Service, N: Net> Tick<S, N> {
         self.timers.run(&self.net, &mut self.clients);
         self.end_grace();
         self.send_heartbeats();
-        // After the phases that close, before the console shows that nobody is left.
+        // After the phases that close, before the console shows that no client is left.
         self.reap();
         self.serve_console();
         trace!(
@@ -116,7 +116,7 @@ impl<S: Service, N: Net> Tick<S, N> {
         if self.has_work() {
             return Some(Duration::ZERO);
         }
-        if self.clients.has_deadlines() {
+        if self.clients.has_waiting() {
             self.clients.start_deadlines(self.net.now());
         }
         let heartbeat = self.heartbeat.as_ref();

@@ -55,7 +55,7 @@ use crate::text::template::TemplateRenderer;
 /// Larger reads make a bulk stream cheaper; beyond this they outgrow the processor's cache.
 pub const MOST_INPUT: usize = 256 * 1024;
 
-/// What a server does with its clients' bytes.
+/// The use that a server makes of its clients' bytes.
 ///
 /// A plain service, which answers each client from what that client sent, implements
 /// [`open`](Service::open) and [`receive`](Service::receive), and of the rest of the first section
@@ -141,15 +141,17 @@ pub trait Service {
         let _ = (session, written);
     }
 
-    /// Takes some of the shared output off what a client is owed.
+    /// Takes some of the shared output off what a client is owed. Called when the client is made to
+    /// skip, when its output has failed, and when the server stops.
     ///
     /// Default: ignored, which fits a service without shared output.
     fn release(&mut self, session: &mut Self::Session, release: Release) {
         let _ = (session, release);
     }
 
-    /// Publishes a text of one line, without its newline, on behalf of the server's operator.
-    /// False if it does not publish: the server then sends the text to each client.
+    /// Publishes a text of one line, without its newline. Called when the server's operator says
+    /// something to all clients. False if it does not publish: the server then sends the text to
+    /// each client.
     ///
     /// Default: false.
     fn publish_line(&mut self, text: &[u8]) -> bool {
@@ -157,21 +159,22 @@ pub trait Service {
         false
     }
 
-    /// A text of one line, without its newline, as a private message for one client.
+    /// A text of one line, without its newline, as a private message for one client. Called for
+    /// heartbeats, once, and for each text of the operator's.
     ///
     /// Default: the text and a newline.
     fn frame_line(&self, text: &[u8]) -> Vec<u8> {
         [text, b"\n"].concat()
     }
 
-    /// Counters of the messages since the service began.
+    /// Counters of the messages since the service began. Called for reports, and at the end.
     ///
     /// Default: `None`, for a service whose bytes are no messages.
     fn traffic(&self) -> Option<Traffic> {
         None
     }
 
-    /// Counters of one client's messages.
+    /// Counters of one client's messages. Called for reports, for each client.
     ///
     /// Default: zeros.
     fn balance(&self, session: &Self::Session) -> Balance {

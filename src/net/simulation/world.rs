@@ -20,7 +20,7 @@ pub(crate) trait Remote {
     }
 }
 
-/// How often the kernel does what, as one in so many calls; never if 0.
+/// Odds of each fault, as one in a number of calls (0: never).
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Odds {
     /// A call is interrupted; a wait, too, unless it polls.
@@ -69,8 +69,8 @@ pub(crate) struct World {
     /// Connections with an edge that was not told yet, in their order.
     pending: VecDeque<usize>,
     /// Waits in a row that didn't sleep and after which the loop did nothing; since when.
-    vain: usize,
-    vain_since: Instant,
+    idle_polls: usize,
+    idle_since: Instant,
 }
 
 impl World {
@@ -89,8 +89,8 @@ impl World {
             connections: Vec::new(),
             remote: Some(remote),
             pending: VecDeque::new(),
-            vain: 0,
-            vain_since: now,
+            idle_polls: 0,
+            idle_since: now,
         }
     }
 
@@ -237,7 +237,7 @@ impl World {
 
     /// One wait of the loop.
     pub(super) fn wait(&mut self, timeout: Option<Duration>, events: &mut Vec<Event>) {
-        self.check_vain(timeout);
+        self.check_idle_polls(timeout);
         let odds = self.odds;
         // A poll takes some time, too.
         self.now += self.poll.mul_f64(self.rng.f64().max(0.1));
@@ -261,21 +261,21 @@ impl World {
         }
     }
 
-    fn check_vain(&mut self, timeout: Option<Duration>) {
+    fn check_idle_polls(&mut self, timeout: Option<Duration>) {
         if std::mem::take(&mut self.calls) > 0 {
-            self.vain = 0;
+            self.idle_polls = 0;
         }
         if timeout != Some(Duration::ZERO) {
-            self.vain = 0;
+            self.idle_polls = 0;
             return;
         }
-        if self.vain == 0 {
-            self.vain_since = self.now;
+        if self.idle_polls == 0 {
+            self.idle_since = self.now;
         }
-        self.vain += 1;
-        let time = self.now - self.vain_since;
+        self.idle_polls += 1;
+        let time = self.now - self.idle_since;
         assert!(
-            self.vain <= 3 || time <= self.awake,
+            self.idle_polls <= 3 || time <= self.awake,
             "the loop polls without sleeping and does nothing for {time:?}"
         );
     }

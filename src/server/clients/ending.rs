@@ -15,6 +15,11 @@ impl<S: Service, T: Stream> Clients<S, T> {
         self.timeouts.are_on() || !self.holding.is_empty() || !self.lingering.is_empty()
     }
 
+    /// True if a client holds up the room or lingers whose time has not started yet, or may have.
+    pub(in crate::server) fn has_waiting(&self) -> bool {
+        !self.holding.is_empty() || !self.lingering.is_empty()
+    }
+
     /// Starts the time of clients that began to hold up the room, or to linger, since the last
     /// call.
     pub(in crate::server) fn start_deadlines(&mut self, now: Instant) {

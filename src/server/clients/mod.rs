@@ -8,8 +8,8 @@
 //! | `client.rs` | [`Client`]: an entry of the table |
 //! | `waiting.rs`, `timeouts.rs` | lists with deadlines |
 //!
-//! A phase of the tick reaches a connection through [`Clients::touch`] alone. That settles the
-//! lists afterwards, so a phase cannot forget to.
+//! A phase of the tick changes a connection through [`Clients::touch`], or through a method of
+//! [`Clients`]. Both settle the lists afterwards, so a phase cannot forget to.
 
 mod client;
 mod ending;

@@ -3,7 +3,7 @@
 //!
 //! The checks: every byte is echoed once and in order; every message reaches each client that is
 //! owed it, whole, once and in one order; memory stays within its bounds after each tick; the
-//! server never polls in vain, and never sleeps while there is work; nothing is left over at the end.
+//! server never polls without a need, and never sleeps while there is work; nothing is left over at the end.
 //!
 //! `SEED=7 cargo test simulation` runs one seed again, `SEEDS=100000` that many.
 //!
