@@ -1,5 +1,5 @@
 //! Broadcast over real sockets: a flood of lines to many subscribers, by one and by several, beside
-//! one who doesn't read; and a single line to all.
+//! a client that does not read; and a single line to all.
 
 use std::net::SocketAddr;
 
@@ -78,8 +78,8 @@ impl Room {
         }
     }
 
-    /// Lines of several come in any order, but those of each in theirs; that is looked at for one
-    /// subscriber an iteration: comparing must not be what is measured.
+    /// Lines of several publishers are received in any order, those of each in its own. The order is
+    /// checked for one subscriber an iteration: comparing must not be what is measured.
     fn receive_from_all(&mut self) {
         self.buffer.resize(self.texts.iter().map(Vec::len).sum(), 0);
         for (number, subscriber) in self.subscribers.iter_mut().enumerate() {
@@ -115,7 +115,7 @@ fn deliver(c: &mut Criterion, group: &str, publishers: usize, subscribers: usize
     group.finish();
 }
 
-/// The lines arrive in one piece and go out in one piece to each: what a delivery costs at best.
+/// The lines arrive in one piece and go out in one piece to each: the least cost of a delivery.
 fn flood(c: &mut Criterion) {
     for subscribers in [10, 100, 1000] {
         let to = some(subscribers, "subscriber");

@@ -111,7 +111,7 @@ fn pipelined(c: &mut Criterion) {
     exchange(c, group, SHORT, 16, 50);
 }
 
-/// A client that sends without end, `WINDOW` ahead of what has come back.
+/// A client that sends without end, `WINDOW` bytes ahead of the echo.
 struct Stream {
     client: Client,
     chunk: Batch,
@@ -154,7 +154,7 @@ impl Stream {
     fn check(&mut self, number: u64) {
         let expected = self.expected.numbered(self.chunks + number);
         if self.buffer[CHUNK - SHORT..] != expected[CHUNK - SHORT..] {
-            give_up("the stream has come back otherwise than it was sent");
+            give_up("the stream was changed by the echo");
         }
     }
 }
@@ -166,7 +166,7 @@ fn bulk(c: &mut Criterion) {
     group.finish();
 }
 
-/// A client that comes, has one message echoed, and goes; until the server has gone, too.
+/// A client that connects, has one message echoed and ends, until the server has ended too.
 fn visit(server: SocketAddr) {
     let (message, mut buffer) = ([b'x'; SHORT], Vec::new());
     let mut client = Client::connect(server);

@@ -67,7 +67,7 @@ fn filters(arguments: &[String]) -> impl Iterator<Item = &str> {
         .map(|(_, argument)| argument.as_str())
 }
 
-/// As many clients as the limit of descriptors allows, two to each for who needs two.
+/// As many clients as the limit of descriptors allows, two for each program that needs two.
 fn most() -> usize {
     let limit = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
     let clients = usize::try_from(limit.saturating_sub(100) / 2);
@@ -103,7 +103,7 @@ fn growth(server: &Running, kind: Kind, clients: usize) -> u64 {
     resident(server).saturating_sub(before)
 }
 
-/// Each is sent something, and so has been accepted, and idle is what it is afterwards.
+/// Each is served once, which shows that it was accepted; after that it is idle.
 fn serve(clients: &mut [Client], kind: Kind) {
     if kind == Kind::Broadcast {
         let (publisher, others) = clients.split_first_mut().expect("there are some");
@@ -127,5 +127,5 @@ fn resident(server: &Running) -> u64 {
     let kib = words
         .find(|(name, _)| *name == "Anonymous")
         .and_then(|(_, value)| value.split_whitespace().next()?.parse().ok());
-    kib.map_or_else(|| give_up("/proc tells no size"), |kib: u64| kib * 1024)
+    kib.map_or_else(|| give_up("/proc has no size"), |kib: u64| kib * 1024)
 }

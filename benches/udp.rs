@@ -53,7 +53,7 @@ impl Exchange {
                 self.socket.recv(&mut datagram)
             });
             if n != SIZE || datagram[..8] != number.to_ne_bytes() {
-                give_up("a datagram has come back otherwise than it was sent");
+                give_up("a datagram was changed by the echo");
             }
         }
         self.next += self.count;

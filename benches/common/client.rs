@@ -11,7 +11,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use super::cores::cores;
 
-/// No answer takes this long, unless it never comes.
+/// The time after which an answer is taken for lost.
 pub(crate) const TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Bytes compared at the end of a long answer: comparing must not be what is measured.
@@ -40,7 +40,7 @@ impl Client {
         }
     }
 
-    /// Receives what there is, or waits for it: 0 bytes at the end.
+    /// Receives the available bytes, or waits for some; 0 bytes at the end.
     pub(crate) fn read(&mut self, buffer: &mut [u8]) -> usize {
         insist(&self.0, PollFlags::IN, || (&self.0).read(buffer))
     }
@@ -67,7 +67,7 @@ impl Client {
         }
     }
 
-    /// Sends or receives, or both, whatever is possible at once or else first: how much of each.
+    /// Sends or receives, or both, whichever is possible first; returns the byte counts of each.
     pub(crate) fn exchange(&mut self, output: &[u8], input: &mut [u8]) -> (usize, usize) {
         let mut interest = PollFlags::IN;
         interest.set(PollFlags::OUT, !output.is_empty());
@@ -90,12 +90,12 @@ impl Client {
         ready(&self.0, PollFlags::IN, soon)
     }
 
-    /// Says that nothing more comes, and waits until the server has no more to say either.
+    /// Ends the output (half-close), and waits until the server has ended its output too.
     pub(crate) fn finish(&mut self, buffer: &mut [u8]) {
         let ended = self.0.shutdown(Shutdown::Write);
         ended.unwrap_or_else(|e| give_up(format_args!("the connection is lost: {e}")));
         if self.read(buffer) > 0 {
-            give_up("more came back than was sent");
+            give_up("more was received than was sent");
         }
     }
 }
@@ -142,7 +142,7 @@ pub(crate) fn ready(socket: &impl AsFd, interest: PollFlags, soon: Duration) -> 
     poll(&mut sockets, Some(&soon)).is_ok_and(|ready| ready > 0)
 }
 
-/// Nothing can be measured: one line says why.
+/// Ends the benches with one line of explanation: nothing can be measured.
 pub(crate) fn give_up(why: impl Display) -> ! {
     eprintln!("resound's benches: {why}");
     std::process::exit(1)

@@ -1,4 +1,4 @@
-//! A server that already runs somewhere: what it is, is found out by asking.
+//! A server that already runs somewhere: its kind is found out by probes.
 
 use std::env;
 use std::io;
@@ -19,7 +19,7 @@ const PROBE: &[u8] = b"resound's benches ask who is there\n";
 const TRIES: usize = 10;
 const PAUSE: Duration = Duration::from_millis(200);
 
-/// Bytes after which a server talks by itself and doesn't answer.
+/// Bytes after which a server is taken for one that sends unasked and does not answer.
 const TALKATIVE: usize = 64 * 1024;
 
 pub(crate) struct Remote {
@@ -56,7 +56,7 @@ impl Remote {
                 (Kind::Broadcast, &mut other, &mut on),
                 (Kind::Echo, &mut one, &mut back),
             ] {
-                if hears(client, got) {
+                if receives_probe(client, got) {
                     return Some(kind);
                 }
             }
@@ -87,7 +87,7 @@ impl Remote {
 }
 
 /// True if a client is sent the probe, maybe after something else, such as a greeting.
-fn hears(client: &mut Client, got: &mut Vec<u8>) -> bool {
+fn receives_probe(client: &mut Client, got: &mut Vec<u8>) -> bool {
     let mut buffer = [0; 4096];
     while got.len() < TALKATIVE && client.has_input(PAUSE) {
         match client.read(&mut buffer) {

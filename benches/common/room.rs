@@ -10,11 +10,11 @@ pub(crate) const LINE: usize = 64;
 /// The time that a client waits for a probe before another is sent.
 const PROBE: Duration = Duration::from_millis(20);
 
-/// Probes after which a client that has seen none is never going to.
+/// Number of probes after which a client that has seen none is given up.
 const PROBES: usize = 500;
 
 /// All clients have joined when each has seen a probe of the publisher; then a last line, which
-/// comes after every probe, tells where they end.
+/// follows every probe, marks their end.
 pub(crate) fn gather<'a>(publisher: &mut Client, others: impl Iterator<Item = &'a mut Client>) {
     let (probe, last) = (lines("probe", 1), lines("last", 1));
     let mut others: Vec<&mut Client> = others.collect();

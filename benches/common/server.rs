@@ -39,7 +39,7 @@ impl Running {
         let output = child.stdout.take().expect("it is a pipe");
         let mut line = String::new();
         let read = BufReader::new(output).read_line(&mut line);
-        read.expect("the server says where it listens");
+        read.expect("the server prints its address");
         match line.trim_end().parse() {
             Ok(address) => Self { child, address },
             Err(_) => give_up("a server has not started"),

@@ -1,4 +1,4 @@
-//! A server's side of its bench, in the process of its own: it says where it listens, and ends with
+//! A server's side of its bench, in the process of its own: it prints its address, and ends with
 //! its standard input.
 
 use std::io::{self, Read, Write};
@@ -6,7 +6,7 @@ use std::net::{SocketAddr, TcpListener, UdpSocket};
 use std::process;
 use std::thread;
 
-/// More may wait to be accepted than ever do, so that none has to try again a second later.
+/// More clients may wait to be accepted than ever do, so that none has to try again a second later.
 const BACKLOG: i32 = 4096;
 
 /// A listener on a free port, of which the bench is told.
@@ -32,7 +32,7 @@ pub(super) fn announce(address: SocketAddr) {
     told.expect("the bench listens");
 }
 
-/// Ends this process, or calls what does it, when the bench wants it or has gone.
+/// Ends this process, or calls `stop`, when the bench wants it or has ended.
 pub(super) fn at_end(stop: impl FnOnce() + Send + 'static) {
     thread::spawn(|| {
         let _ = io::stdin().read(&mut [0]);

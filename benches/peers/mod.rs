@@ -7,8 +7,8 @@
 //! | `tokio` | its `current_thread` runtime, a task a client |
 //! | `threads` | a thread a client, as in the tutorials |
 //!
-//! All of them give the same right answers, which the benches check; but only ours limits what it
-//! buffers, minds who is slow and says why it closes.
+//! All of them give the same right answers, which the benches check; but only ours limits its
+//! buffers, handles slow consumers and logs the reasons of closes.
 
 mod child;
 #[cfg(target_os = "linux")]

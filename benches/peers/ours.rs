@@ -35,8 +35,8 @@ fn room() -> Broadcast {
     Broadcast::new(Room::default()).expect("the defaults go together")
 }
 
-/// Serves until told to stop. With `read_out`, the clients have read everything and have gone by
-/// then; so each was closed for no other reason than that.
+/// Serves until told to stop. With `read_out`, the clients have read everything and have left by
+/// then; so each was closed for that reason alone.
 fn run<S: Service>(settings: &Config, service: S, read_out: bool) {
     let server = Server::bind(settings, service).expect("there is a free port");
     let address = server.local_addrs()[0].socket_addr();

@@ -1,5 +1,5 @@
 //! tokio on one thread, a task a client. For broadcast its channel of that name, which carries the
-//! lines of a read in one piece; who is too far behind has missed something and goes on.
+//! lines of a read in one piece; a client that is too far behind misses some and goes on.
 
 use std::io;
 use std::net::TcpListener;

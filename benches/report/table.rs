@@ -10,7 +10,7 @@ pub(crate) const PEERS: [&str; 3] = ["floor", "tokio", "threads"];
 /// The cell of a program that was not measured.
 const NOTHING: &str = "–";
 
-/// The order of the benches; others come after.
+/// The order of the benches; others follow.
 const BENCHES: [&str; 4] = ["echo", "broadcast", "udp", "bulk"];
 
 /// For each group the throughput of `subject`, and how many times that of each peer it is. Empty

@@ -34,7 +34,7 @@ fn reachable(address: &Address) -> Address {
     }
 }
 
-/// An echo comes from there; the folder is for a client's own name.
+/// An echo is received from there; the folder is for a client's own name.
 #[track_caller]
 fn assert_served(address: &Address, folder: &Folder, number: usize) {
     let sender = match reachable(address) {
@@ -202,7 +202,7 @@ fn server_on_all_addresses_answers_over_the_address_of_a_link() {
         let program = Program::start(&["echo", "-l", listen]);
         let port = program.address().socket_addr().unwrap().port();
         address.set_port(port);
-        // Before and behind others, of which the server has to say where they are sent from.
+        // Before and behind others, for which the server has to set the source address.
         let others = ["::1", "127.0.0.2"].map(|ip| SocketAddr::new(ip.parse().unwrap(), port));
         for address in [others[0], address.into(), others[1], address.into()] {
             if address.is_ipv6() || listen.contains('*') {
@@ -217,7 +217,7 @@ fn an_interface_on_loopback_is_served_or_one_line() {
     if !has_ipv6() {
         return;
     }
-    // Whether an address that isn't of a link may have one is the resolver's to say.
+    // The resolver decides if an address that is not of a link may have one.
     for scope in ["lo", "1"] {
         let listen = format!("[::1%{scope}]:0");
         if (format!("::1%{scope}"), 0).to_socket_addrs().is_ok() {
@@ -309,7 +309,7 @@ fn all_kinds_are_served_at_once_and_printed_addresses_can_be_given_again() {
     if has_ipv6() {
         listens.extend(["[::1]:0".to_owned(), "udp://[::1]:0".to_owned()]);
     }
-    // Ports are shared, so that they can be given again before anybody else gets them.
+    // Ports are shared, so that they can be bound again before another process gets them.
     let shared = ["--reuse-port"];
     let program = start(&shared, &listens);
     let printed = names(&program);
@@ -368,7 +368,7 @@ fn a_port_of_loopback_is_not_that_of_another_address() {
     assert!(Client::try_connect(&elsewhere).is_err());
 }
 
-/// IPv4 over a socket of IPv6 is still IPv4 to who reads it.
+/// IPv4 over a socket of IPv6 is shown as IPv4.
 #[test]
 fn a_peer_has_its_own_address_on_a_listener_for_both_families() {
     let args = ["reply", "{peer} {local}", "-v", "-l*:0", "-ludp://*:0"];

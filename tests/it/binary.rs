@@ -1,4 +1,4 @@
-//! The binary as its users meet it: exit codes, what it says where, signals, addresses.
+//! The binary as its users meet it: exit codes, texts and their streams, signals, addresses.
 
 use std::fs;
 use std::net::{Ipv6Addr, TcpListener, ToSocketAddrs};
@@ -282,7 +282,7 @@ fn several_addresses_of_all_kinds_are_served_at_once() {
     let addresses = program.addresses();
     assert_eq!(addresses.len(), 3);
     assert_eq!(addresses[1].to_string(), path);
-    // One room, however one comes in.
+    // One room, whichever listener a client uses.
     let mut room = Vec::new();
     for (i, address) in addresses.iter().enumerate() {
         room.push(Client::connect(address));

@@ -174,7 +174,7 @@ fn a_byte_more_than_the_limit_closes_that_client_alone() {
     assert_eq!(stats.closes(CloseReason::MessageTooLong), 2, "{stats}");
 }
 
-/// Says `count` lines on a thread, and collects what the others say, which is as much each.
+/// Sends `count` lines on a thread, and collects those of the others, which send as many each.
 fn chat(client: &Client, name: usize, others: usize, count: usize) -> Vec<String> {
     let speaker = client.twin();
     let speaking = thread::spawn(move || {
@@ -329,7 +329,7 @@ fn client_that_does_not_take_the_rest_of_a_line_is_reset() {
     let publisher = flood.send(publisher).join().expect("it is sent");
     publisher.finish();
     publisher.receives_end();
-    // It is gone once the server has no client left, which would be so later if it read.
+    // Once it is closed the server has no client left; that would be later if it read.
     let stats = server.stop();
     assert_eq!(stats.closes(CloseReason::SlowConsumer), 1);
     flood.assert_is_start(&stopped.rest_before_reset());

@@ -105,7 +105,7 @@ fn a_server_does_not_drive_the_terminal_unless_it_may() {
         let (mut server, _) = accept(&listener);
         server.write_all(evil).expect("it listens");
         assert_eq!(stdout.line().trim_end(), shown);
-        // The rest of a letter may come later.
+        // The rest of a letter may arrive later.
         server.write_all(b"\xa0!\n").expect("it listens");
         assert_eq!(stdout.line().trim_end(), "你!");
         drop(server);
@@ -205,7 +205,7 @@ fn a_slow_reader_gets_every_byte_and_costs_little_memory() {
     assert!(!feeding.is_finished(), "all of it is somewhere");
     let (mut got, mut part) = (Vec::new(), vec![0; 64 * 1024]);
     loop {
-        // Now and then little is taken.
+        // Sometimes little is taken.
         let most = rng.usize(1..=part.len());
         match server.read(&mut part[..most]).expect("it comes in time") {
             0 => break,

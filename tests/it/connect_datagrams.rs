@@ -360,7 +360,7 @@ fn burst_of_lines_is_echoed() {
     let ended = Program::spawn_on(&["connect", &address], input, output).wait();
     assert_eq!(ended.code, Some(0), "{ended:?}");
     let got = std::fs::read_to_string(folder.path("out")).unwrap();
-    // Datagrams may be lost, but who sends all first gets a few hundred.
+    // Datagrams may be lost, but a few hundred are received.
     let count = got.lines().count();
     assert!(count > 1000, "{count} of 5000");
 }

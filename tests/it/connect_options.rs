@@ -93,7 +93,7 @@ fn server_that_takes_nothing_for_too_long_is_given_up() {
     let args = ["connect", &address, "--timeout=300ms"];
     let program = Program::spawn_on(&args, input, Stdio::piped());
     let (mut server, _) = accept(&listener);
-    // That it says something itself makes no difference.
+    // Output of its own makes no difference.
     server.write_all(b"hello").expect("it listens");
     let ended = program.wait();
     let line = format!("resound: {address} accepted nothing for 300ms");

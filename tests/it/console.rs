@@ -204,7 +204,7 @@ fn private_text_is_sent_between_whole_messages() {
     let torn = operator.admit(Client::with_small_buffers);
     let [publisher, reader] = admit(&mut operator);
     let mut lines = Vec::new();
-    // Until the kernel takes no more for it, and has taken the last in part.
+    // Until its kernel takes no more, and has taken the last line in part.
     let waiting = loop {
         let letter = b'a' + u8::try_from(lines.len() % 26).unwrap();
         let line = [vec![letter; LENGTH - 1], b"\n".to_vec()].concat();
@@ -501,7 +501,7 @@ fn clients_are_served_while_the_console_is_not_read() {
         shown += 1;
     };
     flood.assert_is_start_without_newlines(&text);
-    // The other one's line is lost, too; and what is shown in two counts twice.
+    // The line of the other client is lost too, and a line shown in two parts counts twice.
     assert!(shown + lost > flood.lines(), "{shown} shown, {lost} lost");
     assert!(shown > 1000, "{shown}");
     operator.asks("/kick 0", "there is no client 0");
@@ -576,7 +576,7 @@ fn text_for_a_held_up_room_is_sent_when_it_goes_on() {
         .line_with("client 1 holds up the room: said when it lets go");
     operator.types("anybody?");
     stopped.reset();
-    // Until the end: going with something unread would reset it.
+    // It stays until the end: leaving with unread input would be a reset.
     let _publisher = sending.join().unwrap();
     let received = reading.join().unwrap();
     assert_eq!(received, [&b"hello?"[..], b"anybody?"]);

@@ -1,4 +1,4 @@
-//! Echo over real sockets: every byte back, in order, to who sent it.
+//! Echo over real sockets: every byte is returned to its sender, in order.
 
 use std::thread;
 use std::time::Duration;
@@ -13,8 +13,8 @@ use crate::common::{
 use resound::{CloseReason, Config, Echo, Outcome, Peer, Service};
 use socket2::{Domain, Type};
 
-/// Sends `length` random bytes on a thread and half-closes, while this one compares what comes
-/// back, up to the end.
+/// Sends `length` random bytes on a thread and half-closes, while this thread compares the echo, up
+/// to the end.
 fn echo_a_stream(client: &Client, length: usize) {
     const CHUNK: usize = 64 * 1024;
     let rng = random();
@@ -70,8 +70,8 @@ fn client_that_half_closes_first_and_reads_late_gets_everything() {
     assert_same(&client.rest(), &sent);
 }
 
-/// Sends all that is taken without reading, sees that this was less than `most`, of which the
-/// server has read less than `most_read`, and that all of it comes back.
+/// Sends until nothing more is taken, without reading. Asserts that less than `most` was taken and
+/// less than `most_read` was read by the server, and that all of it is echoed.
 fn send_without_reading(listen: &str, most: usize, most_read: u64) {
     let (echo, watch) = watched(Echo::new());
     let server = Running::start(&listening_on(&[listen]), echo);
@@ -93,7 +93,7 @@ fn client_that_never_reads_is_not_read_beyond_a_bound_and_loses_nothing() {
 #[test]
 fn over_a_unix_socket_the_bound_is_little_more_than_the_high_water_mark() {
     let folder = Folder::new();
-    // A turn beyond the mark, and what the kernel keeps.
+    // A turn beyond the mark, and the buffers of the kernel.
     send_without_reading(&folder.unix("socket"), 2 << 20, 1 << 20);
 }
 
@@ -179,7 +179,7 @@ fn client_in_the_slot_of_a_closed_one_gets_none_of_its_bytes() {
         let (client, sent) = inside.swap_remove(rng.usize(..inside.len()));
         match rng.u8(..3) {
             0 => client.reset(),
-            1 => drop(client), // with all that it was sent unread
+            1 => drop(client), // with its input unread
             _ => {
                 client.finish();
                 assert_same(&client.rest(), &sent);
@@ -212,7 +212,7 @@ fn resets_at_any_moment_leave_the_server_serving() {
     assert!(stats.closes(CloseReason::Reset) > 50, "{stats}");
 }
 
-/// Greets with much, and is done.
+/// Greets with many bytes, then closes.
 struct Farewell(Vec<u8>);
 
 impl Service for Farewell {
@@ -235,7 +235,7 @@ fn a_long_reply_before_a_close_is_sent_at_the_readers_pace() {
     let server = Running::start(&config(), Farewell(sent.clone()));
     let client = Client::with_small_buffers(server.address());
     for part in sent.chunks(PART) {
-        // In all longer than the server waits for one that takes nothing.
+        // In all longer than the server waits for a client that takes nothing.
         thread::sleep(Duration::from_millis(120));
         client.receives(part);
     }

@@ -1,5 +1,4 @@
-//! The figures that `make figures` puts into the README: how they are read, shown, and where they
-//! stand.
+//! The figures that `make figures` puts into the README: reading them, showing them, and their place.
 
 #[path = "../../benches/report/mod.rs"]
 mod report;

@@ -1,4 +1,4 @@
-//! Framings over real sockets: messages stay whole however they come.
+//! Framings over real sockets: messages stay whole however their bytes arrive.
 
 use std::thread;
 
@@ -62,7 +62,7 @@ fn raw_every_byte_of_many_writes_at_once_arrives_in_its_senders_order() {
     assert_eq!(room.stop().bytes_out, u64::from(SPEAKERS) * EACH as u64);
 }
 
-/// Says it in parts of fewer than `most` bytes.
+/// Sends bytes in parts of fewer than `most`.
 fn send_in_parts(client: &Client, mut bytes: &[u8], rng: &mut fastrand::Rng, most: usize) {
     while !bytes.is_empty() {
         let (part, rest) = bytes.split_at(rng.usize(1..most).min(bytes.len()));
@@ -71,7 +71,7 @@ fn send_in_parts(client: &Client, mut bytes: &[u8], rng: &mut fastrand::Rng, mos
     }
 }
 
-/// The frames that some bytes consist of, without their lengths.
+/// The frames in some bytes, without their lengths.
 #[track_caller]
 fn frames(mut bytes: &[u8]) -> Vec<&[u8]> {
     let mut frames = Vec::new();
@@ -130,7 +130,7 @@ fn u32_frames_of_nothing_and_several_at_once_pass() {
     let sent = ["", "one", "", "", "two", ""].map(frame).concat();
     speaker.send(&sent);
     listener.receives(&sent);
-    // A length that comes byte by byte, and what it is for.
+    // A length sent byte by byte, and its message.
     for byte in frame("slow") {
         room.hand_in(&speaker, [byte]);
     }
@@ -203,7 +203,7 @@ fn lines_client_that_resets_in_a_line_publishes_nothing_of_it() {
 
 #[test]
 fn lines_are_any_bytes_between_newlines() {
-    // With it one sees where each message begins.
+    // Tags show where each message begins.
     let tag = "<{id}>".parse().expect("it is well-formed");
     let room = WatchedRoom::of(&with(Room::default(), |room| room.tag = Some(tag)));
     let (speaker, listener) = (room.join(), room.join());
@@ -223,13 +223,13 @@ fn lines_are_any_bytes_between_newlines() {
     speaker.receives("<2>\n");
 }
 
-#[cfg(target_os = "linux")] // what a process uses is read from /proc
+#[cfg(target_os = "linux")] // the usage of a process is read from /proc
 #[test]
 fn lines_one_of_100_mib_closes_its_sender_in_little_memory() {
     let program = Program::start(&["broadcast", "-v", "-l", "127.0.0.1:0"]);
     let room = join(&program.address(), 3);
     let part = vec![b'x'; 1 << 20];
-    // Once it is closed, it may hear of it with an error.
+    // Once it is closed, a write may fail.
     let sent = (0..100).take_while(|_| room[0].try_send(&part).is_ok());
     assert!(sent.count() > 0);
     eventually("the line being found too long", || {

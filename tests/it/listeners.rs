@@ -1,4 +1,4 @@
-//! Listeners: what can be bound, what can't and why, and what is left behind.
+//! Listeners: addresses that can be bound, errors of those that cannot, and files left behind.
 
 use std::fs;
 use std::net::{SocketAddr, TcpListener};

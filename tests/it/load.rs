@@ -24,7 +24,7 @@ fn load(server: &Program, options: &[&str]) -> Ended {
     run(&[&["load", &address], &SHORT[..], options].concat())
 }
 
-/// The same; what it prints for machines is as the schema has it.
+/// The same; its JSON fits the schema.
 #[track_caller]
 fn measured(server: &Program, options: &[&str]) -> Value {
     let ended = load(server, &[options, &["--json"]].concat());
@@ -35,7 +35,7 @@ fn measured(server: &Program, options: &[&str]) -> Value {
     object
 }
 
-/// Nothing has gone wrong, and figures fit each other.
+/// Asserts that there are no errors, and that the figures fit each other.
 #[track_caller]
 fn assert_sane(object: &Value) {
     assert_eq!(object["reasons"], Value::Array(Vec::new()), "{object:#}");
@@ -131,7 +131,7 @@ fn sink_and_source_are_measured_without_latencies() {
     }
 }
 
-/// Messages go out at their times: as many come back as were wanted, and no more.
+/// Messages are sent at their times: as many return as the rate asks for, and no more.
 #[test]
 fn a_rate_is_kept() {
     let server = Program::start(&["echo", "-l", "127.0.0.1:0"]);
@@ -277,7 +277,7 @@ fn a_log_that_cannot_be_written_is_one_line_before_anything_is_done() {
     let folder = Folder::new();
     let path = folder.path("missing/log");
     let path = path.display();
-    // The port is unused, which isn't found out.
+    // The port is unused, but no connection is tried.
     let line = complaint(&["load", "1", &format!("--hdr={path}")], 1);
     let expected = format!("resound: cannot write {path}: no such file or directory");
     assert_eq!(line, expected);

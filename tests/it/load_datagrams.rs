@@ -1,4 +1,4 @@
-//! The load tester against servers over UDP that misbehave on purpose, and ones that don't.
+//! The load tester against servers over UDP: those that misbehave on purpose, and sound ones.
 
 use std::time::Duration;
 
@@ -28,7 +28,7 @@ fn each_fault_of_datagrams_is_named() {
         (Defect::None, &[][..]),
         (Defect::Drop, &[(Lost, 1)]),
         (Defect::Double, &[(Doubled, 1)]),
-        // What has come is no message; the message hasn't come.
+        // The received bytes are no message, and the message itself is lost.
         (Defect::Undigit, &[(Lost, 1), (Corrupt, 1)]),
         (Defect::Filler, &[(Lost, 1), (Corrupt, 1)]),
         (Defect::Cut, &[(Lost, 1), (Corrupt, 1)]),
@@ -105,7 +105,7 @@ fn unbound_port_refuses_datagrams() {
     }));
     assert_eq!(outcome.end, LoadEnd::Abandoned);
     assert_eq!(outcome.faults.cause(), Some("connection refused"));
-    assert_faults(&outcome, &[(Refused, 3), (Lost, 3)], "nobody");
+    assert_faults(&outcome, &[(Refused, 3), (Lost, 3)], "no server");
     assert_eq!(outcome.counts.messages, 0);
 }
 
@@ -149,7 +149,7 @@ fn sink_for_datagrams_may_drop_messages() {
             load.rate = Some(1000);
         }));
         assert_faults(&outcome, &[], &address.to_string());
-        // The last of it may go out after the end, and isn't counted then.
+        // The last message may be sent after the end, and is not counted then.
         assert!((1..=200).contains(&outcome.counts.messages));
         assert_eq!(outcome.counts.bytes, outcome.counts.messages * SIZE as u64);
         assert!(outcome.counts.latency.is_empty());

@@ -1,4 +1,4 @@
-//! The load tester in rooms: those that misbehave on purpose, and real ones.
+//! The load tester in rooms: rooms that misbehave on purpose, and real ones.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use resound::load::Fault::{Closed, Corrupt, Disordered, Doubled, Lost, Stray, Un
 use resound::load::{Fault, Load, LoadMode, LoadOutcome};
 use resound::{CloseReason, Config, Room};
 
-/// The message of the fault: later than those that show that all clients have joined.
+/// The message of the fault: after the messages that show that all clients have joined.
 const AT: u64 = 40;
 
 fn fanout(to: impl std::fmt::Display) -> Load {
@@ -50,7 +50,7 @@ fn fault_of_one_subscriber_alone_is_named() {
         (Defect::Drop, &[(Lost, 1)]),
         (Defect::Double, &[(Doubled, 1)]),
         (Defect::Swap, &[(Disordered, 1)]),
-        // What has come is no message; the message hasn't come.
+        // The received bytes are no message, and the message itself is lost.
         (Defect::Undigit, &[(Lost, 1), (Corrupt, 1)]),
         (Defect::Filler, &[(Lost, 1), (Corrupt, 1)]),
         (Defect::Lose, &[(Lost, 1), (Corrupt, 1)]),
@@ -145,7 +145,7 @@ fn rooms_deliver_to_all_others() {
             let what = format!("{publishers} publishers, senders too: {include_sender}");
             assert_faults(&outcome, &[], &what);
             assert_eq!(outcome.clients, publishers + 3, "{what}");
-            // Each message is there when its last receiver has it.
+            // A message counts when its last receiver has it.
             assert_eq!(outcome.counts.messages, 200, "{what}");
             assert_eq!(outcome.counts.latency.len(), 200, "{what}");
             assert_eq!(outcome.counts.first.len(), 200, "{what}");
@@ -154,7 +154,7 @@ fn rooms_deliver_to_all_others() {
             let stats = server.stop();
             assert_eq!(stats.clients, publishers as u64 + 3, "{what}");
             assert!(stats.messages >= 200, "{what}");
-            // Those that only show that all clients have joined may be late, and count.
+            // Messages that only show that all clients have joined may be late, and count.
             let deliveries = 1..=stats.deliveries;
             assert!(deliveries.contains(&outcome.counts.deliveries), "{what}");
             let receivers = publishers as u64 + 2 + u64::from(include_sender);

@@ -12,15 +12,15 @@ use resound::load::Fault::{
 };
 use resound::load::{Fault, Load, LoadEnd, LoadOutcome};
 
-/// The message that it happens to.
+/// The message at which the defect shows.
 const AT: u64 = 5;
 
 /// Messages in flight at a time, where it is more than one.
 const DEEP: usize = 4;
 
-/// A client waits for a message that is never received: with one in flight, until another is sent. That is
-/// early enough to come before the end, and later than what the machine may be busy with others. A
-/// rate leaves it time for these.
+/// A load with a timeout for messages that are never received: with one in flight, a client sends no
+/// other until then. The timeout is well before the end, and longer than the machine may be busy
+/// otherwise; the rate leaves time for further messages.
 fn impatient(load: Load) -> Load {
     with(load, |load| {
         load.rate = Some(400);
@@ -29,7 +29,7 @@ fn impatient(load: Load) -> Load {
     })
 }
 
-/// Two clients, the first to come of which is the victim.
+/// Two clients, of which the first accepted is the victim.
 #[track_caller]
 fn caught(defect: Defect, settings: impl Fn(Load) -> Load) -> LoadOutcome {
     let server = Misbehaving::echo(SIZE, defect, AT);
@@ -105,7 +105,7 @@ fn at_depth_one_missing_messages_are_named_after_further_ones() {
         (Defect::Swap, &[(Disordered, 1)]),
         (Defect::Lose, &[(Lost, 1), (Corrupt, 1)]),
         (Defect::Misdeliver, &[(Lost, 1), (Stray, 1)]),
-        // A message that was never sent has come in its place.
+        // A message that was never sent is received in its place.
         (Defect::Renumber, &[(Lost, 1), (Stray, 1)]),
         // They spoil the next one, too.
         (Defect::Cut, &[(Lost, 2), (Corrupt, 1)]),
@@ -190,7 +190,7 @@ fn without_any_client_left_the_load_ends() {
 #[test]
 fn unverified_messages_are_counted_all_the_same() {
     for (defect, expected) in [
-        // Nothing is known of it but that it didn't come, or that there was too much.
+        // Only a missing answer, or surplus bytes, can be detected.
         (Defect::Drop, &[(Unanswered, 1)][..]),
         (Defect::Cut, &[(Unanswered, 1)]),
         (Defect::Double, &[(Stray, 1)]),
@@ -204,7 +204,7 @@ fn unverified_messages_are_counted_all_the_same() {
             })
         };
         if defect == Defect::Misdeliver {
-            // What is surplus may come after the end.
+            // Surplus bytes may be received after the end.
             let outcome = caught(defect, settings);
             assert_eq!(outcome.faults.count(Unanswered), 1);
             assert!(outcome.faults.total() <= 2, "{:?}", named(&outcome.faults));
@@ -227,7 +227,7 @@ fn unused_port_is_no_load() {
 fn clients_after_the_listener_closed_are_refused() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
-    // One is let in, and answered nothing. Who has come in the same moment is reset.
+    // One client is accepted, and not answered. One that connects at the same moment is reset.
     let server = thread::spawn(move || listener.accept().unwrap());
     let outcome = run(&with(load(address), |load| {
         load.clients = 4;

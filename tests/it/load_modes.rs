@@ -1,4 +1,4 @@
-//! The load tester against the real services: what it has counted is what they have.
+//! The load tester against the real services: its counts are those of the services.
 
 use std::collections::HashSet;
 use std::time::{Duration, Instant};
@@ -201,7 +201,7 @@ fn connections_are_opened_at_the_pace_that_was_asked_for() {
     let took = begun.elapsed();
     assert_eq!(outcome.clients, 30);
     assert_faults(&outcome, &[], "a pace");
-    // The last one comes 29 gaps after the first; one of them may be made up for.
+    // The last one is opened 29 gaps after the first; one of them may be made up for.
     assert!(took >= Duration::from_millis(280 + 100), "{took:?}");
     assert!(took < Duration::from_secs(10), "{took:?}");
 }
@@ -242,7 +242,7 @@ fn full_server_refuses_no_client_but_lets_them_wait() {
         load.clients = 2;
         load.timeout = Duration::from_millis(500);
     }));
-    // The second one stands in the backlog, with its first message.
+    // The second one waits in the accept queue, with its first message.
     assert_eq!(outcome.clients, 2);
     assert_faults(&outcome, &[(Unanswered, 1)], "full");
 }

@@ -1,4 +1,4 @@
-//! Messages at their times, whatever the server does; and what is told while it happens.
+//! Messages sent at their times, whatever the server does; and the intervals reported meanwhile.
 
 use std::thread;
 use std::time::Duration;
@@ -32,8 +32,8 @@ fn slower(outcome: &LoadOutcome, milliseconds: u64) -> u64 {
         .count_between(milliseconds * MS, u64::MAX)
 }
 
-/// A load against a server that stalls once; and whether the machine itself did nothing of the kind
-/// in the same time, as a second load against a sound server shows.
+/// A load against a server that stalls once. The second value is true if the machine itself did not
+/// stall in the same time, as a second load against a sound server shows.
 #[track_caller]
 fn stalled(settings: impl Fn(Load) -> Load) -> (LoadOutcome, bool) {
     let (stalls, sound) = (Defect::Stall, Defect::None);
@@ -57,7 +57,7 @@ fn a_stall_shows_in_all_that_had_to_wait_for_it() {
             let (outcome, quiet) = stalled(|load| with(load, |load| load.depth = depth));
             assert_eq!(outcome.counts.messages, 600);
             let (long, longest) = (slower(&outcome, 25), outcome.counts.latency.max());
-            // Whatever else the machine does, they have waited for so long.
+            // Whatever else the machine does, they have waited for this time.
             assert!(longest >= 48 * MS, "{longest} ns");
             assert!(long >= 20, "{long} of 25");
             assert!(slower(&outcome, 10) >= 35, "those behind it");
@@ -200,7 +200,7 @@ fn in_a_closed_loop_intervals_add_up_to_no_less_than_the_outcome() {
     });
     let mut messages = 0;
     let outcome = settings.run(|i| messages += i.counts.messages).unwrap();
-    // Those sent after the end and before that was noticed are no part of the outcome.
+    // Messages sent after the end, before it was noticed, are no part of the outcome.
     let beyond = messages - outcome.counts.messages;
     assert!(beyond <= 8 * 100, "{beyond}");
     assert!(outcome.counts.messages > 0);

@@ -1,4 +1,4 @@
-//! The load tester where more is asked than can be done: nothing of that is hidden.
+//! The load tester under settings that cannot be met: the shortfall is reported.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -18,8 +18,7 @@ use socket2::{Domain, SockAddr, Socket, Type};
 /// Milliseconds in nanoseconds.
 const MS: u64 = 1_000_000;
 
-/// Serves each client on a thread of its own, which does with its messages what it likes, and ends
-/// with the client.
+/// Serves each client on a thread of its own, which ends with the client.
 fn serve(client: fn(usize, TcpStream)) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").expect("there is a port");
     let address = listener.local_addr().expect("it is bound");
@@ -144,7 +143,7 @@ fn server_that_ends_at_once_is_not_taken_for_a_stopped_reader() {
             echo(stream, usize::MAX, Duration::ZERO);
         }
     });
-    // Those that stop reading come first.
+    // Clients that stop reading are connected first.
     let outcome = run(&with(load(server), |load| load.slow = 1));
     assert_faults(&outcome, &[], "slow ones are no fault");
     assert_eq!((outcome.slow_closed, outcome.clients), (1, 1));

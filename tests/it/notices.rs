@@ -28,7 +28,7 @@ fn tags_are_per_message_and_not_per_read() {
         let message = encoded("in many parts");
         for part in message.chunks(3) {
             room.hand_in(&first, part);
-            // Another one's whole message in between.
+            // A whole message of another client in between.
             room.hand_in(&second, encoded("meanwhile"));
             if !message.ends_with(part) {
                 listener.receives(tagged(2, &second, "meanwhile"));
@@ -198,8 +198,8 @@ fn a_heartbeat_is_never_within_a_message() {
     let slow = Client::with_small_buffers(room.server.address());
     eventually("it being let in", || room.watch.opened() == 1);
     let (listener, publisher) = (room.join(), room.join_at(1));
-    // More than the kernel holds, so that the slow one is sent a line in part, but not so much
-    // that anybody would wait for it.
+    // More than the kernel holds, so that the slow client is sent a line in part, but too little
+    // to hold up the room.
     let line = |letter| [vec![letter; 50_000], vec![b'\n']].concat();
     let lines: Vec<Vec<u8>> = (b'a'..=b'z').cycle().map(line).take(LINES).collect();
     for line in &lines {
@@ -209,7 +209,7 @@ fn a_heartbeat_is_never_within_a_message() {
     listener.receives("beat\n".repeat(5));
     let mut got = Vec::new();
     for heart in 0..3 {
-        // It takes some, and again stops in the middle of something.
+        // It takes some, and again stops in the middle of a message.
         got.extend(slow.available(10_000 + heart));
         listener.receives("beat\n".repeat(3));
     }

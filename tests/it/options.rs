@@ -1,4 +1,4 @@
-//! Socket options: what is in force, what that does, and how a mistake is told of.
+//! Socket options: the values in force, their effects, and errors.
 
 use std::fs;
 use std::io::ErrorKind;
@@ -26,7 +26,7 @@ impl Kinds {
         Self(Folder::new())
     }
 
-    /// An echo server with these options that says what is in force.
+    /// An echo server with these options that logs those in force.
     #[track_caller]
     fn start(&self, options: &[&str]) -> Program {
         let (stream, datagram) = (self.0.unix("stream"), self.0.unixgram("datagram"));
@@ -51,7 +51,7 @@ fn in_force(program: &Program) -> Vec<Vec<String>> {
     program.addresses().iter().map(of).collect()
 }
 
-/// Asserts of each kind of listener whether this is in force.
+/// Asserts for each kind of listener whether an option is in force.
 #[track_caller]
 fn assert_in_force(options: &[&str], expected: &str, kinds: &[usize]) {
     let folder = Kinds::new();
@@ -70,7 +70,7 @@ fn assert_in_force(options: &[&str], expected: &str, kinds: &[usize]) {
     }
 }
 
-/// A limit of the system's.
+/// A limit of the system.
 #[cfg(target_os = "linux")]
 #[track_caller]
 fn limit(name: &str) -> u64 {
@@ -99,7 +99,7 @@ fn without_options_the_defaults_are_in_force() {
     ] {
         has(Kinds::TCP, option);
     }
-    // Who binds a UDP port that is bound already would take it away.
+    // A second socket bound to the same UDP port would take its datagrams.
     has(Kinds::UDP, "SO_REUSEADDR off");
     for kind in [Kinds::UNIX, Kinds::UNIXGRAM] {
         let tcp = listed[kind].iter().any(|o| o.contains("TCP_"));
@@ -342,7 +342,7 @@ fn missing_interface_is_one_line() {
         let line = complaint(&args, 1);
         let start = format!("resound: cannot listen on {address}: SO_BINDTODEVICE: ");
         assert!(line.starts_with(&start), "{line}");
-        // Where it is not permitted, that error comes first.
+        // Where it is not permitted, that error is reported first.
         let known = ["no such device", "operation not permitted"];
         let known = known.iter().any(|cause| line.ends_with(cause));
         assert!(known, "{line}");
@@ -447,7 +447,7 @@ fn a_linger_of_zero_resets_the_connection_behind_the_end() {
     let address = program.address().to_string();
     let ended = program.terminate();
     assert!(ended.summary().ends_with("1 done"), "{ended:?}");
-    // What was reset leaves nothing in TIME_WAIT.
+    // A reset connection leaves nothing in TIME_WAIT.
     let args = ["echo", "--no-reuse-addr", "-l", &address];
     assert_eq!(Program::start(&args).terminate().code, Some(0));
 }

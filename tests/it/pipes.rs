@@ -21,7 +21,7 @@ fn broadcast<'a>(options: &[&'a str]) -> Vec<&'a str> {
     [&["broadcast", "-v", "-l", "127.0.0.1:0"], options].concat()
 }
 
-/// One that is fed through a pipe.
+/// A broadcast whose standard input is a pipe.
 #[track_caller]
 fn start_with_stdin(options: &[&str]) -> (Program, StdinWriter) {
     let (input, stdin) = input_pipe();
@@ -29,7 +29,7 @@ fn start_with_stdin(options: &[&str]) -> (Program, StdinWriter) {
     (program, stdin)
 }
 
-/// One that prints to a pipe.
+/// A broadcast whose standard output is a pipe.
 #[track_caller]
 fn start_with_stdout(options: &[&str]) -> (Program, StdoutReader) {
     let (stdout, output) = output_pipe();
@@ -38,7 +38,7 @@ fn start_with_stdout(options: &[&str]) -> (Program, StdoutReader) {
     (program, stdout)
 }
 
-/// One with a pipe on either side.
+/// A broadcast between two pipes.
 #[track_caller]
 fn filter(options: &[&str]) -> (Program, StdinWriter, StdoutReader) {
     let (input, stdin) = input_pipe();
@@ -61,7 +61,7 @@ fn assert_chat_goes_on([one, other]: &[Client; 2]) {
     one.receives("of course\n");
 }
 
-/// Waits until a stream is gone, and asserts that the clients don't mind.
+/// Waits until a stream is dropped, and asserts that the clients are still served.
 #[track_caller]
 fn assert_goes_on_without(stream: &str, program: Program, clients: &[Client; 2]) {
     let left = format!(" ({stream}) left after ");
@@ -77,7 +77,7 @@ fn assert_ended_well(ended: &Ended) {
     assert_eq!(ended.code, Some(0), "{ended:#?}");
 }
 
-/// Many lines, each another one.
+/// Many lines, all of them different.
 fn many_lines() -> Vec<u8> {
     let line = |number| format!("line {number} of standard input\n").into_bytes();
     (0..50_000).flat_map(line).collect()
@@ -265,8 +265,7 @@ fn without_a_limit_to_patience_a_stopped_reader_stops_the_writer_of_the_pipe() {
     assert_ended_well(&program.wait());
 }
 
-/// Asserts that what others have in common with the program is as it was: `twins` share its open
-/// files.
+/// Asserts that the program keeps the modes of its open files, which `twins` share.
 #[track_caller]
 fn assert_modes_are_kept(
     input: OwnedFd,
@@ -365,7 +364,7 @@ fn stdout_to_a_file_is_appended_where_the_shell_says_so() {
     client.send("one\n");
     let holds = |text: &str| fs::read_to_string(&path).unwrap() == text;
     eventually("one line", || holds("before\none\n"));
-    // Another one writes to the same file.
+    // Another process writes to the same file.
     let mut other = OpenOptions::new().append(true).open(&path).unwrap();
     other.write_all(b"between\n").unwrap();
     client.send("two\n");

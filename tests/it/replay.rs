@@ -1,4 +1,4 @@
-//! Replay over real sockets: newcomers get the newest of the past, and no gap after it.
+//! Replay over real sockets: new clients get the newest past messages, and no gap after them.
 
 use std::io::BufRead;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -32,7 +32,7 @@ fn new_clients_get_the_newest_messages_and_then_further_ones() {
         let newcomer = room.join();
         speaker.send(message(10));
         newcomer.receives((7..=10).map(message).collect::<Vec<_>>().concat());
-        // It says something of its own in between, which only those hear who come later.
+        // In between it sends a message of its own, which only later clients receive.
         newcomer.send(message(11));
         speaker.receives(message(11));
         speaker.send(message(12));
@@ -53,7 +53,7 @@ fn a_replay_by_size_is_of_whole_messages() {
         let (speaker, witness) = (room.join(), room.join());
         let mut all: Vec<Vec<u8>> = Vec::new();
         for _ in 0..50 {
-            // Once in a while more than a replay holds.
+            // Sometimes more than a replay holds.
             let most = if rng.u8(..10) == 0 { 1500 } else { 250 };
             let message = wire(framing, &"x".repeat(rng.usize(..most)));
             speaker.send(&message);

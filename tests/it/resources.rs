@@ -1,6 +1,6 @@
 //! Bounds of the binary's memory, descriptors and time under any load.
 
-#![cfg(target_os = "linux")] // what a process uses is read from /proc
+#![cfg(target_os = "linux")] // the usage of a process is read from /proc
 
 use std::time::Duration;
 

@@ -73,12 +73,12 @@ fn publishers_are_sent_nothing_at_all() {
     );
     let listener = watched.join();
     let publisher = watched.join_at(1);
-    publisher.send("from the stdin\n");
+    publisher.send("from the feed\n");
     let mut got = Vec::new();
-    listener.receives_until(&mut got, b"from the stdin\n");
+    listener.receives_until(&mut got, b"from the feed\n");
     listener.send("from the room\n");
     listener.receives_until(&mut got, b"from the room\n");
-    // Time passes, by the heart of the server.
+    // The server's heartbeats show that time passes.
     for _ in 0..5 {
         listener.receives("beat\n");
     }
@@ -97,7 +97,7 @@ fn subscribers_receive_everything_and_cannot_publish() {
     let subscribers = [watched.join_at(0), watched.join_at(0)];
     let (publisher, chatter) = (watched.join_at(1), watched.join_at(2));
     watched.hand_in(&subscribers[0], "let me say\nsomething");
-    // Not even what is too long.
+    // Not even input that is too long.
     watched.hand_in(&subscribers[1], vec![b'x'; 200_000]);
     watched.hand_in(&publisher, "the news\n");
     chatter.receives("the news\n");
@@ -132,7 +132,7 @@ fn a_role_is_written_behind_the_address() {
 const CHATTERS: usize = 100;
 const ROUNDS: usize = 20;
 
-/// Says its lines, at the pace of the others; returns what they said, by name and number.
+/// Sends its lines, at the pace of the others; returns the lines of the others, by name and number.
 fn chat(client: &Client, name: usize) -> Vec<(usize, usize)> {
     let mut lines = client.lines().lines();
     let (mut received, mut guests) = (Vec::new(), HashSet::new());
@@ -161,8 +161,8 @@ fn chat(client: &Client, name: usize) -> Vec<(usize, usize)> {
     received
 }
 
-/// One after the other, guests come, say something, and leave in one way or another, until
-/// `enough`; returns how many there were.
+/// Guests join one after the other, send a line, and leave in one way or another, until `enough`;
+/// returns their number.
 fn come_and_go(server: &Running, rng: &mut fastrand::Rng, enough: &AtomicBool) -> usize {
     let mut guests = Vec::new();
     let mut count = 0;
@@ -231,7 +231,7 @@ fn hundred_chatters_receive_all_lines_while_guests_join_and_leave() {
         };
         assert!(but(lines, 0) == but(&received[0], name), "{name}: an order");
     }
-    // When it is in, the last of the guests are, too.
+    // When it has joined, the last of the guests have joined too.
     let last = server.connect();
     last.send("the last one\n");
     room[0].receives_until(&mut Vec::new(), b"the last one\n");

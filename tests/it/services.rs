@@ -1,4 +1,4 @@
-//! The small services and what all of them can do, over real sockets and with the real binary.
+//! The small services and their common options, over real sockets and with the real binary.
 
 use std::process::Stdio;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -231,7 +231,7 @@ fn the_date_in_a_format_of_ones_own() {
     assert_eq!((ended.code, ended.log.len()), (Some(2), 1), "{ended:?}");
 }
 
-/// The pattern of RFC 864, as much of it as is asked for.
+/// The first bytes of the pattern of RFC 864.
 fn pattern(length: usize) -> Vec<u8> {
     let line =
         |i: usize| (0..72).map(move |j| b' ' + u8::try_from((i + j) % 95).expect("it is less"));

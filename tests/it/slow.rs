@@ -1,7 +1,7 @@
-//! Slow consumers of the real binary: whatever becomes of who stops reading, the others miss
+//! Slow consumers of the real binary: whatever the treatment of a stopped reader, the others miss
 //! nothing, no message is torn, and memory is bounded.
 
-#![cfg(target_os = "linux")] // what a process uses is read from /proc
+#![cfg(target_os = "linux")] // the usage of a process is read from /proc
 
 use std::sync::Arc;
 use std::sync::mpsc::channel;
@@ -22,7 +22,7 @@ const MOST_MEMORY: u64 = 40 * 1024;
 const WINDOW: usize = 16;
 const READERS: usize = 3;
 
-/// A room with a publisher, some readers, and one more who doesn't read.
+/// A room with a publisher, some readers, and one client that does not read.
 struct Scene {
     program: Program,
     publisher: Client,
@@ -58,8 +58,8 @@ impl Scene {
         }
     }
 
-    /// Publishes a flood at the pace of `readers`, who check that they get all of it; after each
-    /// block there is time for something else.
+    /// Publishes a flood at the pace of `readers`, which check that they get all of it; `meanwhile`
+    /// runs after each block.
     #[track_caller]
     fn publish(&self, flood: &Flood, readers: &[&Client], mut meanwhile: impl FnMut()) {
         thread::scope(|scope| {
@@ -90,7 +90,7 @@ impl Scene {
         });
     }
 
-    /// The healthy ones.
+    /// The healthy readers.
     fn others(&self) -> Vec<&Client> {
         self.readers.iter().collect()
     }
@@ -99,8 +99,8 @@ impl Scene {
         self.readers.iter().chain([&self.slow]).collect()
     }
 
-    /// The slow reader leaves, then all ends: it was made to skip so many messages, out of
-    /// so many in all, and everything else was delivered.
+    /// The slow reader leaves, then the program ends. Asserts the number of messages that the reader
+    /// skipped and of all messages, and that everything else was delivered.
     #[track_caller]
     fn end_after_skipping(self, missed: usize, messages: usize) {
         let Self { program, slow, .. } = self;
@@ -114,7 +114,7 @@ impl Scene {
     }
 }
 
-/// Ends the program; returns what it says last.
+/// Ends the program; returns the last line of its log.
 #[track_caller]
 fn end(program: Program) -> String {
     let peak = program.peak_memory();
@@ -167,8 +167,8 @@ fn without_patience_a_stopped_reader_is_closed_after_a_whole_message() {
     is_closed("0");
 }
 
-/// While the flood passes, the slow reader reads as much as `reads` says, if anything, and in the
-/// end what there is: it gets whole messages in order, and everything from when it has caught up.
+/// The slow reader reads what `reads` tells it to while the flood passes, and the rest in the end. It
+/// gets whole messages in order, and everything from the moment when it has caught up.
 #[track_caller]
 fn skips(scene: Scene, flood: &Flood, mut reads: impl FnMut() -> Option<usize>) {
     let mut got = Vec::new();
@@ -193,7 +193,7 @@ fn skips(scene: Scene, flood: &Flood, mut reads: impl FnMut() -> Option<usize>) 
     scene.end_after_skipping(missed, 1 + more.numbers().end);
 }
 
-/// Chooses when and how much who reads now and then reads.
+/// The times and byte counts at which an occasional reader reads.
 fn now_and_then() -> impl FnMut() -> Option<usize> {
     let mut rng = random();
     move || (rng.u8(..40) == 0).then(|| rng.usize(1..2_000_000))

@@ -1,4 +1,4 @@
-//! A server that polls for a while before it sleeps does all else as others do.
+//! A server that polls for a while before it sleeps behaves otherwise as without polling.
 
 use std::time::Duration;
 

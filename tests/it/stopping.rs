@@ -1,4 +1,4 @@
-//! Stopping a server: what is pending is delivered, for as long as the grace allows.
+//! Stopping a server: pending output is delivered, for as long as the grace allows.
 
 use std::time::{Duration, Instant};
 
@@ -13,7 +13,7 @@ use resound::{CloseReason, Echo};
 /// More than a kernel keeps for a connection.
 const MUCH: usize = 12 << 20;
 
-/// A server that keeps much for a client, and a client that was sent a part of what it is owed.
+/// A server that owes a client many bytes, the client, which was sent a part of them, and the bytes.
 fn echo_owing_much(grace: Duration) -> (Running, Client, Vec<u8>) {
     let config = with(config(), |config| {
         config.high_water = MUCH as u64;

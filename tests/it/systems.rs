@@ -1,5 +1,5 @@
-//! The systems that this program stands in for, each as its user meets it, and the failures of
-//! others that it doesn't share.
+//! The systems that this program replaces, each as its user meets it, and failures of other programs
+//! that it does not share.
 
 use std::io::BufRead;
 
@@ -44,7 +44,7 @@ fn an_operator_answers_each_of_many_clients() {
             client.receives(format!("answer {id}: 好的\n"));
         }
         clients.iter().for_each(Client::receives_nothing);
-        // One leaves in order, one doesn't.
+        // One leaves with a reset, one in order.
         clients.remove(0).reset();
         drop(clients.remove(0));
         eventually("their leaving", || operator.list().len() == 3);
@@ -58,7 +58,7 @@ fn an_operator_answers_each_of_many_clients() {
     }
 }
 
-/// S10: each message reaches all the others; who fails is dropped, and the rest go on.
+/// S10: each message reaches all other clients; a failed client is dropped, and the rest go on.
 #[test]
 fn a_group_chats_and_a_failing_client_is_dropped() {
     let program = Program::start(&["broadcast", LISTEN]);
@@ -75,7 +75,7 @@ fn a_group_chats_and_a_failing_client_is_dropped() {
         }
         let failing = room.pop().unwrap();
         let all_others = || room[1..].iter().chain([&failing]);
-        // What it hears acknowledges what it has said, so that the next goes out at once.
+        // Received bytes acknowledge the sent ones, so that the next are sent at once.
         room[0].send("one is about to fail\n");
         all_others().for_each(|client| client.receives("one is about to fail\n"));
         failing.send("it breaks off in the mid");
@@ -117,7 +117,7 @@ fn a_group_chats_with_stamps_and_the_operator_ends_it() {
     }
 }
 
-/// S14: whole lines go in and out, in whatever pieces they are sent.
+/// S14: whole lines are relayed, in whatever pieces they are sent.
 #[test]
 fn a_broadcast_reads_and_writes_whole_lines() {
     let program = Program::start(&["broadcast", LISTEN]);
@@ -181,7 +181,7 @@ fn with_tag_each_line_is_prefixed_and_not_each_read() {
     }
 }
 
-/// The third one: Chinese text comes out as octal escapes.
+/// The third one: Chinese text is shown as octal escapes.
 #[test]
 fn chinese_text_is_relayed_unchanged() {
     for options in [&[][..], &["--tag"]] {
@@ -229,7 +229,7 @@ fn the_operator_sees_the_chat() {
                 operator.sees(&format!("{} {}: {text}", i + 1, names[i]));
             }
         }
-        // It is what they hear: the same lines in the same order.
+        // It is what the clients receive: the same lines in the same order.
         for round in 0..20 {
             clients[2].receives(format!("0 in round {round}\n1 in round {round}\n"));
         }

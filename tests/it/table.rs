@@ -1,4 +1,4 @@
-//! The table of systems in the README: each command of it, run as it stands there but for the
+//! The table of systems in the README: each command, run as it stands there except for the
 //! ports, with a real peer at the other end.
 
 use std::fs;
@@ -147,7 +147,7 @@ fn s1_one_reply_and_the_end_and_a_restart_at_once() {
         assert_eq!(stdout.line(), format!("{id} {}: {text}", client.name()));
     }
     if let Some(nc) = Tool::find("nc") {
-        let answer = nc.talk(&["-N", "-w", "10"], &address, b"from nc");
+        let answer = nc.netcat(&["-N", "-w", "10"], &address, b"from nc");
         assert_eq!(answer, "信息已收到".as_bytes());
     }
     assert_eq!(program.terminate().code, Some(0));
@@ -221,7 +221,7 @@ fn s5_many_clients_each_message_answered_and_leaving_is_noticed() {
     drop(clients);
     program.will_have_logged(&format!("client 1 ({name}) left"));
     if let (Some(nc), Some(iconv)) = (Tool::find("nc"), Tool::find("iconv")) {
-        let answer = nc.talk(&["-N", "-w", "10"], &reach(&program), GBK_HELLO);
+        let answer = nc.netcat(&["-N", "-w", "10"], &reach(&program), GBK_HELLO);
         assert_eq!(
             iconv.feed(&["-f", "gbk", "-t", "utf-8"], &answer),
             "好的,我是服务端".as_bytes()
@@ -247,7 +247,7 @@ fn s6_the_date_and_the_time() {
     let udp = Program::start(&strs(&words));
     like_a_date(&ask(&udp.address(), b"what time is it?"));
     if let Some(nc) = Tool::find("nc") {
-        like_a_date(&nc.talk(&["-N", "-w", "10"], &reach(&program), b""));
+        like_a_date(&nc.netcat(&["-N", "-w", "10"], &reach(&program), b""));
     }
     assert!(command("S6", 0, None, None).contains(&"512".to_owned()));
 }
@@ -295,7 +295,7 @@ fn s9_echo_with_a_greeting_and_a_prefix() {
         client.receives(format!("Echo: {text}"));
     }
     if let Some(nc) = Tool::find("nc") {
-        let answer = nc.talk(&["-N", "-w", "10"], &reach(&program), b"from nc\n");
+        let answer = nc.netcat(&["-N", "-w", "10"], &reach(&program), b"from nc\n");
         assert_eq!(answer, b"Hello, client!Echo: from nc\n");
     }
 }
@@ -375,7 +375,7 @@ fn s13_bytes_are_echoed_over_tcp_and_udp() {
         );
     }
     if let Some(nc) = Tool::find("nc") {
-        assert_eq!(nc.talk(&["-N", "-w", "10"], &tcp, b"\0\xff"), b"\0\xff");
+        assert_eq!(nc.netcat(&["-N", "-w", "10"], &tcp, b"\0\xff"), b"\0\xff");
     }
     if let Some(socat) = Tool::find("socat") {
         let address = format!("UDP:{}", udp.socket_addr().unwrap());
@@ -541,7 +541,7 @@ fn s21_nothing_is_lost_in_parts() {
     );
 }
 
-/// A line typed into telnet comes back.
+/// A line typed into telnet is echoed.
 #[test]
 fn telnet_talks_to_the_echo() {
     let Some(telnet) = Tool::find("telnet") else {

@@ -67,7 +67,7 @@ fn client_that_does_not_take_its_echo_is_reset() {
     assert_eq!(stats.closes(CloseReason::Stalled), 1);
 }
 
-/// One that has ended its input and never reads would stay for ever.
+/// A client that has ended its input and never reads would otherwise stay for ever.
 #[test]
 fn client_that_has_ended_its_input_and_does_not_read_is_reset() {
     let mut config = write();
@@ -83,14 +83,14 @@ fn client_that_has_ended_its_input_and_does_not_read_is_reset() {
     assert_eq!(server.stop().closes(CloseReason::Stalled), 1);
 }
 
-/// Only one that is stuck is counted against.
+/// The timeout counts only against a stuck client.
 #[test]
 fn client_that_has_caught_up_may_be_silent() {
     let mut config = write();
     config.sockets.send_buffer = Some(16 * 1024);
     let server = Running::start(&config, Echo::new());
     let client = Client::with_small_buffers(server.address());
-    client.send(vec![7; 400 * 1024]); // more than goes back before it is read
+    client.send(vec![7; 400 * 1024]); // more than is returned before it is read
     client.receives(vec![7; 400 * 1024]);
     std::thread::sleep(2 * SHORT);
     client.send("still here");
@@ -138,7 +138,7 @@ fn log_names_the_timeout_of_a_closed_client() {
     assert!(last.contains("1 idle, 1 stalled"), "{last}");
 }
 
-/// Sends and never reads, until the server has had enough.
+/// Sends and never reads, until the server resets the connection.
 #[track_caller]
 fn send_until_reset(client: &Client) {
     let deadline = Instant::now() + DEADLINE;
@@ -148,7 +148,7 @@ fn send_until_reset(client: &Client) {
     }
 }
 
-/// Nothing is done for those to whom nothing happens.
+/// Idle clients cause no work.
 #[cfg(target_os = "linux")]
 #[test]
 fn many_idle_clients_cost_nothing() {

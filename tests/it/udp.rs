@@ -1,4 +1,5 @@
-//! Datagrams: over UDP and over Unix sockets, what is answered, to whom, and what isn't.
+//! Datagrams over UDP and Unix sockets: those that are answered, to which address, and those that are
+//! not.
 
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
@@ -142,7 +143,7 @@ fn ipv6_is_answered() {
     sender.receives(expected);
 }
 
-/// Those that a program which listens everywhere can be reached by on this machine.
+/// The addresses of this machine at which a wildcard listener can be reached.
 fn local_addresses(ipv6: bool) -> Vec<IpAddr> {
     let mut all: Vec<IpAddr> = [[127, 0, 0, 1], [127, 0, 0, 2], [127, 1, 2, 3]]
         .map(|ip| Ipv4Addr::from(ip).into())
@@ -158,7 +159,7 @@ fn the_answer_is_sent_from_the_address_that_was_asked() {
     for (listen, ipv6) in [("udp://0.0.0.0:0", false), ("udp://*:0", has_ipv6())] {
         let program = Program::start(&["echo", "-l", listen]);
         let port = port(&program.address());
-        // Connected sockets hear only whom they asked.
+        // Connected sockets receive only from the address they sent to.
         let senders: Vec<Sender> = local_addresses(ipv6)
             .into_iter()
             .map(|ip| Sender::to(&Address::Udp((ip, port).into())))
@@ -335,7 +336,7 @@ fn a_datagram_from_the_server_itself_is_not_answered() {
 }
 
 /// Sends `count` numbers from one source, no more at a time than the kernel has room for; returns the
-/// numbers that come back.
+/// numbers that are echoed.
 #[track_caller]
 fn flood(program: &Program, sender: &Sender, count: usize) -> Vec<usize> {
     const WINDOW: usize = 50;
@@ -357,7 +358,7 @@ fn a_source_is_answered_at_the_rate_and_no_more() {
     let (program, sender) = start(&["echo", "--udp-rate", "50"]);
     let start = Instant::now();
     let numbers = flood(&program, &sender, 500);
-    // As many at once as in a second, and what has been added meanwhile.
+    // As many at once as in a second, and those added meanwhile.
     let most = 51.0 + 50.0 * start.elapsed().as_secs_f64();
     let most = usize::try_from(Duration::from_secs_f64(most).as_secs()).unwrap();
     let answers = numbers.len();
@@ -603,7 +604,7 @@ fn stopped_reader_holds_up_no_sender() {
     let folder = Folder::new();
     let program = Program::start(&["echo", "-l", &folder.unixgram("server")]);
     let address = program.address();
-    // Not connected: the number of those that wait to be read is limited.
+    // Not connected: the number of datagrams that wait to be read is limited.
     let silent = UnixDatagram::bind(folder.path("silent")).unwrap();
     silent.set_read_timeout(Some(DEADLINE)).unwrap();
     let other = Sender::on_unix(Some(&folder.path("other")), &address);

@@ -1,4 +1,4 @@
-//! A test in a process of its own: the test binary, started another time for this test.
+//! A test in a process of its own: the test binary, started again for this test.
 
 use std::env;
 use std::process::Command;
@@ -6,7 +6,7 @@ use std::process::Command;
 /// The variable that tells the test binary that it was started for one test.
 const ALONE: &str = "RESOUND_TEST_ALONE";
 
-/// Runs `test` in a process of its own, for what it changes belongs to the whole process. `name` is
+/// Runs `test` in a process of its own, because it changes a property of the whole process. `name` is
 /// the full name of the test that calls this.
 #[track_caller]
 pub(crate) fn alone(name: &str, test: fn()) {

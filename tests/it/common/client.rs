@@ -81,7 +81,7 @@ impl Client {
         assert_eq!(sent.expect("the kernel takes it"), bytes.len());
     }
 
-    /// Says it with a descriptor attached, as only Unix sockets can.
+    /// Sends bytes with a descriptor attached, as only Unix sockets can.
     #[track_caller]
     pub(crate) fn send_with_descriptor(&self, bytes: &[u8]) {
         let descriptors = [self.socket.as_fd()];
@@ -93,8 +93,7 @@ impl Client {
         assert_eq!(sent.expect("it can pass descriptors"), bytes.len());
     }
 
-    /// Sends until the kernel hasn't taken more for `patience`; returns what went out, which
-    /// is no more than 64 MiB.
+    /// Sends until the kernel has taken nothing for `patience`; returns the bytes sent, at most 64 MiB.
     pub(crate) fn send_until_full(&self, patience: Duration, rng: &mut fastrand::Rng) -> Vec<u8> {
         let wait = |time| self.socket.set_write_timeout(Some(time));
         wait(patience).expect("it is not zero");
@@ -142,7 +141,7 @@ impl Client {
         got
     }
 
-    /// Reads on until `got` has `words` in it, behind which there may be more.
+    /// Appends received bytes to `got` until it contains `words`; there may be more behind them.
     #[track_caller]
     pub(crate) fn receives_until(&self, got: &mut Vec<u8>, words: &[u8]) {
         let deadline = Instant::now() + DEADLINE;
@@ -180,8 +179,7 @@ impl Client {
         rest
     }
 
-    /// Reads to the end of the server's output, or to where the server cuts it: whether that was
-    /// its end.
+    /// Reads to the end of the server's output, or to a reset; the second value is true for an end.
     #[track_caller]
     pub(crate) fn rest_or_cut(&self) -> (Vec<u8>, bool) {
         let mut rest = Vec::new();
@@ -204,7 +202,7 @@ impl Client {
         assert_same(&self.rest(), b"");
     }
 
-    /// Asserts that nothing lies there to be read, nor an end.
+    /// Asserts that there is nothing to read, nor an end.
     #[track_caller]
     pub(crate) fn receives_nothing(&self) {
         let set = |on| self.socket.set_nonblocking(on);
@@ -239,7 +237,7 @@ impl Client {
     }
 }
 
-/// The name of a Unix socket: a path, or what follows an `@` in place of one (unix(7), abstract).
+/// The name of a Unix socket: a path, or the text after an `@` in place of one (unix(7), abstract).
 pub(crate) fn unix_name(path: &Path) -> io::Result<SockAddr> {
     match path.to_str().and_then(|text| text.strip_prefix('@')) {
         Some(name) => SockAddr::unix(format!("\0{name}")),
@@ -255,8 +253,8 @@ pub(crate) fn join(address: &Address, count: usize) -> Vec<Client> {
     clients
 }
 
-/// Returns when all clients, in the order of their coming, are in the room: a listener's clients
-/// are accepted in that order, so when the last one is heard all are.
+/// Waits until all clients, given in the order of their connecting, are in the room. A listener's
+/// clients are accepted in that order: when a message of the last is received, all are in.
 #[track_caller]
 pub(crate) fn wait_until_joined(clients: &[Client]) {
     wait_for_room(clients, b"all here\n");

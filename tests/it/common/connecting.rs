@@ -73,16 +73,16 @@ pub(crate) fn listener() -> (TcpListener, String) {
     (listener, address)
 }
 
-/// Waits for the one who comes.
+/// Waits for a client, and accepts it.
 #[track_caller]
 pub(crate) fn accept(listener: &TcpListener) -> (TcpStream, SocketAddr) {
     listener.set_nonblocking(true).expect("it can be set");
     let mut accepted = None;
-    eventually("the client's coming", || {
+    eventually("a connection", || {
         accepted = listener.accept().ok();
         accepted.is_some()
     });
-    let (stream, peer) = accepted.expect("it has come");
+    let (stream, peer) = accepted.expect("it is accepted");
     stream.set_nonblocking(false).expect("it can be set");
     stream.set_read_timeout(Some(DEADLINE)).expect("not zero");
     stream.set_write_timeout(Some(DEADLINE)).expect("not zero");
@@ -93,7 +93,7 @@ pub(crate) fn accept(listener: &TcpListener) -> (TcpStream, SocketAddr) {
 #[track_caller]
 pub(crate) fn receives(stream: &mut impl Read, expected: impl AsRef<[u8]>) {
     let mut got = vec![0; expected.as_ref().len()];
-    stream.read_exact(&mut got).expect("it comes in time");
+    stream.read_exact(&mut got).expect("it arrives in time");
     super::assert_same(&got, expected.as_ref());
 }
 
@@ -114,13 +114,13 @@ pub(crate) fn udp_socket(ip: &str) -> (UdpSocket, String) {
     (socket, format!("udp://127.0.0.1:{port}"))
 }
 
-/// One datagram as text, and from whom; of a socket of either family.
+/// One datagram and its sender; of a socket of either family.
 #[track_caller]
 pub(crate) fn datagram<A: Debug>(
     receive: impl FnOnce(&mut [u8]) -> io::Result<(usize, A)>,
 ) -> (Vec<u8>, A) {
     let mut buffer = vec![0; 1 << 18];
-    let (n, from) = receive(&mut buffer).expect("it comes in time");
+    let (n, from) = receive(&mut buffer).expect("it arrives in time");
     buffer.truncate(n);
     (buffer, from)
 }

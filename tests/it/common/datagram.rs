@@ -88,7 +88,7 @@ impl Sender {
         self.next_within(DEADLINE).expect("there is an answer")
     }
 
-    /// The next answer, if it comes in time.
+    /// The next answer, if it arrives in time.
     #[track_caller]
     pub(crate) fn next_within(&self, time: Duration) -> Option<Vec<u8>> {
         let set = self.socket.set_read_timeout(Some(time));
@@ -115,7 +115,7 @@ impl Sender {
         assert_same(&self.next(), expected.as_ref());
     }
 
-    /// Says it, and hears the same.
+    /// Sends bytes, and receives the same.
     #[track_caller]
     pub(crate) fn echoes(&self, bytes: impl AsRef<[u8]>) {
         let bytes = bytes.as_ref();
@@ -123,8 +123,8 @@ impl Sender {
         self.receives(bytes);
     }
 
-    /// Says it again and again until it is heard: the kernel drops what a flooded socket has no
-    /// room for.
+    /// Sends bytes repeatedly until they are echoed: the kernel drops datagrams for which a flooded
+    /// socket has no room.
     #[track_caller]
     pub(crate) fn echoes_at_last(&self, bytes: impl AsRef<[u8]>) {
         let bytes = bytes.as_ref();
@@ -135,7 +135,7 @@ impl Sender {
         });
     }
 
-    /// The answers that lie there.
+    /// The answers that can be read now.
     #[track_caller]
     pub(crate) fn available(&self) -> Vec<Vec<u8>> {
         let set = |on| self.socket.set_nonblocking(on);

@@ -45,24 +45,24 @@ pub(crate) fn run(load: &Load) -> LoadOutcome {
 /// The error of a load that cannot be run.
 #[track_caller]
 pub(crate) fn failure(load: &Load) -> String {
-    let error = load.run(|_| ()).expect_err("nothing can come of it");
+    let error = load.run(|_| ()).expect_err("it cannot be run");
     error.to_string()
 }
 
-/// All that has gone wrong.
+/// All faults with a count.
 pub(crate) fn named(faults: &Faults) -> Vec<(Fault, u64)> {
     let all = Fault::ALL.map(|fault| (fault, faults.count(fault)));
     all.into_iter().filter(|(_, count)| *count > 0).collect()
 }
 
-/// Nothing else has gone wrong, and no more often.
+/// Asserts that these are all faults, with their counts.
 #[track_caller]
 pub(crate) fn assert_faults(outcome: &LoadOutcome, expected: &[(Fault, u64)], what: &str) {
     let cause = outcome.faults.cause();
     assert_eq!(named(&outcome.faults), expected, "{what}: {cause:?}");
 }
 
-/// Tests all cases at the same time: they wait, most of it.
+/// Tests all cases at the same time: most of their time is waiting.
 pub(crate) fn at_once<T: Sync>(cases: &[T], test: impl Fn(&T) + Sync) {
     thread::scope(|scope| {
         for case in cases {

@@ -1,8 +1,8 @@
-//! Servers that misbehave on purpose: once, at a message that is known.
+//! Servers that misbehave on purpose: once, at a known message.
 //!
-//! Messages have one length, and are lines. The victim is the first client that comes, over
-//! datagrams every client. The fault happens at the message of that number, counted from 0 in what
-//! the victim would be sent.
+//! Messages have one length, and are lines. The victim is the first client accepted, over datagrams
+//! every client. The defect shows at the message of a given number, counted from 0 in the messages for
+//! the victim.
 
 use std::io::{BufReader, Read, Write};
 use std::net::{IpAddr, Shutdown, SocketAddr, TcpListener, TcpStream, UdpSocket};
@@ -18,7 +18,7 @@ use super::{DEADLINE, eventually};
 /// The time for which it stalls.
 pub(crate) const STALL: Duration = Duration::from_millis(50);
 
-/// The fault of a server.
+/// The fault that a server shows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Defect {
     /// Nothing.
@@ -57,7 +57,7 @@ pub(crate) enum Defect {
 
 /// The response to a message.
 enum Response {
-    /// These go out.
+    /// These are sent.
     Send(Vec<Vec<u8>>),
     Reset,
     Close,
@@ -152,7 +152,7 @@ impl Clients {
         self.connected.lock().expect("no holder panics")
     }
 
-    /// Lets clients in until it is stopped.
+    /// Accepts clients until it is stopped.
     fn open(self: &Arc<Self>, listener: &TcpListener) {
         while let Ok((stream, peer)) = listener.accept() {
             if self.stopped.load(Ordering::SeqCst) {
@@ -181,7 +181,7 @@ impl Clients {
         key
     }
 
-    /// Reads messages until the client, or its connection, is gone.
+    /// Reads messages until the client leaves, or its connection is reset.
     fn serve(&self, key: usize, stream: TcpStream) {
         let mut input = BufReader::new(stream);
         let mut message = vec![0; self.size];
@@ -202,7 +202,7 @@ impl Clients {
     }
 }
 
-/// A message goes to a member, or doesn't. Who has gone is told nothing.
+/// Sends a message to a member as its script says. A member that was reset is sent nothing.
 fn give(connected: &mut [Option<Connected>], to: usize, message: &[u8]) {
     let Some(member) = &mut connected[to] else {
         return;
@@ -230,13 +230,13 @@ pub(crate) struct Misbehaving {
 }
 
 impl Misbehaving {
-    /// Messages of `size` bytes go back to who sent them.
+    /// A server that returns messages of `size` bytes to their senders.
     #[track_caller]
     pub(crate) fn echo(size: usize, defect: Defect, at: u64) -> Self {
         Self::start(To::Sender, size, defect, at)
     }
 
-    /// Messages of `size` bytes go to all the others.
+    /// A server that sends messages of `size` bytes to all other clients.
     #[track_caller]
     pub(crate) fn broadcast(size: usize, defect: Defect, at: u64) -> Self {
         Self::start(To::Others, size, defect, at)
@@ -318,7 +318,7 @@ fn answer(socket: &UdpSocket, mut script: Script, stopped: &AtomicBool) {
     let until = Instant::now() + DEADLINE;
     while !stopped.load(Ordering::SeqCst) && Instant::now() < until {
         let Ok((length, peer)) = socket.recv_from(&mut buffer) else {
-            continue; // nothing was received, or an answered client was gone
+            continue; // nothing was received, or an answered client was closed
         };
         if !peers.contains(&peer) {
             peers.push(peer);

@@ -49,7 +49,7 @@ pub(crate) fn complaint(args: &[&str], code: i32) -> String {
     ended.log[0].clone()
 }
 
-/// The binary with these arguments, its output captured, in an environment that says nothing
+/// The binary with these arguments, its output captured, in an environment that sets nothing
 /// of logs.
 fn command(args: &[&str]) -> Command {
     let mut command = Command::new(BINARY);
@@ -122,7 +122,7 @@ impl Program {
         Self::spawn(command)
     }
 
-    /// Starts it with a standard error whose reader goes once it is ready.
+    /// Starts it with a standard error that its reader closes once it is ready.
     #[track_caller]
     pub(crate) fn start_with_closed_stderr(args: &[&str]) -> Self {
         let mut child = command(args).spawn().expect("it starts");
@@ -154,7 +154,7 @@ impl Program {
         }
     }
 
-    /// Waits until it says that it is ready.
+    /// Waits until it logs that it is ready.
     #[track_caller]
     pub(crate) fn ready(mut self) -> Self {
         eventually("the ready line", || {
@@ -180,7 +180,7 @@ impl Program {
         eventually(&format!("\"{text}\" in the log"), || self.has_logged(text));
     }
 
-    /// The addresses that it says it listens on.
+    /// The addresses that it logs as listening.
     pub(crate) fn addresses(&self) -> Vec<Address> {
         let log = self.log();
         let after = |line: &String| Some(line.split_once("listening on ")?.1.to_owned());
@@ -204,7 +204,7 @@ impl Program {
     }
 
     /// Connects a client and returns when it is served: what is published from now on is for it.
-    /// The program has to log who comes (`-v`).
+    /// The program has to log its clients (`-v`).
     #[track_caller]
     pub(crate) fn admit(&self, client: fn(&Address) -> Client) -> Client {
         let client = client(&self.address());

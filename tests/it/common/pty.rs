@@ -12,9 +12,9 @@ use super::stdio::{StdinWriter, StdoutReader};
 /// The end of input on a terminal: Ctrl-D at the start of a line.
 pub(crate) const END: &str = "\x04";
 
-/// A terminal that a program may have as its standard streams, and who types there and sees what
-/// is shown; when both are dropped, it hangs up. It works in lines, as it does for a shell, but
-/// doesn't show what is typed.
+/// A terminal for the standard streams of a program, with the writer of its input and the reader of
+/// its output; it hangs up when both are dropped. It works in lines, as it does for a shell, but
+/// does not echo its input.
 #[track_caller]
 pub(crate) fn terminal() -> (File, StdinWriter, StdoutReader) {
     let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC;

@@ -37,7 +37,7 @@ pub(crate) fn output_pipe() -> (StdoutReader, PipeWriter) {
     (StdoutReader::new(reader.into()), writer)
 }
 
-/// Waits for at most so long; returns whether there is something.
+/// Waits for at most `seconds`; true if the file is ready.
 fn wait(file: &impl AsFd, wanted: PollFlags, seconds: u64) -> bool {
     let mut fds = [PollFd::new(file, wanted)];
     let time = Timespec {
@@ -80,7 +80,7 @@ impl StdoutReader {
         );
         let mut buffer = [0; 16 * 1024];
         let n = match self.file.read(&mut buffer) {
-            // So a terminal ends that no program has open any more.
+            // The end of a terminal that no program has open any more.
             Err(e) if e.raw_os_error() == Some(rustix::io::Errno::IO.raw_os_error()) => 0,
             read => read.expect("it is readable"),
         };
@@ -98,7 +98,7 @@ impl StdoutReader {
         assert_same(&got, expected);
     }
 
-    /// Reads on until this has come; what came before it is passed over.
+    /// Reads up to and including `text`; the bytes before it are passed over.
     #[track_caller]
     pub(crate) fn receives_until(&mut self, text: &str) {
         loop {

@@ -16,7 +16,7 @@ pub(crate) struct Tool {
 }
 
 impl Tool {
-    /// The tool; none, and a word on standard error, if it isn't installed.
+    /// The tool; none, and a line on standard error, if it is not installed.
     pub(crate) fn find(name: &str) -> Option<Self> {
         let folders = std::env::var_os("PATH").unwrap_or_default();
         let mut paths = std::env::split_paths(&folders).map(|folder| folder.join(name));
@@ -46,7 +46,7 @@ impl Tool {
         let child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn();
         let mut child = child.expect("it starts");
         let mut stdin = child.stdin.take().expect("it is piped");
-        // It may have enough before it has all.
+        // It may end before it has read all.
         let _ = stdin.write_all(input);
         drop(stdin);
         let mut output = Vec::new();
@@ -58,7 +58,7 @@ impl Tool {
 
     /// The answer of a server to a netcat with this input.
     #[track_caller]
-    pub(crate) fn talk(&self, options: &[&str], server: &Address, input: &[u8]) -> Vec<u8> {
+    pub(crate) fn netcat(&self, options: &[&str], server: &Address, input: &[u8]) -> Vec<u8> {
         let address = server.socket_addr().expect("it is TCP");
         let (host, port) = (address.ip().to_string(), address.port().to_string());
         let args = [options, &[host.as_str(), port.as_str()]].concat();
@@ -94,7 +94,7 @@ impl RunningTool {
         self.stdin.as_ref().expect("it hasn't ended").send(text);
     }
 
-    /// Reads on until this was printed.
+    /// Reads until `text` was printed.
     #[track_caller]
     pub(crate) fn receives(&mut self, text: &str) {
         self.stdout.receives_until(text);

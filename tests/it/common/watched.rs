@@ -1,4 +1,4 @@
-//! A service in a glass box: what it receives is counted, and it can be held up.
+//! A service under observation: its calls are counted, and it can be held up.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -15,7 +15,7 @@ use super::{DEADLINE, eventually};
 /// Input that holds up the service until the test opens the gate.
 const WAIT: &[u8] = b"wait\n";
 
-/// The outside of the box.
+/// The test's view of a watched service.
 #[derive(Debug)]
 pub(crate) struct Watch {
     counts: Arc<Counts>,
@@ -30,7 +30,7 @@ struct Counts {
     waiting: AtomicBool,
 }
 
-/// `service`, which behaves as ever, and the means to watch it.
+/// `service` with unchanged behaviour, and the means to watch it.
 pub(crate) fn watched<S: Service>(service: S) -> (Watched<S>, Watch) {
     let (sender, gate) = channel();
     let counts = Arc::new(Counts::default());
@@ -47,23 +47,23 @@ pub(crate) fn watched<S: Service>(service: S) -> (Watched<S>, Watch) {
 }
 
 impl Watch {
-    /// Clients that were let in so far.
+    /// Clients accepted so far.
     pub(crate) fn opened(&self) -> u64 {
         self.counts.opened.load(Ordering::SeqCst)
     }
 
-    /// Bytes that the service was given so far.
+    /// Bytes given to the service so far.
     pub(crate) fn received(&self) -> u64 {
         self.counts.received.load(Ordering::SeqCst)
     }
 
-    /// Sessions that it was given back so far.
+    /// Sessions given back to the service so far.
     pub(crate) fn closed(&self) -> u64 {
         self.counts.closed.load(Ordering::SeqCst)
     }
 
-    /// Holds up the server while `meanwhile` runs: what clients do in it, the server finds done
-    /// when it looks for events next.
+    /// Holds up the server while `meanwhile` runs: the server finds the actions of clients in it done
+    /// when it next polls.
     pub(crate) fn while_held_up(&self, gatekeeper: &Client, meanwhile: impl FnOnce()) {
         gatekeeper.send(WAIT);
         eventually("the service being held up", || {
@@ -74,7 +74,7 @@ impl Watch {
     }
 }
 
-/// The inside of the box.
+/// A service that counts its calls, and waits when it is told to.
 #[derive(Debug)]
 pub(crate) struct Watched<S> {
     service: S,

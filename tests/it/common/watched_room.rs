@@ -1,4 +1,4 @@
-//! A room under watch, and what its clients do.
+//! A watched room, and actions of its clients.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -11,7 +11,7 @@ use resound::{Config, Framing, Room, Stats};
 
 pub(crate) const FRAMINGS: [Framing; 3] = [Framing::Lines, Framing::Raw, Framing::U32];
 
-/// A server whose service is watched, so that one can wait for what no client hears of.
+/// A server whose service is watched, so that a test can wait for states that no client can see.
 pub(crate) struct WatchedRoom {
     pub(crate) server: Running,
     pub(crate) watch: Watch,
@@ -41,11 +41,11 @@ impl WatchedRoom {
     pub(crate) fn join_at(&self, listener: usize) -> Client {
         let before = self.watch.opened();
         let client = Client::connect(&self.server.addresses[listener]);
-        eventually("the client being let in", || self.watch.opened() > before);
+        eventually("the client being accepted", || self.watch.opened() > before);
         client
     }
 
-    /// Says it, and waits until the room has been given it.
+    /// Sends bytes, and waits until the room has been given them.
     #[track_caller]
     pub(crate) fn hand_in(&self, client: &Client, bytes: impl AsRef<[u8]>) {
         let bytes = bytes.as_ref();
@@ -57,7 +57,7 @@ impl WatchedRoom {
     /// Waits until `count` clients in all are closed.
     #[track_caller]
     pub(crate) fn wait_for_closes(&self, count: u64) {
-        eventually("clients being gone", || self.watch.closed() == count);
+        eventually("clients being closed", || self.watch.closed() == count);
     }
 
     #[track_caller]
@@ -93,7 +93,7 @@ impl Drop for Flag<'_> {
     }
 }
 
-/// Leaves in one of the ways that bring no whole message.
+/// Leaves with a reset or an end, and without a whole message.
 pub(crate) fn leave(client: Client, abruptly: bool) {
     if abruptly {
         client.reset();
