@@ -812,7 +812,7 @@ mod tests {
     }
 
     #[test]
-    fn private_output_goes_between_whole_messages() {
+    fn private_output_is_sent_between_whole_messages() {
         let mut bench = polite(b"<one><two>", &[give(b"x")], &[Take(3), Take(2)]);
         bench.flush();
         assert_eq!(bench.sent(), "hi <o");
@@ -846,7 +846,7 @@ mod tests {
 
     /// A reader who takes everything at once doesn't keep the others waiting.
     #[test]
-    fn output_without_end_comes_in_shares() {
+    fn endless_output_is_sent_in_shares() {
         let mut bench = Bench::new(Chargen::new(false), &[], &[]);
         for share in 1..4 {
             bench.connection.flush(&mut bench.service);

@@ -204,7 +204,7 @@ mod tests {
     }
 
     #[test]
-    fn each_line_is_a_datagram_and_so_is_what_follows_the_last() {
+    fn each_line_is_a_datagram_and_so_is_an_unfinished_last_line() {
         let mut all = transport(|connect| connect.crlf = true);
         for part in ["one\ntw", "o\n\n", "thr", "ee"] {
             all.queue_input(part.as_bytes()).unwrap();

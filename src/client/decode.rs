@@ -105,7 +105,7 @@ mod tests {
     }
 
     #[test]
-    fn a_character_cut_by_an_end_does_not_spoil_what_follows() {
+    fn character_cut_by_an_end_does_not_spoil_later_ones() {
         let mut gbk = OutputDecoder::new("gbk".parse().unwrap(), false);
         assert_eq!(*gbk.convert(b"a\xba", true), *b"a\\xba");
         assert_eq!(*gbk.convert(b"\xba\xc3", true), *"好".as_bytes());

@@ -66,7 +66,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn schedule_keeps_its_rate_whenever_it_is_asked() {
+    fn schedule_keeps_its_rate_under_any_polling() {
         let at = |nanos| Moment::START.plus_nanos(nanos);
         let mut schedule = Schedule::new(3, at(1_000_000_000)..at(3_000_000_000));
         let due = |s: &mut Schedule, now| std::iter::from_fn(|| s.next_due(now)).count();

@@ -92,7 +92,7 @@ mod tests {
     use std::collections::BTreeSet;
 
     #[test]
-    fn cases_are_told_apart() {
+    fn numbers_are_next_late_repeated_or_after_a_gap() {
         let mut sequence = Sequence::starting_at(10);
         assert_eq!(sequence.see(10), Seen::Next);
         assert_eq!(sequence.see(14), Seen::After(11..14));

@@ -237,7 +237,7 @@ mod tests {
     }
 
     #[test]
-    fn connecting_to_a_listener_tells_the_local_address() {
+    fn connecting_to_a_listener_returns_the_local_address() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let to = Address::Tcp(listener.local_addr().unwrap());
         let local = outcome(&to, from("127.0.0.1:0")).unwrap();
@@ -288,7 +288,7 @@ mod tests {
     }
 
     #[test]
-    fn datagrams_come_back_to_the_local_address() {
+    fn datagrams_are_answered_to_the_local_address() {
         let server = UdpSocket::bind("127.0.0.1:0").unwrap();
         let to = Address::Udp(server.local_addr().unwrap());
         for (broadcast, source) in [(false, None), (false, Some("127.0.0.1:0")), (true, None)] {

@@ -194,7 +194,7 @@ mod tests {
     }
 
     #[test]
-    fn stop_by_itself_has_no_limit_until_one_is_asked_for() {
+    fn stop_by_itself_has_no_limit_until_one_is_set() {
         let net = TestNet::new();
         let mut clients = fixture::clients(Echo::new(), &Config::default(), &net);
         let mut stop = Stop::new(GRACE);

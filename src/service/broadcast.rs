@@ -649,7 +649,7 @@ mod tests {
     }
 
     #[test]
-    fn after_its_end_a_client_is_owed_what_there_was_by_then() {
+    fn client_that_ended_its_input_is_owed_only_the_messages_before() {
         let mut room = small(10);
         let (mut a, mut b) = (join(&mut room), join(&mut room));
         room.receive(&mut b, b"1\n");

@@ -156,7 +156,7 @@ mod tests {
     }
 
     #[test]
-    fn pattern_that_is_told_to_end_ends_with_a_line() {
+    fn released_pattern_ends_with_a_line() {
         let mut service = Chargen::new(false);
         let (mut session, _) = service.open(&peer(&Address::Stdin));
         service.advance(&mut session, LINE + 5);

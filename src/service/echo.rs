@@ -41,7 +41,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn input_comes_back_from_where_it_lies() {
+    fn input_is_returned_without_a_copy() {
         let input = b"abc";
         let mut session = ();
         let mut echo = Echo::new();

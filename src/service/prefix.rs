@@ -60,7 +60,7 @@ mod tests {
     use crate::peer::tests::peer;
 
     #[test]
-    fn input_comes_back_from_where_it_lies_with_a_prefix() {
+    fn input_is_returned_without_a_copy_behind_the_prefix() {
         let address = Address::Tcp(([127, 0, 0, 1], 5000).into());
         for (text, prefix) in [
             ("Echo: ", "Echo: "),

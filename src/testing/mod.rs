@@ -264,7 +264,7 @@ mod tests {
     }
 
     #[test]
-    fn endless_output_comes_in_shares() {
+    fn endless_output_is_received_in_shares() {
         let mut harness = Harness::new(Chargen::new(false));
         let client = harness.connect();
         assert!(harness.received(client).len() >= 1 << 20);

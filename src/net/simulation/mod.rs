@@ -82,7 +82,7 @@ mod tests {
     }
 
     #[test]
-    fn bytes_come_back_through_small_buffers() {
+    fn bytes_are_echoed_through_small_buffers() {
         for_each_seed(100, &[], |seed| {
             let mut net = net(seed, |_| {});
             let start = net.now();
@@ -114,7 +114,7 @@ mod tests {
     }
 
     #[test]
-    fn refused_connection_is_told_with_its_outcome() {
+    fn refused_connection_is_reported_with_its_cause() {
         let mut net = net(1, |odds| odds.refused = 1);
         let mut stream = net.connect(&address(), ConnectOptions::default()).unwrap();
         net.register(&mut stream, 0).unwrap();
