@@ -138,7 +138,20 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! With the feature `testing` the module `resound::testing` drives a service from a test, in memory.
+//! With the feature `testing` (`cargo add --dev resound --features testing`) the `Harness` of the
+//! module `resound::testing` drives a service from a test, in memory:
+//!
+//! ```
+//! # #[cfg(feature = "testing")] {
+//! use resound::{Echo, testing::Harness};
+//!
+//! let mut harness = Harness::new(Echo::new());
+//! let client = harness.connect();
+//! harness.send(client, b"hello");
+//! assert_eq!(harness.received(client), b"hello");
+//! # }
+//! ```
+//!
 //! Without the default features (`cli`, `load`) the library depends on no crate that a server does
 //! not need.
 //!
@@ -166,7 +179,7 @@
 //!
 //! To read: `service/echo.rs` (40 lines), `net/link.rs` (160), `connection.rs` (430),
 //! `server/clients/` (`mod.rs` 380, `passes.rs` 190), `server/tick.rs` (300). Where to look for a
-//! change: a client is accepted in `server/accepting.rs`; a deadline is judged in `server/timers.rs`;
+//! change: a client is accepted in `server/accepting.rs`; its deadlines are judged in `server/timers.rs`;
 //! a line becomes a message in `service/framing.rs`; a datagram is refused in `server/guard.rs`.
 //!
 //! A byte of echo is read into the loop's one buffer, and written from there:

@@ -18,7 +18,7 @@ use fastrand::Rng;
 use super::{Engine, Fault, Load, LoadEnd, LoadError, LoadMode, LoadOutcome};
 use crate::net::Net;
 use crate::net::simulation::{Odds, SimNet, World, for_each_seed};
-use server::{Report, Server, Service, Trick};
+use server::{Defect, Report, Server, Service};
 
 /// Seeds of each test in an ordinary run.
 const SEEDS: u64 = 200;
@@ -113,26 +113,26 @@ impl Simulation {
         u64::try_from(nanos.div_ceil(1_000_000_000)).unwrap()
     }
 
-    /// Lets the server play a trick in the first half of the load.
-    fn play(&mut self, rng: &mut Rng, trick: Trick) {
-        self.server.trick = trick;
+    /// Lets the server play a defect in the first half of the load.
+    fn play(&mut self, rng: &mut Rng, defect: Defect) {
+        self.server.defect = defect;
         self.server.one_in = rng.usize(1..30);
         self.server.window = self.load.duration / 2;
     }
 
     /// Lets everything go wrong.
     fn break_everything(&mut self, rng: &mut Rng) {
-        let tricks = [
-            Trick::None,
-            Trick::Lose,
-            Trick::Double,
-            Trick::Swap,
-            Trick::Corrupt,
-            Trick::Stall,
-            Trick::Cut,
+        let defects = [
+            Defect::None,
+            Defect::Lose,
+            Defect::Double,
+            Defect::Swap,
+            Defect::Corrupt,
+            Defect::Stall,
+            Defect::Cut,
         ];
-        let trick = *rng.choice(&tricks).unwrap();
-        self.play(rng, trick);
+        let defect = *rng.choice(&defects).unwrap();
+        self.play(rng, defect);
         let seldom = |rng: &mut Rng| *rng.choice(&[0, 0, 5, 20]).unwrap();
         self.odds.refused = seldom(rng);
         self.odds.unanswered = seldom(rng);
@@ -149,7 +149,7 @@ impl Simulation {
             awake,
         } = self;
         if std::env::var("SEED").is_ok() {
-            eprintln!("{load:?}, {odds:?}, {:?}", server.trick);
+            eprintln!("{load:?}, {odds:?}, {:?}", server.defect);
         }
         let report = Rc::clone(&server.report);
         let mut world = World::new(rng.fork(), odds, Box::new(server));
@@ -255,28 +255,28 @@ fn is_one_way(mode: LoadMode) -> bool {
 fn faults_of_a_server_are_counted_once_and_by_kind() {
     use Fault::{Closed, Corrupt, Disordered, Doubled, Lost, Reset, Unanswered};
     for_each_seed(SEEDS, &[], |seed| {
-        for (trick, kinds) in [
-            (Trick::Lose, &[Lost, Unanswered][..]),
-            (Trick::Double, &[Doubled]),
+        for (defect, kinds) in [
+            (Defect::Lose, &[Lost, Unanswered][..]),
+            (Defect::Double, &[Doubled]),
             // The last one is lost if the run ends before it is received.
-            (Trick::Swap, &[Disordered, Lost]),
-            (Trick::Corrupt, &[Corrupt]),
-            (Trick::Cut, &[Closed, Reset]),
+            (Defect::Swap, &[Disordered, Lost]),
+            (Defect::Corrupt, &[Corrupt]),
+            (Defect::Cut, &[Closed, Reset]),
         ] {
             let mut rng = Rng::with_seed(seed);
             let mut simulation = Simulation::new(&mut rng, LoadMode::Echo, false);
             simulation.load.verify = true;
             // So that another message is in flight with which one can be swapped.
             simulation.load.depth += 1;
-            simulation.play(&mut rng, trick);
+            simulation.play(&mut rng, defect);
             let done = simulation.run(&mut rng);
-            let tricks = done.report.borrow().tricks;
-            if trick == Trick::Cut {
-                assert_eq!(done.faults(kinds), tricks);
-                let others = done.faults(&[Unanswered]) + tricks;
+            let defects = done.report.borrow().defects;
+            if defect == Defect::Cut {
+                assert_eq!(done.faults(kinds), defects);
+                let others = done.faults(&[Unanswered]) + defects;
                 assert_eq!(done.outcome().faults.total(), others);
             } else {
-                done.assert_faults(kinds, tricks);
+                done.assert_faults(kinds, defects);
             }
         }
     });
@@ -286,23 +286,23 @@ fn faults_of_a_server_are_counted_once_and_by_kind() {
 fn faults_of_a_room_are_counted_once_and_by_kind() {
     use Fault::{Corrupt, Doubled, Lost, Unanswered};
     for_each_seed(SEEDS, &[], |seed| {
-        for (trick, kinds) in [
-            (Trick::Lose, &[Lost, Unanswered][..]),
-            (Trick::Double, &[Doubled]),
-            (Trick::Corrupt, &[Corrupt]),
+        for (defect, kinds) in [
+            (Defect::Lose, &[Lost, Unanswered][..]),
+            (Defect::Double, &[Doubled]),
+            (Defect::Corrupt, &[Corrupt]),
         ] {
             let mut rng = Rng::with_seed(seed);
             let mut simulation = Simulation::new(&mut rng, LoadMode::Fanout, false);
             simulation.load.verify = true;
-            simulation.play(&mut rng, trick);
+            simulation.play(&mut rng, defect);
             let done = simulation.run(&mut rng);
-            let tricks = done.report.borrow().tricks;
-            if trick == Trick::Corrupt {
+            let defects = done.report.borrow().defects;
+            if defect == Defect::Corrupt {
                 // Its number is not trusted: the message is missing, too.
-                assert_eq!(done.faults(kinds), tricks);
-                done.assert_faults(&[Corrupt, Lost, Unanswered], 2 * tricks);
+                assert_eq!(done.faults(kinds), defects);
+                done.assert_faults(&[Corrupt, Lost, Unanswered], 2 * defects);
             } else {
-                done.assert_faults(kinds, tricks);
+                done.assert_faults(kinds, defects);
             }
         }
     });

@@ -18,7 +18,7 @@ pub(super) enum Service {
 
 /// The fault of a server, which it has now and then.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Trick {
+pub(super) enum Defect {
     None,
     /// A message is not answered.
     Lose,
@@ -40,8 +40,8 @@ pub(super) struct Report {
     /// Bytes that were received, and messages that were answered as they should be, by connection.
     pub(super) received: Vec<u64>,
     pub(super) answered: Vec<u64>,
-    /// Number of tricks that were played.
-    pub(super) tricks: u64,
+    /// Number of defects that were played.
+    pub(super) defects: u64,
 }
 
 /// The server's end of one connection.
@@ -60,13 +60,13 @@ struct Link {
 /// A server for messages of one size.
 pub(super) struct Server {
     pub(super) service: Service,
-    pub(super) trick: Trick,
-    /// The trick is played with one in this number of messages.
+    pub(super) defect: Defect,
+    /// The defect is played with one in this number of messages.
     pub(super) one_in: usize,
-    /// The time, after the first message, for which the trick is played.
+    /// The time, after the first message, for which the defect is played.
     pub(super) window: Duration,
     pub(super) size: usize,
-    /// Connections that no trick is played with: those of slow clients.
+    /// Connections that no defect is played with: those of slow clients.
     pub(super) spared: usize,
     /// The load is interrupted at this time, and again later.
     interrupt: Option<Instant>,
@@ -81,7 +81,7 @@ impl Server {
     pub(super) fn new(service: Service, size: usize) -> Self {
         Self {
             service,
-            trick: Trick::None,
+            defect: Defect::None,
             one_in: 0,
             window: Duration::ZERO,
             size,
@@ -112,7 +112,7 @@ impl Server {
         self.live.retain(|&id| !world.is_dropped(id));
     }
 
-    /// True if the trick is played with this message.
+    /// True if the defect is played with this message.
     fn plays(&mut self, id: usize, world: &mut World) -> bool {
         let within = self
             .first
@@ -167,13 +167,13 @@ impl Server {
             return;
         }
         self.first.get_or_insert(world.now);
-        let tricked = self.plays(id, world);
-        self.report.borrow_mut().tricks += u64::from(tricked);
-        match self.trick {
-            Trick::Lose if tricked => return,
-            Trick::Corrupt if tricked => datagram[0] ^= 4,
-            Trick::Cut if tricked => return world.reset(id),
-            Trick::Double if tricked => {
+        let defective = self.plays(id, world);
+        self.report.borrow_mut().defects += u64::from(defective);
+        match self.defect {
+            Defect::Lose if defective => return,
+            Defect::Corrupt if defective => datagram[0] ^= 4,
+            Defect::Cut if defective => return world.reset(id),
+            Defect::Double if defective => {
                 world.send_datagram(id, &datagram);
             }
             _ => {}
@@ -211,20 +211,20 @@ impl Server {
     /// Answers a message with the server's fault.
     fn play(&mut self, to: usize, mut message: Vec<u8>, world: &mut World) {
         let link = &mut self.links[to];
-        self.report.borrow_mut().tricks += 1;
-        match self.trick {
-            Trick::None => self.put(to, &message),
-            Trick::Lose => {}
-            Trick::Double => self.put(to, &[&message[..], &message].concat()),
-            Trick::Swap => link.held = Some(message),
-            Trick::Corrupt => {
+        self.report.borrow_mut().defects += 1;
+        match self.defect {
+            Defect::None => self.put(to, &message),
+            Defect::Lose => {}
+            Defect::Double => self.put(to, &[&message[..], &message].concat()),
+            Defect::Swap => link.held = Some(message),
+            Defect::Corrupt => {
                 // Behind the number: a wrong number is another message's.
                 let at = world.rng.usize(16..message.len() - 1);
                 message[at] ^= 4;
                 self.put(to, &message);
             }
-            Trick::Stall => link.stalled = true,
-            Trick::Cut => {
+            Defect::Stall => link.stalled = true,
+            Defect::Cut => {
                 link.cut = true;
                 match world.rng.u8(..3) {
                     0 => world.close(to),
