@@ -81,20 +81,9 @@ impl Simulation {
             load.slow = rng.usize(1..3);
             server.spared = load.slow;
         }
-        let often = |rng: &mut Rng| *rng.choice(&[0, 5, 50]).unwrap();
-        let odds = Odds {
-            interrupted: often(rng),
-            early: often(rng),
-            spurious: often(rng),
-            whole_state: rng.bool(),
-            cuts_reads: rng.u8(..4) == 0,
-            queue_full: often(rng),
-            connecting: rng.u32(..10) * MS,
-            buffer: rng.usize(1..600),
-            // None of the datagrams in flight is dropped.
-            smallest_buffer: if datagrams { load.size * 32 } else { 1 },
-            ..Odds::default()
-        };
+        // None of the datagrams in flight is dropped.
+        let smallest_buffer = if datagrams { load.size * 32 } else { 1 };
+        let odds = odds(rng, smallest_buffer);
         Self {
             load,
             server,
@@ -197,6 +186,23 @@ impl Done {
         let faults = &self.outcome().faults;
         assert_eq!(self.faults(kinds), count, "{faults:?}");
         assert_eq!(faults.total(), count, "{faults:?}");
+    }
+}
+
+/// A kernel in which nothing fails.
+fn odds(rng: &mut Rng, smallest_buffer: usize) -> Odds {
+    let often = |rng: &mut Rng| *rng.choice(&[0, 5, 50]).unwrap();
+    Odds {
+        interrupted: often(rng),
+        early: often(rng),
+        spurious: often(rng),
+        whole_state: rng.bool(),
+        cuts_reads: rng.u8(..4) == 0,
+        queue_full: often(rng),
+        connecting: rng.u32(..10) * MS,
+        buffer: rng.usize(1..600),
+        smallest_buffer,
+        ..Odds::default()
     }
 }
 
