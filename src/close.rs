@@ -109,8 +109,8 @@ pub struct Stats {
     pub datagrams: u64,
     /// Datagrams sent as replies.
     pub answers: u64,
-    /// Replies that were not sent: their datagram might have come from a service, its sender had too
-    /// many, or the kernel refused.
+    /// Replies that were not sent: the datagram might have come from a service, its sender had used up
+    /// its share, or the kernel refused the reply.
     pub unanswered: u64,
     /// Bytes read from clients, discarded bytes included.
     pub bytes_in: u64,
@@ -118,10 +118,10 @@ pub struct Stats {
     pub bytes_out: u64,
     /// Messages published; 0 for services without messages.
     pub messages: u64,
-    /// Messages sent to clients, each counted once a client. A message that was sent in part when its
+    /// Messages sent to clients, each counted once for each client. A message that was sent in part when its
     /// client was closed counts too.
     pub deliveries: u64,
-    /// Messages that slow consumers skipped, each counted once a client.
+    /// Messages that slow consumers skipped, each counted once for each client.
     pub missed: u64,
     /// The error at which reading standard input ended, if there was one.
     pub stdin_error: Option<io::ErrorKind>,
@@ -145,7 +145,7 @@ impl Stats {
 }
 
 impl Stats {
-    /// Clients closed by reason, such as `2 peer-closed, 1 reset`.
+    /// Counts of closed clients for each reason, such as `2 peer-closed, 1 reset`.
     pub(crate) fn reasons(&self) -> String {
         let closes = |reason: CloseReason| (self.closes(reason), reason.name());
         let some = CloseReason::ALL.into_iter().map(closes);

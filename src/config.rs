@@ -43,7 +43,7 @@ pub struct Config {
     /// The text that a client is sent first. A client that only publishes is sent none, and neither
     /// is the sender of a datagram.
     pub greeting: Option<Template>,
-    /// True to stop after the first client was closed, or the first datagram was handled.
+    /// True if the server stops after its first client was closed, or its first datagram handled.
     pub once: bool,
     /// The time without input and output after which a client is closed; unlimited if none.
     pub idle_timeout: Option<Duration>,
@@ -75,7 +75,7 @@ pub enum SlowConsumer {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Heartbeat {
-    /// The time without output after which it is sent; up to an eighth of that later.
+    /// The time without output after which it is sent. It may be late by up to an eighth of that.
     pub every: Duration,
     /// A text of one line, in the encoding of the clients; it may be empty.
     pub text: Vec<u8>,

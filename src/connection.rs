@@ -11,7 +11,7 @@ use crate::net::{Readiness, Stream};
 use crate::peer::Peer;
 use crate::service::{Action, Outcome, Owed, Release, Service};
 
-/// Bytes written to a client before the others have their turn: some services always have more.
+/// The most bytes written to a client before the others have their turn: output may be endless.
 const MOST_OUTPUT: u64 = 1024 * 1024;
 
 /// Stage of a connection's life.
@@ -53,7 +53,7 @@ impl<T: std::fmt::Debug, S: Service<Session: std::fmt::Debug>> std::fmt::Debug
     }
 }
 
-/// Reads and writes since they were last asked for.
+/// Activity since the last check: true if bytes were read, or written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Activity {
     pub(crate) read: bool,
@@ -96,11 +96,11 @@ impl<T: Stream, S: Service> Connection<T, S> {
         self.link.ready.writable = true;
     }
 
-    /// One turn: reads and answers at most `budget` bytes, or as many as make the service publish
-    /// that much. `on_input` is shown the input before the service.
+    /// One turn: reads and answers input until `budget` bytes were read, or published by the
+    /// service. `on_input` gets the input before the service does.
     ///
-    /// Reads `buffer.len()` bytes at a time, and nothing while more than `high_water` bytes are
-    /// unsent.
+    /// One read takes at most `buffer.len()` bytes. With more than `high_water` bytes unsent
+    /// nothing is read.
     pub(crate) fn turn(
         &mut self,
         service: &mut S,
@@ -125,7 +125,7 @@ impl<T: Stream, S: Service> Connection<T, S> {
                 }
                 Err(e) => self.fail(CloseReason::of(&e)),
             }
-            // Some services make much of little.
+            // Some services publish much output for little input.
             let published = service.published() - before;
             let published = usize::try_from(published).unwrap_or(usize::MAX);
             budget = budget.saturating_sub(read.max(published));
@@ -134,7 +134,7 @@ impl<T: Stream, S: Service> Connection<T, S> {
 
     /// True if a turn could make progress.
     pub(crate) fn wants_turn(&self, service: &S, high_water: u64) -> bool {
-        // The length of what is in memory fits in 64 bits.
+        // Lengths in memory fit in 64 bits.
         let unsent = |session| self.link.outbox.len() as u64 + service.owed(session).lag;
         self.link.ready.readable
             && !self.input_ended
@@ -155,14 +155,15 @@ impl<T: Stream, S: Service> Connection<T, S> {
         }
     }
 
-    /// The end of the input that there is for now. After a failed write there never is more.
+    /// Handles a read that found no input. After a failed write there will never be more: the
+    /// connection fails.
     fn run_dry(&mut self) {
         if let Some(reason) = self.link.broken {
             self.fail(reason);
         }
     }
 
-    /// The end of the peer's input: what it is owed goes out, then it is closed.
+    /// Handles the end of the peer's input: the client is sent what it is owed, then closed.
     fn end_input(&mut self, service: &mut S) {
         self.input_ended = true;
         self.run_dry();
@@ -227,8 +228,7 @@ impl<T: Stream, S: Service> Connection<T, S> {
         waiting
     }
 
-    /// Makes the shared output end with the message that is being sent, where it would go on for
-    /// ever.
+    /// Makes endless shared output end with the message that is being sent.
     pub(crate) fn finish_message(&mut self, service: &mut S) {
         if let Some(session) = &mut self.session {
             service.release(session, Release::Endless);
@@ -416,7 +416,7 @@ impl<T: Stream, S: Service> Connection<T, S> {
         !self.link.outbox.is_empty() || self.lag(service) > 0
     }
 
-    /// The most bytes of shared output that the client is owed.
+    /// Bytes of shared output kept for the client: at least those that it is owed.
     pub(crate) fn lag(&self, service: &S) -> u64 {
         let session = self.session.as_ref();
         session.map_or(0, |session| service.owed(session).lag)
@@ -736,7 +736,7 @@ mod tests {
         assert_eq!(bench.connection.finish(&mut bench.service), Some(reason));
     }
 
-    /// Says goodbye to every input. Its shared output is `<shared>`, and comes piecemeal.
+    /// Answers every input with `bye!`. Each message of its shared output ends with `>`.
     struct Polite {
         published: &'static [u8],
         closed: Vec<CloseReason>,
@@ -844,7 +844,7 @@ mod tests {
         assert_eq!(bench.connection.state, State::Closed(reason));
     }
 
-    /// A reader who takes everything at once doesn't keep the others waiting.
+    /// A client that takes everything at once must not keep the others waiting.
     #[test]
     fn endless_output_is_sent_in_shares() {
         let mut bench = Bench::new(Chargen::new(false), &[], &[]);

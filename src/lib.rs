@@ -3,7 +3,7 @@
 //!
 //! # Writing a service
 //!
-//! A service receives what clients send, and returns what they get. It sees no socket and no clock:
+//! A service receives the clients' input, and returns their output. It sees no socket and no clock:
 //!
 //! ```
 //! use resound::{Config, Outcome, Peer, Server, Service};
@@ -50,23 +50,23 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! A server that SIGTERM and Ctrl-C are meant to stop calls
-//! [`catch_signals`](Server::catch_signals) before it runs:
+//! A server that stops on SIGTERM and Ctrl-C calls [`catch_signals`](Server::catch_signals) before it
+//! runs:
 //!
 //! ```no_run
 //! use resound::{Config, Echo, Server};
 //!
 //! let mut server = Server::bind(&Config::default(), Echo::new())?;
 //! server.catch_signals()?;
-//! let stats = server.run()?; // returns when everything pending was delivered
+//! let stats = server.run()?; // returns once pending output is delivered, or the grace is over
 //! println!("{stats}");
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
 //! # A service that publishes
 //!
-//! Bytes that many clients get are kept once, with a cursor a client. Each connection pulls what its
-//! cursor has not passed, at its own pace:
+//! Bytes for many clients are kept once, and each client has a cursor into them. Its connection pulls
+//! the bytes from the cursor on, at its own pace:
 //!
 //! ```
 //! use resound::{Outcome, Owed, Peer, Release, Service};
@@ -80,7 +80,7 @@
 //! }
 //!
 //! impl Service for LineCounter {
-//!     type Session = usize; // the client's cursor: bytes of the log that it was sent
+//!     type Session = usize; // the client's cursor: a position in the log
 //!
 //!     fn open(&mut self, _: &Peer<'_>) -> (usize, Outcome<'_>) {
 //!         (self.log.len(), Outcome::NOTHING)
@@ -138,6 +138,8 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
+//! # Testing a service
+//!
 //! With the feature `testing` (`cargo add --dev resound --features testing`) the `Harness` of the
 //! module `resound::testing` drives a service from a test, in memory:
 //!
@@ -159,30 +161,35 @@
 //!
 //! | where | what |
 //! |---|---|
-//! | `main.rs`, `commands/`, `cli/`, `report/`, `units.rs` | the binary: a page; the commands that it calls; arguments to checked settings; results of the load tester; numbers for people |
+//! | `main.rs`, `commands/`, `cli/`, `report/`, `units.rs` | the binary: its entry; its commands; from arguments to checked settings; results of the load tester; numbers with units |
 //! | `server/` | [`Server`] and [`Handle`]; the tick and its phases; the table of clients |
-//! | `connection.rs`, `peer.rs` | one client: stream, session, stage of its life; the facts of its other end |
-//! | `service/` | the [`Service`] trait, a service a file, the shared log |
-//! | `client/` | `resound connect`: the way to a server, and the relay between it and the standard streams |
+//! | `connection.rs`, `peer.rs` | one client: stream, session, stage of its life; the facts of its peer |
+//! | `service/` | the [`Service`] trait, one file for each service, the shared log |
+//! | `client/` | `resound connect`: connecting to a server, and the relay between it and the standard streams |
 //! | `load/` | `resound load`: clients that load a server and check its answers |
 //! | `net/` | the kernel as the loops see it; streams, sockets and their options, addresses, the poller |
-//! | `text/`, `bytes/` | templates, encodings, escapes for a terminal; two slices as one text, aligned memory |
-//! | `config.rs`, `close.rs` | plain values: settings of a server; reasons of closes, counters |
+//! | `text/`, `bytes/` | templates, encodings, escapes for a terminal; two slices read as one, aligned memory |
+//! | `config.rs`, `close.rs` | plain values: settings of a server; close reasons and counters |
 //! | `testing/` | a service driven from a test, in memory |
 //!
-//! Arrows point down only: `main → commands → cli, report → library`; `server → connection → service
+//! Imports point down only: `main → commands → cli, report → library`; `server → connection → service
 //! → log`; `server, client, load → net`; `peer, config → text → net/address`; `bytes` knows none of
-//! these. Files import in one direction, too: a circle is only what a
-//! folder's `mod.rs`, which holds the type that the folder is for, makes with its files. Two folders of leaves point at each other:
-//! texts name addresses (`text → net/address`), and reasons of closes are counted in words
-//! (`net/link → close → text`).
+//! these. Files import in one direction, too: only a folder's `mod.rs`, which holds the type that the
+//! folder is for, makes circles with its files. Two folders import from each other: texts name
+//! addresses (`text → net/address`), and a link knows close reasons, which have words (`net/link →
+//! close → text`).
 //!
-//! To read: `service/echo.rs` (40 lines), `net/link.rs` (160), `connection.rs` (430),
-//! `server/clients/` (`mod.rs` 380, `passes.rs` 190), `server/tick.rs` (300). Where to look for a
-//! change: a client is accepted in `server/accepting.rs`; its deadlines are judged in `server/timers.rs`;
-//! a line becomes a message in `service/framing.rs`; a datagram is refused in `server/guard.rs`.
+//! Reading order, with lines of code before the tests: `service/echo.rs` (40), `net/link.rs` (160),
+//! `connection.rs` (450), `server/clients/` (`mod.rs` 380, `passes.rs` 190), `server/tick.rs` (300).
 //!
-//! A byte of echo is read into the loop's one buffer, and written from there:
+//! | event | where to look for a change |
+//! |---|---|
+//! | a client is accepted | `server/accepting.rs` `accept_from`; `server/clients/mod.rs` `open` puts it into the table |
+//! | a deadline is judged | `server/timers.rs` `judge`; deadlines lie in `server/clients/timeouts.rs` and `waiting.rs`; the end of a stop: `server/stop.rs` |
+//! | a line becomes a message | `service/framing.rs` `find`; `service/broadcast.rs` `publish` appends it to the log |
+//! | a datagram is refused | `server/guard.rs` `admit`, which `server/datagrams.rs` asks before each answer |
+//!
+//! A byte of echo is read into the loop's only buffer, and written from there:
 //!
 //! ```text
 //!            tick.rs read() → clients/passes.rs read() → connection.rs turn()
@@ -204,53 +211,56 @@
 //!
 //! # Invariants
 //!
-//! - Events only latch readiness. Work is done in phases, and clients are removed in one of the last
-//!   alone: within a tick a slab key means one client.
+//! - Events only latch readiness. Work is done in phases. Only the phase that reaps, near the end of
+//!   a tick, removes clients: until then a slab key means the same client.
 //! - A phase changes a connection through `Clients::touch`, or a method of `Clients` that settles
 //!   the lists of the client as well. No phase knows the fields of another.
-//! - A client that could progress without a further event is in the turn queue, and no other. While
-//!   the queue is not empty the poll doesn't sleep, unless a client holds up the room.
-//! - A short read or write means that the kernel's buffer is empty or full, and that the kernel will
-//!   tell when that changes. Exceptions are reads after it has told of an end, and Unix sockets.
-//! - An idle connection owns no buffer. A busy one owns at most `high_water` and a turn's answers, and
-//!   what its service keeps for it; on the way out also the rest of a message.
+//! - A client that could be read without a further event is in the turn queue; one that has had its
+//!   share of output is in the list of flushes. While one of them is not empty the poll doesn't
+//!   sleep; the turn queue doesn't count while a client holds up the room.
+//! - After a short read the kernel's buffer is empty; after a short write it is full. The kernel tells
+//!   when that changes. Exceptions are reads once it has told of an end, and reads of Unix sockets.
+//! - An idle connection owns no buffer. A busy one owns at most `high_water` bytes, the answers of one
+//!   turn, and its session; after a skip or a close also the rest of a message.
 //! - An error of writing ends the output. Input that had arrived before is still read.
 //! - A published byte is stored once. It is freed when the last cursor has passed it and no replay
-//!   wants it. No cursor is further behind than the backlog, a tick's publications and a message for
-//!   longer than the patience.
-//! - While a client holds up the room no client is read or admitted: nothing is published but
-//!   notices of clients that left.
-//! - Shared output is interrupted, left or taken up only between messages.
-//! - Standard input and output are clients. They differ in how they are read and written, and in the
+//!   wants it. A cursor may be behind by the backlog, the publications of one tick and one message;
+//!   it is further behind for at most the patience.
+//! - While a client holds up the room no input reaches the service and no client is admitted. Only
+//!   notices of clients that left are published.
+//! - Shared output is interrupted, abandoned or resumed only between messages.
+//! - Standard input and output are clients. They differ from others only in their streams, and in the
 //!   facts of their [`Peer`].
 //! - A datagram is answered before the next batch is received, or not at all. A source that might be
 //!   a service isn't answered.
-//! - An idle client costs no work: timeouts are lists in the order of the last activity, and the
-//!   first of a list is the next to be late.
+//! - An idle client costs no work: each timeout has a list of clients in the order of their last
+//!   activity, and its first client is the next to be late.
 //! - Every connection ends with exactly one [`CloseReason`], and every session is given back to its
 //!   service.
 //!
 //! # What is absent
 //!
 //! Threads, locks, `Rc<RefCell>`, callbacks, queues of messages per client, `unsafe`. No interest
-//! changes after registration, but that of a datagram socket whose buffer is full. No clock is read
-//! outside `net/`.
+//! changes after registration, except that of a datagram socket whose send buffer is full. No loop
+//! reads a clock except through `net/`.
 //!
 //! # Glossary
 //!
 //! | word | meaning |
 //! |---|---|
 //! | peer, client, connection, session | the other end; the peer as the server serves it; its stream and stage of life; the service's memory of it |
-//! | tick, turn, budget | one pass of the loop; one client's part of it; the bytes that a turn may read |
+//! | tick, phase, turn, budget | one pass of the loop; one kind of work in it; one client's part of the reading; the bytes that a turn may read |
+//! | touch, settle | a phase's access to one connection; to put its client into the lists that it now belongs to |
 //! | interest, readiness, latched | what the poller is asked for; what it has told; remembered until used up |
 //! | outbox | private output that the kernel did not take yet |
 //! | log, segment, cursor | the shared output; a piece of its memory; the place of one client in it |
 //! | owed, lag | shared output that a client is still to be sent; bytes that are kept for it |
 //! | message, framing | the unit that broadcast relays; the way in which it is found in a stream |
-//! | backpressure, high-water mark | not reading a client that does not take its output; the unsent bytes from which on |
+//! | backpressure, high-water mark | not reading a client that does not take its output; the number of unsent bytes above which that begins |
 //! | backlog, hold up the room | the lag that is too much; to keep the senders waiting because of it |
-//! | patience, slow consumer | the time for which a client may hold up the room; a client that took longer |
-//! | half-close, drain, linger, grace | the end of one direction; delivering all that is owed; waiting for the peer's end; the limit of a stop |
+//! | patience, slow consumer, skip | the time for which a client may hold up the room; a client that took longer; to go on with the newest message |
+//! | stuck, try | owed output that the stream does not take; a write to find out if it takes some by now |
+//! | half-close, drain, linger, grace | the end of one direction; delivering all that is owed; waiting for the peer's end; the time limit of a stop |
 //! | close reason | the one cause of a connection's end, in logs and counters |
 
 mod bytes;

@@ -1,4 +1,4 @@
-//! Memory: two slices as one text, and buffers that bulk is read into.
+//! Memory: two slices that are read as one, and buffers that start at a page boundary.
 
 pub(crate) mod aligned;
 mod slices;

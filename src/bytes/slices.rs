@@ -1,6 +1,6 @@
-//! Two slices that are one text.
+//! Two slices that are read as one.
 
-/// Two slices that are read as one text: the shape that `writev(2)` takes without a copy.
+/// Two slices that are read as one sequence of bytes: writev(2) sends them without a copy.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Slices<'a> {
     first: &'a [u8],
@@ -75,13 +75,13 @@ mod tests {
 
     proptest! {
         #[test]
-        fn two_slices_are_cut_as_one_text_is(first: Vec<u8>, second: Vec<u8>, at in 0..200usize) {
+        fn two_slices_are_cut_as_one_is(first: Vec<u8>, second: Vec<u8>, at in 0..200usize) {
             let slices = Slices::new(&first, &second);
-            let text = [first.clone(), second.clone()].concat();
-            let at = at.min(text.len());
-            prop_assert_eq!(slices.take(at).to_vec(), &text[..at]);
-            prop_assert_eq!(slices.skip(at).to_vec(), &text[at..]);
-            prop_assert_eq!((slices.len(), slices.is_empty()), (text.len(), text.is_empty()));
+            let whole = [first.clone(), second.clone()].concat();
+            let at = at.min(whole.len());
+            prop_assert_eq!(slices.take(at).to_vec(), &whole[..at]);
+            prop_assert_eq!(slices.skip(at).to_vec(), &whole[at..]);
+            prop_assert_eq!((slices.len(), slices.is_empty()), (whole.len(), whole.is_empty()));
         }
     }
 }

@@ -1,4 +1,4 @@
-//! A stream, its readiness, and the output that the kernel did not take yet.
+//! The link: one stream, with its readiness and its outbox.
 
 use std::collections::VecDeque;
 use std::io::{self, IoSlice};
@@ -14,15 +14,16 @@ pub(crate) struct Link<T> {
     pub(crate) ready: Readiness,
     /// Private unsent bytes. An empty outbox owns no memory.
     pub(crate) outbox: VecDeque<u8>,
-    /// The reason of a write's failure. Input that had arrived before is still read; output is
-    /// dropped.
+    /// The close reason after a failed write. Input that had arrived before is still read; output
+    /// is dropped.
     pub(crate) broken: Option<CloseReason>,
     pub(crate) received: u64,
     pub(crate) sent: u64,
     /// True if bytes were written since the last heartbeat check; the checker clears it.
     pub(crate) written_since_heartbeat: bool,
-    /// True if bytes were written, or read, since the last check of timeouts.
+    /// True if bytes were written since the last check of timeouts; the checker clears it.
     pub(crate) written_since_check: bool,
+    /// True if bytes were read since the last check of timeouts; the checker clears it.
     pub(crate) read_since_check: bool,
 }
 
@@ -54,9 +55,9 @@ impl<T: Stream> Link<T> {
 
     /// One read: `None` if there is nothing to read now, 0 at the end of input.
     ///
-    /// A short read means that the kernel's buffer is empty, which saves the second read that
-    /// would say so; unless the end lies behind it ([`Readiness::ending`]), of which the kernel
-    /// has already told, or the stream stops reads for other reasons too.
+    /// After a short read the kernel's buffer is empty: no second read is needed to find that out.
+    /// There are two exceptions. The end of input may follow, of which the kernel has already told
+    /// ([`Readiness::ending`]); and some streams cut reads short ([`Stream::short_read_drains`]).
     pub(crate) fn read(&mut self, buffer: &mut [u8]) -> io::Result<Option<usize>> {
         loop {
             match self.stream.read(buffer) {
@@ -78,8 +79,9 @@ impl<T: Stream> Link<T> {
         }
     }
 
-    /// One write; returns the number of bytes that the kernel took. A short write means that its
-    /// buffer is full, and that it will tell when there is room again.
+    /// One write; returns the number of bytes that the kernel took. After a short write its buffer
+    /// is full, and it will tell when there is room again. A link that is broken takes all bytes,
+    /// and drops them.
     pub(crate) fn write(&mut self, bytes: Slices<'_>) -> usize {
         let wanted = bytes.len();
         let [first, second] = bytes.parts();
@@ -120,8 +122,8 @@ impl<T: Stream> Link<T> {
         };
     }
 
-    /// Sends private output: straight from where it lies if it may go out now (`direct`) and
-    /// nothing waits before it. The rest, or all of it, goes by way of the outbox.
+    /// Sends private output. If it may go out now (`direct`) and nothing waits before it, it is
+    /// written from where it lies. Bytes that the kernel did not take go into the outbox.
     pub(crate) fn send(&mut self, reply: Slices<'_>, direct: bool) {
         if reply.is_empty() {
             return;
@@ -129,7 +131,7 @@ impl<T: Stream> Link<T> {
         let direct = direct && self.outbox.is_empty() && self.ready.writable;
         let taken = if direct { self.write(reply) } else { 0 };
         if taken == reply.len() {
-            return; // as nearly always
+            return; // the usual case
         }
         let [first, second] = reply.skip(taken).parts();
         self.outbox.extend(first);

@@ -12,11 +12,11 @@ use crate::net::error::cause;
 use crate::service::Service;
 use crate::text::plural;
 
-/// Clients accepted from one listener in a tick, so that a crowd of newcomers does not keep the
+/// The most clients accepted from one listener in a tick: a crowd of newcomers must not keep the
 /// present clients waiting.
 const BATCH: usize = 256;
-/// Rest of the phase when the system has run out of descriptors or memory.
-const REST: Duration = Duration::from_millis(100);
+/// Pause of the phase when the system has run out of descriptors or memory.
+const PAUSE: Duration = Duration::from_millis(100);
 
 /// The phase, and what it remembers between ticks.
 #[derive(Debug)]
@@ -24,9 +24,9 @@ pub(super) struct Accepting {
     listeners: Vec<ListenerInfo>,
     /// By listener: true if its accept queue may hold a client.
     latched: Vec<bool>,
-    resting_until: Option<Instant>,
+    paused_until: Option<Instant>,
     throttle: LogThrottle,
-    /// True if the first client is the last.
+    /// True if only one client is ever accepted.
     once: bool,
 }
 
@@ -42,7 +42,7 @@ impl Accepting {
         Self {
             latched: vec![false; listeners.len()],
             listeners,
-            resting_until: None,
+            paused_until: None,
             throttle: LogThrottle::default(),
             once,
         }
@@ -55,15 +55,15 @@ impl Accepting {
         }
     }
 
-    /// Accepts clients from the queues that are not empty. True if that was the client after which
-    /// no other is accepted: the listeners are to be closed.
+    /// Accepts clients from the queues that are not empty. True if the server's only client was
+    /// accepted: the listeners are to be closed.
     pub(super) fn run<S: Service, N: Net>(
         &mut self,
         net: &mut N,
         clients: &mut Clients<S, N::Stream>,
     ) -> bool {
         // While the room is held up nothing is published, and no newcomer announced.
-        if !self.is_latched() || clients.is_held() || self.is_resting(net) {
+        if !self.is_latched() || clients.is_held() || self.is_paused(net) {
             return false;
         }
         for listener in 0..self.latched.len() {
@@ -77,20 +77,20 @@ impl Accepting {
         false
     }
 
-    /// Ends a rest: a client has left, which may have made room.
+    /// Ends a pause: a client has left, which may have made room.
     pub(super) fn wake(&mut self) {
-        self.resting_until = None;
+        self.paused_until = None;
     }
 
     /// Forgets the listeners, which are closed.
     pub(super) fn close(&mut self) {
         self.latched.clear();
-        self.resting_until = None;
+        self.paused_until = None;
     }
 
-    /// End of the present rest.
+    /// End of the present pause.
     pub(super) fn deadline(&self) -> Option<Instant> {
-        self.resting_until
+        self.paused_until
     }
 
     /// True if an accept queue may hold a client.
@@ -100,19 +100,18 @@ impl Accepting {
 
     /// True if the phase could accept a client without another event.
     pub(super) fn has_work(&self) -> bool {
-        self.is_latched() && self.resting_until.is_none()
+        self.is_latched() && self.paused_until.is_none()
     }
 
-    fn is_resting(&mut self, net: &impl Net) -> bool {
-        let resting = self.resting_until.is_some_and(|until| net.now() < until);
-        if !resting {
-            self.resting_until = None;
+    fn is_paused(&mut self, net: &impl Net) -> bool {
+        let paused = self.paused_until.is_some_and(|until| net.now() < until);
+        if !paused {
+            self.paused_until = None;
         }
-        resting
+        paused
     }
 
-    /// Accepts a batch from one listener. True if that was the client after which no other is
-    /// accepted.
+    /// Accepts a batch from one listener. True if the server's only client was accepted.
     fn accept_from<S: Service, N: Net>(
         &mut self,
         listener: usize,
@@ -138,7 +137,7 @@ impl Accepting {
                         return false;
                     }
                     AcceptError::Exhausted => {
-                        self.rest(&e, net, clients.len());
+                        self.pause(&e, net, clients.len());
                         return false;
                     }
                 },
@@ -147,7 +146,7 @@ impl Accepting {
         false
     }
 
-    /// Admits a client. False if the kernel does not take it.
+    /// Admits a client. False if its stream can't be registered with the kernel.
     fn admit<S: Service, N: Net>(
         &mut self,
         listener: usize,
@@ -188,11 +187,11 @@ impl Accepting {
         });
     }
 
-    /// Begins a rest after an error, until a client leaves or [`REST`] is over. The accept queue
+    /// Begins a pause after an error, until a client leaves or [`PAUSE`] is over. The accept queue
     /// stays latched.
-    fn rest(&mut self, error: &io::Error, net: &impl Net, clients: usize) {
+    fn pause(&mut self, error: &io::Error, net: &impl Net, clients: usize) {
         let now = net.now();
-        self.resting_until = Some(now + REST);
+        self.paused_until = Some(now + PAUSE);
         self.throttle.warn(now, || {
             let (clients, cause) = (plural(clients as u64, "client"), cause(error));
             format!("cannot accept more than {clients}: {cause}; newcomers wait until one leaves")
@@ -256,7 +255,7 @@ mod tests {
     }
 
     #[test]
-    fn without_descriptors_accepting_rests_until_a_client_leaves_or_100_ms_pass() {
+    fn without_descriptors_accepting_pauses_until_a_client_leaves_or_100_ms_pass() {
         let (mut net, mut accepting) = (queue(0), accepting(false));
         let mut clients = fixture::clients(Echo::new(), &Config::default(), &net);
         for wakes in [true, false] {
@@ -264,13 +263,13 @@ mod tests {
             net.accepts.push_back(Ok(Script::default()));
             accepting.latch(0);
             accepting.run(&mut net, &mut clients);
-            assert_eq!(accepting.deadline(), Some(net.now.get() + REST));
+            assert_eq!(accepting.deadline(), Some(net.now.get() + PAUSE));
             accepting.run(&mut net, &mut clients);
-            assert_eq!(net.accepts.len(), 1, "it rests");
+            assert_eq!(net.accepts.len(), 1, "it pauses");
             if wakes {
                 accepting.wake();
             } else {
-                net.pass(REST);
+                net.pass(PAUSE);
             }
             accepting.run(&mut net, &mut clients);
             assert_eq!((net.accepts.len(), accepting.deadline()), (0, None));

@@ -22,7 +22,7 @@ pub struct BoundAddress {
     pub options: String,
 }
 
-/// Everything that a configuration asks to be bound, in its order.
+/// The sockets that a configuration asks for, in its order, and what is known of them.
 #[derive(Default)]
 pub(super) struct Bound {
     pub(super) listeners: Vec<Listener>,
@@ -32,10 +32,10 @@ pub(super) struct Bound {
 }
 
 impl Bound {
-    /// Binds every address. `datagrams`: the service answers datagrams.
+    /// Binds every address. One of datagrams is an error unless the service answers `datagrams`.
     ///
     /// # Errors
-    /// If one of the addresses can't be resolved or bound.
+    /// If one of the addresses can't be resolved or bound, or does not fit the service.
     pub(super) fn all(config: &Config, datagrams: bool) -> Result<Self, BindError> {
         let mut bound = Self::default();
         for listen in &config.listen {
@@ -60,7 +60,7 @@ impl Bound {
         config: &Config,
     ) -> Result<(), BindError> {
         match self.try_bind(address, dual, role, config) {
-            // Without IPv6 there is only one family.
+            // Without IPv6 the address is bound for IPv4 alone.
             Err(e) if dual && lacks_ipv6(&e) => {
                 let address = address.with_ip(Ipv4Addr::UNSPECIFIED.into());
                 let again = self.try_bind(&address, false, role, config);

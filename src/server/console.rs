@@ -1,7 +1,7 @@
 //! The console: the phase of the tick in which an operator sees clients' input, and types lines.
 //!
-//! Lines wait in memory for a slow reader up to a limit; lines beyond it are counted. Input of a
-//! client reaches the operator's terminal only as text.
+//! Lines wait in memory for a slow reader, up to a limit; lines beyond it are dropped and counted.
+//! Control characters in a client's input are escaped before they reach the operator's terminal.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
@@ -32,15 +32,15 @@ const LONGEST: usize = 64 * 1024;
 const UNSHOWN: usize = 1024 * 1024;
 /// Bytes waiting beyond which answers to the operator are dropped, too.
 const UNANSWERED: usize = 4 * UNSHOWN;
-/// A line that is longer than this is shown in parts.
+/// Length in bytes from which an incomplete line is shown in parts.
 const PART: usize = 4096;
-/// Pause after which an incomplete line is shown.
+/// Time after which an incomplete line is shown.
 const PAUSE: Duration = Duration::from_millis(200);
 
 /// The phase, and what it remembers between ticks.
 #[derive(Debug)]
 pub(super) struct Console<T> {
-    /// `None` if it only shows.
+    /// `None` for a console that only shows clients' input.
     input: Option<Link<T>>,
     output: Link<T>,
     encoding: TextEncoding,
@@ -54,12 +54,13 @@ pub(super) struct Console<T> {
     deferred: VecDeque<Vec<u8>>,
     /// By client's key: the line that the client has not finished.
     parts: BTreeMap<usize, Part>,
-    /// The time at which one of these may have to be shown as it is.
+    /// The earliest time at which one of these may have to be shown although it is incomplete.
     due: Option<Instant>,
     /// Lines that were dropped.
     lost: u64,
     /// The time at which a stopped server gives up on the reader of standard output.
     end: Option<Instant>,
+    /// True once lines that are not shown yet never will be.
     given_up: bool,
 }
 
@@ -70,7 +71,7 @@ struct Part {
     source: String,
     decoder: Decoder,
     line: String,
-    /// The time at which the last of it was received.
+    /// The time at which its first bytes were received.
     since: Instant,
 }
 
@@ -88,7 +89,7 @@ impl<T: Stream> Console<T> {
         let mut link = |mut stream: T| {
             net.register(&mut stream, INPUT)?;
             let mut link = Link::new(stream);
-            // Of files the kernel doesn't tell that they can be read.
+            // The kernel sends no event for a file that can be read.
             link.ready.readable = true;
             Ok::<_, io::Error>(link)
         };
@@ -129,18 +130,18 @@ impl<T: Stream> Console<T> {
         readable && !self.input_ended && deferred <= LONGEST
     }
 
-    /// The time at which an incomplete line is to be shown, or the reader is given up.
+    /// The time at which an incomplete line is shown, or the reader of standard output given up.
     pub(super) fn deadline(&self) -> Option<Instant> {
         [self.due, self.end].into_iter().flatten().min()
     }
 
-    /// True if every line is shown that ever will be.
+    /// True if no more lines will be shown of those that wait now.
     pub(super) fn is_done(&self) -> bool {
         let shown = self.output.outbox.is_empty() && self.lost == 0;
         shown || self.output.broken.is_some() || self.given_up
     }
 
-    /// Gives up on lines that are not shown by now.
+    /// Gives up on the lines that are not shown yet.
     pub(super) fn give_up(&mut self) {
         if !self.given_up && !self.output.outbox.is_empty() {
             let (first, second) = self.output.outbox.as_slices();
@@ -163,7 +164,7 @@ impl<T: Stream> Console<T> {
         self.given_up = true;
     }
 
-    /// Gives the reader of standard output some time for the rest, as no client is left.
+    /// Gives the reader of standard output [`LINGER`] for the waiting lines, as no client is left.
     pub(super) fn finish(&mut self, now: Instant) {
         self.flush();
         let end = *self.end.get_or_insert(now + LINGER);
@@ -238,7 +239,8 @@ impl<T: Stream> Console<T> {
         }
     }
 
-    /// Shows lines that have been incomplete for a while, but for the beginning of a character.
+    /// Shows the lines that have been incomplete for [`PAUSE`]. The bytes of an incomplete character
+    /// still wait.
     fn show_parts(&mut self, now: Instant) {
         let paused = |part: &Part| now >= part.since + PAUSE;
         let waiting = self.parts.values().filter(|part| !part.line.is_empty());
@@ -273,7 +275,7 @@ impl<T: Stream> Console<T> {
         self.output.outbox.push_back(b'\n');
     }
 
-    /// Writes the waiting lines, as far as they are taken.
+    /// Writes as many of the waiting lines as standard output takes.
     fn flush(&mut self) {
         self.output.flush();
         self.log_failure();
@@ -327,8 +329,8 @@ impl<T: Stream> Console<T> {
         lines.map(|line| without_line_end(line).to_vec()).collect()
     }
 
-    /// Executes what the operator has typed, and shows what there is to show. `report` is the text
-    /// of the statistics. Returns how often the operator has asked for a stop.
+    /// Executes the lines that the operator has typed, and writes the lines that wait to be shown.
+    /// `report` makes the text of the statistics. Returns the number of requests to stop.
     pub(super) fn run<S: Service, N: Net<Stream = T>>(
         &mut self,
         net: &N,

@@ -18,10 +18,10 @@ use crate::peer::Peer;
 use crate::service::Service;
 use crate::text::plural;
 
-/// Batches of a socket in a tick, so that clients do not wait for a flood.
+/// The most batches of one socket in a tick: clients must not wait for a flood.
 const BATCHES: usize = 4;
-/// Passes over the sockets when the server stops: enough for a full receive buffer of the default
-/// size, but not for as long as a flood goes on.
+/// The most passes over the sockets when the server stops: enough for a full receive buffer of the
+/// default size, and a bound on a flood.
 const LAST_PASSES: usize = 16;
 
 /// The phase, and what it remembers between ticks.
@@ -33,7 +33,7 @@ pub(super) struct Datagrams {
     counts: BatchCounts,
     /// Datagrams that the guard refused.
     refused: u64,
-    /// True if the first datagram is the last.
+    /// True if the server stops after the first datagram that is not refused.
     once: bool,
 }
 
@@ -81,7 +81,8 @@ impl Datagrams {
         self.sockets.iter().any(|socket| socket.latched)
     }
 
-    /// Answers the received datagrams. True if that was the one after which the server stops.
+    /// Answers the received datagrams. True if one of them was the datagram after which the server
+    /// stops.
     pub(super) fn run<S: Service, N: Net>(
         &mut self,
         net: &mut N,
@@ -129,7 +130,7 @@ impl Datagrams {
         stats.unanswered += self.counts.refused + self.refused;
     }
 
-    /// Serves one socket. True if that was the datagram after which the server stops.
+    /// Serves one socket. True if it received the datagram after which the server stops.
     fn serve<S: Service, N: Net>(
         &mut self,
         socket: usize,
@@ -210,7 +211,7 @@ impl Datagrams {
                 batch.more
             }
             Err(e) => {
-                // As a rule it concerns an earlier answer; the next datagram may be all right.
+                // Most errors concern an earlier answer, not the datagrams that wait.
                 if e.kind() != ErrorKind::Interrupted {
                     debug!("{bound}: {}", cause(&e));
                 }

@@ -22,7 +22,7 @@ pub(super) struct TestNet {
     pub(super) now: Cell<Instant>,
     /// Number of times that the clock was read.
     pub(super) clock_reads: Cell<usize>,
-    /// Answers to accepting; then the accept queue is empty.
+    /// Results of accepting; after the last one the accept queue is empty.
     pub(super) accepts: VecDeque<io::Result<Script>>,
     /// Datagrams to be received, and the replies to them.
     pub(super) datagrams: VecDeque<(Vec<u8>, SocketAddr)>,

@@ -1,4 +1,4 @@
-//! Guard of the datagram sockets: which datagrams are answered.
+//! Guard of the datagram sockets: the filter of the datagrams that may be answered.
 //!
 //! The source address of a datagram may be forged. No answer may begin a loop between two services
 //! (CVE-1999-0103, CVE-2024-2169), or flood a source with more than its share.
@@ -10,20 +10,20 @@ use std::time::{Duration, Instant};
 
 use crate::net::address::Address;
 
-/// A check for addresses of this machine; true if it may be one.
+/// A check of a source: true if it may be an address of this machine.
 pub(super) type IsLocal = fn(SocketAddr) -> bool;
 
 /// Reason not to answer a datagram.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Refusal {
-    /// The source port is below 1024: a service, which might answer in its turn.
+    /// The source port is below 1024: a service, which might answer in turn.
     Reserved,
     /// The source is this server itself.
     Own,
-    /// The source is a Unix socket with a relative name, which may mean another socket where the
-    /// server runs.
+    /// The source is a Unix socket with a relative name, which may name another socket in the
+    /// server's folder.
     Relative,
-    /// The source has had as many answers as it is allowed.
+    /// The source has used up its share of answers.
     TooMany,
 }
 
@@ -65,7 +65,7 @@ pub(super) struct Guard {
     hasher: RandomState,
 }
 
-/// The answers of this time may be sent in one burst.
+/// Length of a burst: the answers for this time may be sent at once.
 const BURST: Duration = Duration::from_secs(1);
 
 impl Guard {
@@ -83,7 +83,8 @@ impl Guard {
         }
     }
 
-    /// Admits a source, given in its canonical form, to an answer.
+    /// Decides on an answer to a source, given in its canonical form. One that is admitted is taken
+    /// off the source's share.
     pub(super) fn admit(
         &mut self,
         source: &Address,
@@ -92,7 +93,7 @@ impl Guard {
     ) -> Result<(), Refusal> {
         let address = match source {
             Address::Udp(address) => *address,
-            // Its name is resolved where the server runs, and may mean any socket.
+            // Its name is resolved in the server's folder, and may name any socket there.
             Address::UnixDatagram(path) if path.is_relative() && !source.is_abstract() => {
                 return Err(Refusal::Relative);
             }
@@ -218,7 +219,7 @@ mod tests {
         assert!((0..100_000).all(|_| guard.admit(&source, now, LOCAL).is_ok()));
     }
 
-    /// The names of Unix clients mean something else where the server runs.
+    /// Relative names of Unix clients name other sockets in the server's folder.
     #[test]
     fn names_that_may_be_others_are_not_answered() {
         let unix = |name: &str| Address::UnixDatagram(Path::new(name).into());
@@ -236,7 +237,7 @@ mod tests {
         }
     }
 
-    /// Asks the kernel itself.
+    /// The production check, which asks the kernel.
     #[test]
     fn every_address_of_this_machine_is_local_and_no_other() {
         use crate::net::{Net, Poller};

@@ -1,8 +1,8 @@
-//! Heartbeat: the phase of the tick that sends a message to clients which were sent nothing for
-//! long.
+//! Heartbeat: the phase of the tick that sends a message to clients that were sent nothing for a
+//! period.
 //!
-//! Sending sets a flag, and no more. Each check, eight to a period, counts for every client how
-//! often in a row nothing was sent.
+//! A write only sets a flag. The phase checks the flags eight times a period, and counts for each
+//! client the checks in a row that found nothing written.
 
 use std::time::{Duration, Instant};
 
@@ -54,7 +54,7 @@ impl Heartbeat {
             return;
         }
         for key in clients.keys() {
-            // The first check may have come right after it was sent something.
+            // The first of these checks may have come right after a write.
             if clients.count_silence(key) > CHECKS {
                 clients.touch(key, |connection, service| {
                     connection.tell(service, &self.message);

@@ -12,15 +12,15 @@ pub(super) const LINGER: Duration = Duration::from_secs(1);
 /// Bounds of a tick and of a client. Sizes are in bytes.
 #[derive(Clone, Debug)]
 pub(super) struct Limits {
-    /// Input read from a client in one turn, or published by it.
+    /// The most input that is read from a client in one turn, or output that it publishes.
     pub(super) turn: usize,
-    /// Bytes published in one tick, after which the remaining turns come in the next one.
+    /// Bytes published in one tick after which the remaining turns wait for the next one.
     pub(super) publish: u64,
     /// A client further behind the shared output than this holds up the room.
     pub(super) backlog: u64,
     pub(super) max_clients: usize,
     pub(super) high_water: u64,
-    /// Time that a client may hold up the room; `None` is for ever.
+    /// Time that a client may hold up the room; `None` is unlimited.
     pub(super) patience: Option<Duration>,
     pub(super) slow_consumer: SlowConsumer,
     /// Time that a stop may take.

@@ -1,4 +1,4 @@
-//! The server: its public face over the tick, and the ways to stop it.
+//! The server: the public types over the tick, and the ways to stop it.
 //!
 //! | file | content |
 //! |---|---|
@@ -7,12 +7,12 @@
 //! | `tick.rs` | one pass of the loop: the phases and their order |
 //! | `clients/` | the table of clients, the service, and every list a client can be in |
 //! | `accepting.rs`, `datagrams.rs`, `timers.rs`, `heartbeat.rs`, `console.rs`, `stop.rs` | the phases, each with its own state |
-//! | `guard.rs` | which datagrams are answered |
-//! | `operator.rs`, `report.rs`, `throttle.rs` | commands at the console; statistics; rare log lines |
-//! | `simulation/` | tests: the production tick over a kernel made up from a seed |
+//! | `guard.rs` | the filter of the datagrams that may be answered |
+//! | `operator.rs`, `report.rs`, `throttle.rs` | commands at the console; statistics in words; warnings at most once a minute |
+//! | `fixture.rs`, `simulation/` | tests: a scripted kernel for one phase; the production tick over a kernel made up from a seed |
 //!
-//! `mod → tick → phases → clients → connection`: a phase knows the clients and the kernel, and no
-//! other phase, but that datagrams are shown on the console.
+//! `mod → tick → phases → clients → connection`: a phase knows the clients and the kernel, but no
+//! other phase. One exception: datagrams are shown on the console.
 
 mod accepting;
 mod bind;
@@ -60,7 +60,7 @@ pub enum OnEof {
     /// It goes on.
     Stay,
     /// It stops, as [`Handle::stop`] makes it. With unlimited patience ([`Config::patience`]) it
-    /// delivers what is pending however long its clients take.
+    /// delivers what is pending without a time limit.
     Stop,
 }
 
@@ -77,7 +77,8 @@ impl<S: Service> Server<S> {
     /// Binds every address of `config`. Clients that connect from now on wait until the server runs.
     ///
     /// # Errors
-    /// If one of the addresses can't be resolved or bound, then none is; if there is no address.
+    /// If there is no address; if one can't be resolved or bound, or is a datagram address and the
+    /// service does not answer datagrams. Then none is bound.
     pub fn bind(config: &Config, service: S) -> Result<Self, BindError> {
         if config.listen.is_empty() {
             let error = io::Error::new(io::ErrorKind::InvalidInput, "no address to listen on");
@@ -148,8 +149,8 @@ impl<S: Service> Server<S> {
         Ok(())
     }
 
-    /// Makes standard output a client that is sent what is published: it is a slow consumer if its
-    /// reader is slow, and closed if its reader closes it.
+    /// Makes standard output a client that is sent what is published. A slow reader makes it a slow
+    /// consumer; a reader that closes it ends it.
     ///
     /// # Errors
     /// If it can't be written.
@@ -169,7 +170,7 @@ impl<S: Service> Server<S> {
         clients.reserve_one();
         let opened = clients.open(net, stream, address, role, &local);
         let key = opened.map_err(|(_, e)| e)?;
-        // The kernel does not tell of files that can be read.
+        // The kernel sends no event for a file that can be read.
         clients.touch(key, |connection, _| connection.expect_input());
         Ok(key)
     }
@@ -202,7 +203,7 @@ impl<S: Service> Server<S> {
     /// Serves until the server is stopped, and returns its counters.
     ///
     /// # Errors
-    /// If waiting for events fails, which no client can bring about.
+    /// If waiting for events fails, which no client can cause.
     pub fn run(mut self) -> io::Result<Stats> {
         while !self.tick.is_done() {
             self.tick.tick()?;

@@ -180,7 +180,7 @@ fn row<S: Service, T: Stream>(client: &Client<T, S>, service: &S, now: Instant) 
     let peer = client.peer();
     let age = Duration::from_secs(now.duration_since(client.opened()).as_secs());
     let (received, sent) = client.connection().traffic();
-    let waiting = client.backlog(service);
+    let waiting = client.unsent(service);
     let session = client.connection().session();
     let missed = session.map_or(0, |session| service.balance(session).missed);
     format!(

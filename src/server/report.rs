@@ -58,10 +58,10 @@ fn deliveries(count: u64) -> String {
 
 /// The client for which the most bytes wait.
 fn furthest_behind<S: Service, T: Stream>(clients: &Clients<S, T>) -> String {
-    let backlogs = clients
+    let unsent = clients
         .iter()
-        .map(|client| (client.backlog(clients.service()), client));
-    let behind = backlogs
+        .map(|client| (client.unsent(clients.service()), client));
+    let behind = unsent
         .filter(|(bytes, _)| *bytes > 0)
         .max_by_key(|(bytes, _)| *bytes);
     let Some((bytes, client)) = behind else {

@@ -1,4 +1,4 @@
-//! Stop: no more clients, a last turn for each, then all that is pending goes out.
+//! Stop: no more clients are accepted, each client has a last turn, then all that is pending goes out.
 
 use std::time::{Duration, Instant};
 
@@ -30,14 +30,14 @@ enum Stage {
 /// Cause and limit of a stop.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Request {
-    /// True if the stop was asked for, and has not just come about by itself.
+    /// True if the stop was requested, false if the server stops by itself.
     explicit: bool,
-    /// End of the grace; `None` if the stop takes as long as it takes.
+    /// End of the grace; `None` if the stop has no time limit.
     deadline: Option<Instant>,
 }
 
 impl Stop {
-    /// No stop yet. Once one is asked for it may take `grace`.
+    /// No stop yet. A requested stop may take `grace`.
     pub(super) fn new(grace: Duration) -> Self {
         Self {
             stage: Stage::Serving,
@@ -50,7 +50,7 @@ impl Stop {
         self.stage != Stage::Serving
     }
 
-    /// True if a stop was asked for: another one is the end.
+    /// True if the stop was requested: another request ends the server at once.
     pub(super) fn is_explicit(&self) -> bool {
         self.request().is_some_and(|request| request.explicit)
     }
@@ -69,8 +69,8 @@ impl Stop {
         }
     }
 
-    /// Notes that the stop was asked for. It may have begun without a limit, or long ago: the grace
-    /// starts now.
+    /// Notes that the stop was requested. The grace starts now, even if the stop began earlier by
+    /// itself.
     pub(super) fn make_explicit(&mut self, net: &impl Net) {
         self.limit(net);
         if let Some(request) = self.request_mut() {
@@ -104,7 +104,7 @@ impl Stop {
             return;
         };
         *left = left.saturating_sub(turns);
-        // Without a turn to come the others have left before theirs, or can't be read.
+        // Without a turn to come the others have left before theirs, or the room is held up.
         if *left == 0 || !clients.has_turns() {
             self.drain(clients);
         }
@@ -126,8 +126,8 @@ impl Stop {
         deadline.is_some_and(|deadline| net.now() >= deadline)
     }
 
-    /// Takes no more input. No client holds up the room any more, and only the grace limits the
-    /// time that the slow ones take.
+    /// Takes no more input. No client holds up the room any more: only the grace limits the time
+    /// of slow clients.
     fn drain<S: Service, T: Stream>(&mut self, clients: &mut Clients<S, T>) {
         if let Some(request) = self.request() {
             self.stage = Stage::Draining(request);

@@ -1,4 +1,4 @@
-//! Log lines about conditions that last, and that are met often.
+//! Warnings about conditions that last and are met often: at most one a minute.
 
 use std::time::{Duration, Instant};
 
@@ -7,7 +7,7 @@ use log::warn;
 /// The shortest time between two lines.
 const INTERVAL: Duration = Duration::from_secs(60);
 
-/// Time of the last line about a condition.
+/// Limits the log lines about one condition: it keeps the time of the last line.
 #[derive(Debug, Default)]
 pub(super) struct LogThrottle(Option<Instant>);
 

@@ -1,7 +1,7 @@
 //! The tick: one pass of the event loop.
 //!
 //! Events only latch readiness. The work is done afterwards in phases, at our own pace. Clients are
-//! removed near the end of the pass, so a slab key means the same client throughout.
+//! removed near the end of the pass; until then a slab key means the same client.
 
 use std::io;
 use std::time::Duration;
@@ -75,7 +75,8 @@ impl<S: Service, N: Net> Tick<S, N> {
         self.timers.run(&self.net, &mut self.clients);
         self.end_grace();
         self.send_heartbeats();
-        // After the phases that close, before the console shows that no client is left.
+        // After the phases that close, before the console, which then shows the last input of
+        // removed clients.
         self.reap();
         self.serve_console();
         trace!(
@@ -86,7 +87,8 @@ impl<S: Service, N: Net> Tick<S, N> {
         Ok(())
     }
 
-    /// Sleeps until an event, unless a phase has work; events only latch.
+    /// Sleeps until an event, unless a phase has work. Events of sockets only latch; requests to
+    /// stop or to report are carried out.
     fn wait(&mut self) -> io::Result<()> {
         let timeout = self.timeout();
         let mut events = std::mem::take(&mut self.events);
@@ -192,7 +194,7 @@ impl<S: Service, N: Net> Tick<S, N> {
         if reaped != Reaped::Nothing {
             self.accepting.wake();
         }
-        if reaped == Reaped::Last {
+        if reaped == Reaped::Final {
             self.stop_by_itself();
         }
     }
@@ -218,7 +220,7 @@ impl<S: Service, N: Net> Tick<S, N> {
         }
     }
 
-    /// Stops because a user wants it: the first time the stop begins, the second time is the end.
+    /// Stops on request: the first request begins the stop, the second ends it at once.
     fn request_stop(&mut self) {
         if self.stop.is_explicit() {
             return self.abort();
@@ -227,8 +229,8 @@ impl<S: Service, N: Net> Tick<S, N> {
         self.stop.make_explicit(&self.net);
     }
 
-    /// Stops because the work is done. With unlimited patience the stop takes as long as it takes,
-    /// as nothing may be lost.
+    /// Stops because the work is done. With unlimited patience the stop has no time limit, as
+    /// nothing may be lost.
     fn stop_by_itself(&mut self) {
         if self.stop.has_begun() {
             return;
@@ -272,7 +274,7 @@ impl<S: Service, N: Net> Tick<S, N> {
         stats
     }
 
-    /// True if the server was stopped and has no client left, and the operator has seen everything.
+    /// True if the server is stopping, has no client left, and has nothing left to show.
     pub(super) fn is_done(&self) -> bool {
         let shown = self.console.as_ref().is_none_or(Console::is_done);
         self.is_stopping() && self.clients.is_empty() && shown

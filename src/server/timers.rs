@@ -1,7 +1,8 @@
 //! Timers: the phase of the tick that judges clients by their deadlines.
 //!
 //! Deadlines are: the idle and the write timeout, the patience with a client that holds up the
-//! room, and the linger time of a client on its way out.
+//! room, and the linger time of a client on its way out. The lists of clients with deadlines lie in
+//! `clients/timeouts.rs` and `clients/waiting.rs`.
 
 use std::time::{Duration, Instant};
 
@@ -13,7 +14,7 @@ use crate::config::SlowConsumer;
 use crate::net::{Net, Stream};
 use crate::service::Service;
 
-/// The phase.
+/// The phase, with its one setting.
 #[derive(Debug)]
 pub(super) struct Timers {
     slow_consumer: SlowConsumer,
@@ -37,7 +38,7 @@ impl Timers {
 
     fn judge<S: Service, T: Stream>(&self, clients: &mut Clients<S, T>, now: Instant) {
         clients.start_deadlines(now);
-        clients.set_timeouts(now);
+        clients.advance_timeouts(now);
         while let Some(key) = clients.next_try() {
             if clients.try_write(key) {
                 clients.touch(key, |connection, service| {
@@ -72,8 +73,8 @@ impl Timers {
     }
 }
 
-/// Time until `deadline`, rounded up to what poll(2) can wait for, so that it is over after one
-/// sleep.
+/// Time until `deadline`, rounded up to milliseconds, the unit of poll(2): after one sleep the
+/// deadline has passed.
 pub(super) fn remaining(deadline: Instant, now: Instant) -> Duration {
     let left = deadline.saturating_duration_since(now);
     let millis = left.as_nanos().div_ceil(1_000_000);
@@ -210,7 +211,7 @@ mod tests {
             connection.flush(service);
         });
         // It takes a megabyte in a pass.
-        while clients.get(reader).backlog(clients.service()) > 0 {
+        while clients.get(reader).unsent(clients.service()) > 0 {
             clients.flush();
         }
         run(&Timers::new(SlowConsumer::Close), &net, &mut clients);

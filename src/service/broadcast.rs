@@ -17,14 +17,14 @@ use crate::net::address::Address;
 use crate::peer::Peer;
 use crate::text::plural;
 
-/// Bytes in a segment of the log: more than one turn brings, so that what a client is owed is in
-/// one piece as a rule.
+/// Bytes in a segment of the log: more than one turn brings, so that the bytes owed to a client are
+/// usually in one piece.
 const SEGMENT: usize = 512 * 1024;
 /// The most clients that a newcomer is told of by name.
 const MOST_NAMES: usize = 100;
 
-/// The broadcast service: all the other clients receive what one client sends, message by message,
-/// in the same order.
+/// The broadcast service: each message of one client goes to all the other clients, in one order
+/// for all.
 ///
 /// A message is published when it is complete. With [`Framing::Lines`] the last message of a client
 /// that ends without a newline is published with one added; with [`Framing::U32`] an incomplete one
@@ -41,7 +41,9 @@ pub struct Broadcast {
     greeting: Vec<u8>,
     /// Number of clients that receive what is published.
     listeners: u64,
+    /// The counter [`Traffic::promised`].
     promised: u64,
+    /// The counter [`Traffic::missed`].
     missed: u64,
 }
 
@@ -53,7 +55,7 @@ struct Member {
     announced: bool,
 }
 
-/// The cursor of a client that is owed nothing any more: behind every byte there will be.
+/// The cursor of a client that is owed nothing any more: a position that no byte reaches.
 const NOWHERE: u64 = u64::MAX;
 
 /// The room's memory of one client.
@@ -79,7 +81,7 @@ pub struct Session {
     partial: Vec<u8>,
     /// True if its input is published.
     publishes: bool,
-    /// True for standard input: it is read as lines, and one that is too long is left out.
+    /// True for standard input: it is read as lines, and a line that is too long is left out.
     lenient: bool,
     /// True while the rest of a line is left out.
     skipping: bool,
@@ -193,12 +195,12 @@ impl Broadcast {
         let published = self.log.messages() - since.messages;
         self.promised += published * (self.listeners - u64::from(except.is_some()));
         if let Some(session) = except {
-            self.pass(session, since.end);
+            self.keep_from_sender(session, since.end);
         }
     }
 
-    /// Takes the log from `start` on for the session's own, which it does not get.
-    fn pass(&mut self, session: &mut Session, start: u64) {
+    /// Marks the log from `start` on as the session's own messages, which it does not get.
+    fn keep_from_sender(&mut self, session: &mut Session, start: u64) {
         let end = self.log.end();
         if session.cursor == start {
             self.log.forward(&mut session.cursor, end);
@@ -214,20 +216,21 @@ impl Broadcast {
         self.own.forget(self.log.start(), self.log.is_read());
     }
 
-    /// The client's own messages from `from` on.
+    /// The client's first own message that ends after `from`.
     fn next_own(&self, session: &Session, from: u64) -> Option<Own> {
         if session.own_until <= from {
-            return None; // as nearly always
+            return None; // the usual case
         }
         self.own.next(session.id, from)
     }
 
+    /// End of the published bytes that the client may get.
     fn end_for(&self, session: &Session) -> u64 {
         session.until.min(self.log.end())
     }
 
-    /// The bytes that the client gets from `from` on, in one piece, and their end. The end lies
-    /// behind a message of its own that follows.
+    /// The bytes that the client gets from `from` on, in one piece, and the position after them. An
+    /// own message that follows is passed over.
     fn piece(&self, session: &Session, from: u64) -> (&[u8], u64) {
         let end = self.end_for(session);
         let next = self.next_own(session, from);
@@ -255,7 +258,7 @@ impl Broadcast {
     fn cursor_after(&self, session: &Session, mut bytes: u64) -> u64 {
         let mut to = session.cursor;
         if session.own_until <= to {
-            return to + bytes; // as nearly always
+            return to + bytes; // the usual case
         }
         while bytes > 0 {
             let (piece, after) = self.piece(session, to);
@@ -295,8 +298,8 @@ impl Broadcast {
         self.forget_own();
     }
 
-    /// Moves the client's cursor. A client at the end of all that it is owed keeps nothing of the
-    /// log from there on.
+    /// Moves the client's cursor. At the end of all that it will ever be owed the client is
+    /// detached: the log keeps nothing for it.
     fn forward(&mut self, session: &mut Session, to: u64) {
         self.log.forward(&mut session.cursor, to);
         if session.cursor == session.until {
@@ -462,6 +465,7 @@ impl Service for Broadcast {
         if session.listens() {
             session.until = self.log.end();
             self.listeners -= 1;
+            // Detaches a client that is owed nothing.
             let cursor = session.cursor;
             self.forward(session, cursor);
         }
@@ -498,7 +502,7 @@ impl Service for Broadcast {
         };
         Owed {
             next: self.next_for(session),
-            // Not just up to `until`: the log keeps everything behind a cursor.
+            // Not just up to `until`: the log keeps everything from a cursor on.
             lag: self.log.end() - session.cursor,
             unfinished: usize::try_from(unfinished).expect("a message fits in memory"),
         }
@@ -612,7 +616,7 @@ mod tests {
         }
     }
 
-    /// What tags make of the shortest messages stays within what the log has room for.
+    /// Tags in front of the shortest messages stay within the room that the log has for them.
     #[test]
     fn a_piece_of_input_never_becomes_more_than_is_allowed_for() {
         let mut room = Broadcast::new(Room {

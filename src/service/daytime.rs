@@ -73,7 +73,7 @@ pub struct Daytime {
 }
 
 impl Daytime {
-    /// Sends the time of the local time zone. Characters that `encoding` lacks become question marks.
+    /// A daytime service for the local time zone. Characters that `encoding` lacks become question marks.
     #[must_use]
     pub fn new(format: TimeFormat, encoding: TextEncoding) -> Self {
         Self {

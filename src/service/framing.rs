@@ -52,8 +52,7 @@ impl Framing {
         }
     }
 
-    /// Number of bytes of `input` that finish its first message, which begins with `kept` and is
-    /// whole.
+    /// Number of bytes of `input` that finish the first message. It begins with `kept`, and is whole.
     pub(super) fn first(self, kept: &[u8], input: &[u8]) -> usize {
         match self {
             Self::Lines => memchr::memchr(b'\n', input).map_or(input.len(), |at| at + 1),

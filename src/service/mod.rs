@@ -1,19 +1,19 @@
 //! The [`Service`] trait, and the services that come with it.
 //!
-//! A service never sees a socket, a token or a clock. Input is pushed in; a client's output comes
+//! A service never sees a socket or a clock. Input is pushed in; a client's output comes
 //! back in one of two ways:
 //!
 //! - **private output** ([`Outcome::reply`]) as borrowed slices, written from where they lie. Only
 //!   the bytes that the kernel did not take are copied, into the connection's own outbox;
 //! - **shared output** ([`Service::owed`]), the same bytes for many clients. Each connection pulls
-//!   them when its stream takes more; the service keeps the bytes once, and a cursor a client.
+//!   them when its stream takes more. The service keeps the bytes once, and a cursor for each client.
 //!
 //! | file | content |
 //! |---|---|
-//! | `echo.rs`, `discard.rs`, `prefix.rs`, `reply.rs`, `daytime.rs`, `time.rs`, `chargen.rs` | a service each |
-//! | `broadcast.rs` | the room: publishes messages into the log, promises them to the others |
-//! | `log/` | the shared byte log, with the position of each message's end |
-//! | `room.rs`, `framing.rs`, `tag.rs` | settings of a room; how messages are found; the text in front of each |
+//! | `echo.rs`, `discard.rs`, `prefix.rs`, `reply.rs`, `daytime.rs`, `time.rs`, `chargen.rs` | one service each |
+//! | `broadcast.rs` | the room: messages of one client are appended to the log, and owed to the others |
+//! | `log/`, `own.rs` | the shared byte log, with the position of each message's end; the parts of it that their sender does not get |
+//! | `room.rs`, `framing.rs`, `tag.rs` | settings of a room; the form of messages; the text in front of each |
 //!
 //! A new service is one file here, and a variant and a match arm in the binary.
 
@@ -55,11 +55,11 @@ use crate::text::template::TemplateRenderer;
 /// Larger reads make a bulk stream cheaper; beyond this they outgrow the processor's cache.
 pub const MOST_INPUT: usize = 256 * 1024;
 
-/// The use that a server makes of its clients' bytes.
+/// The part of a server that receives the clients' input and provides their output.
 ///
 /// A plain service, which answers each client from what that client sent, implements
-/// [`open`](Service::open) and [`receive`](Service::receive), and of the rest of the first section
-/// what it needs. The second section is for services that publish: bytes that many clients get.
+/// [`open`](Service::open) and [`receive`](Service::receive), and further methods of the first
+/// section if it needs them. The second section is for services that publish bytes to many clients.
 ///
 /// Every method is called from the server's one thread, and must not block.
 pub trait Service {
@@ -82,17 +82,17 @@ pub trait Service {
     /// Takes `input` from a client: never empty, cut anywhere, at most [`Needs::most_input`] bytes.
     fn receive<'a>(&'a mut self, session: &'a mut Self::Session, input: &'a [u8]) -> Outcome<'a>;
 
-    /// Called once, when a client has ended its input (half-close). The client is still sent what
-    /// it is owed by now, and closed then.
+    /// Called once, when a client has ended its input (half-close). The client is closed as soon as
+    /// it is owed nothing.
     ///
-    /// Default: no reply. Override it to flush a message that waits for its end.
+    /// Default: no reply. Override it to complete a message that has no end yet, or to limit what
+    /// the client is owed to what was published so far.
     fn end<'a>(&'a mut self, session: &'a mut Self::Session) -> Outcome<'a> {
         let _ = session;
         Outcome::NOTHING
     }
 
-    /// Ends a session: the client was closed, or gets nothing more but the private output that
-    /// waits for it.
+    /// Ends a session. The client is closed, or closes once its waiting private output is sent.
     ///
     /// Default: the session is dropped.
     fn close(&mut self, session: Self::Session, reason: CloseReason) {
@@ -118,8 +118,8 @@ pub trait Service {
 
     // ---- For services that publish ----
 
-    /// Number of bytes of shared output there have ever been. In the pass of the loop in which
-    /// this grows, every client is written to.
+    /// Number of bytes published since the service began. When it grows, every client is written to
+    /// in the same pass of the loop.
     ///
     /// Default: 0. A service that leaves it publishes nothing.
     fn published(&self) -> u64 {
@@ -134,7 +134,8 @@ pub trait Service {
         Owed::NOTHING
     }
 
-    /// Moves a client's cursor: the kernel took the first `written` bytes of [`Owed::next`].
+    /// Moves a client's cursor past the first `written` bytes of [`Owed::next`]: the connection has
+    /// sent them, or has copied them to its outbox.
     ///
     /// Default: ignored. A service with an [`owed`](Service::owed) of its own must override it.
     fn advance(&mut self, session: &mut Self::Session, written: usize) {
@@ -160,7 +161,7 @@ pub trait Service {
     }
 
     /// A text of one line, without its newline, as a private message for one client. Called for
-    /// heartbeats, once, and for each text of the operator's.
+    /// heartbeats, once, and for each text of the operator.
     ///
     /// Default: the text and a newline.
     fn frame_line(&self, text: &[u8]) -> Vec<u8> {
@@ -197,8 +198,8 @@ pub struct Needs {
     /// The most input, in bytes, that it takes at once: for services that make much output of
     /// little input. At least 1; [`MOST_INPUT`] is the limit in any case.
     pub most_input: usize,
-    /// Room for shared output, in bytes. With half of it behind a client no client is read; in one
-    /// pass of the loop a quarter is read, and a turn.
+    /// Room for shared output, in bytes. While a client is more than half of it behind, no client is
+    /// read. In one pass of the loop turns begin until a quarter of it is published.
     pub capacity: u64,
 }
 
@@ -215,14 +216,14 @@ impl Default for Needs {
 }
 
 impl Needs {
-    /// The same for a service that answers datagrams, too.
+    /// The same with [`Needs::datagrams`].
     #[must_use]
     pub const fn with_datagrams(mut self) -> Self {
         self.datagrams = true;
         self
     }
 
-    /// Those of a service that answers connections and datagrams with a rendered text.
+    /// The needs of a service that answers connections and datagrams with a rendered text.
     fn of_text(text: &TemplateRenderer) -> Self {
         Self {
             datagrams: true,
@@ -232,7 +233,7 @@ impl Needs {
         }
     }
 
-    /// The same for a service that wants to know the time of day.
+    /// The same with [`Needs::time`].
     #[must_use]
     pub const fn with_time(mut self) -> Self {
         self.time = true;
@@ -249,8 +250,8 @@ pub struct Owed<'a> {
     /// Bytes of shared output kept for this client: at least those that it is owed, and 0 if it is
     /// owed none.
     pub lag: u64,
-    /// Bytes that finish the message of which the client was sent a part; 0 between messages, where
-    /// private output may go. The bytes that go next begin with these.
+    /// Number of bytes that finish a message sent in part; 0 between messages, where private output
+    /// may go. [`next`](Owed::next) begins with these bytes.
     pub unfinished: usize,
 }
 
@@ -266,11 +267,11 @@ impl Owed<'_> {
 /// Shared output that a client does not get after all, in degrees.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Release {
-    /// Output without an end: the server stops. The client is still owed the messages that it was
-    /// promised, or the rest of the one that it was sent in part.
+    /// Output without an end, because the server stops. The client is still owed every message of a
+    /// finite output; of an endless one it is owed the rest of a message sent in part.
     Endless,
-    /// The backlog: the client, which lies between two messages, is too slow. It goes on with the
-    /// newest message.
+    /// The backlog of a client that is too slow: it goes on with the newest message. Its cursor lies
+    /// between two messages.
     Backlog,
     /// Everything: nothing can be sent to the client any more. Its input may still be received.
     All,
@@ -281,8 +282,8 @@ pub enum Release {
 pub struct Traffic {
     /// Messages published.
     pub messages: u64,
-    /// Messages promised to clients: one that goes to three counts three times. Those that a client
-    /// was closed without, or skipped, are taken off again.
+    /// Messages sent or owed to clients: one message for three clients counts three times. A message
+    /// is taken off again if a client skips it, or is closed without it.
     pub promised: u64,
     /// Messages that clients skipped.
     pub missed: u64,
@@ -295,9 +296,9 @@ pub struct Traffic {
 /// Counters of one client's messages.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Balance {
-    /// Messages promised and not yet sent.
+    /// Messages that it is owed.
     pub owed: u64,
-    /// Messages skipped.
+    /// Messages that it skipped.
     pub missed: u64,
 }
 
@@ -306,11 +307,11 @@ pub struct Balance {
 pub struct Outcome<'a> {
     /// Private output, sent once.
     pub reply: Slices<'a>,
-    /// The client's further way.
+    /// The consequence for the client: it stays, or is closed.
     pub action: Action,
 }
 
-/// The further way of a client.
+/// The consequence of an event for its client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Action {
     /// It stays.

@@ -24,10 +24,11 @@ impl OwnMessages {
         }
     }
 
-    /// Forgets the stretches before `start`; all, and their memory, if every client `is_read`.
+    /// Forgets the stretches that end before `start`. If every client has read the whole log
+    /// (`is_read`), forgets all, and frees their memory.
     pub(super) fn forget(&mut self, start: u64, is_read: bool) {
         if self.0.is_empty() {
-            return; // as nearly always
+            return; // the usual case
         }
         let freed = self.0.partition_point(|own| own.end <= start);
         self.0.drain(..freed);

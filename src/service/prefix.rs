@@ -7,8 +7,8 @@ use crate::bytes::Slices;
 use crate::peer::Peer;
 use crate::text::template::{SavedRecipient, Template, TemplateRenderer};
 
-/// An echo service that puts a text in front of each message. A message is what one recv(2)
-/// returned, or a datagram.
+/// An echo service that puts a text in front of each message. A message is the bytes of one
+/// recv(2), or a datagram.
 #[derive(Clone, Debug)]
 pub struct PrefixedEcho {
     prefix: TemplateRenderer,

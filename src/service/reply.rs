@@ -13,7 +13,7 @@ use crate::text::template::{SavedRecipient, Template, TemplateRenderer};
 pub enum ReplyOn {
     /// The client's connection; its input is discarded.
     Connect,
-    /// Each message: what one recv(2) returned.
+    /// Each message: the bytes of one recv(2).
     #[default]
     Message,
 }
@@ -27,7 +27,7 @@ pub struct Reply {
 }
 
 impl Reply {
-    /// Answers with `text`; with `close` the first answer is the last, and the client is closed.
+    /// A service that answers with `text`. If `close`, the client is closed after the first answer.
     #[must_use]
     pub fn new(text: Template, on: ReplyOn, close: bool) -> Self {
         Self {

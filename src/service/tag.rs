@@ -108,7 +108,7 @@ impl fmt::Display for TagError {
 
 impl std::error::Error for TagError {}
 
-/// A maker of tags. It stores the last one, because most messages have the same as the one before.
+/// A maker of tags. It keeps the last one, because most messages have the same tag as the one before.
 #[derive(Debug)]
 pub(super) struct Tagger {
     format: TagFormat,

@@ -1,7 +1,7 @@
 //! A service driven from a test, in memory: no sockets, no threads, no waiting.
 //!
 //! A [`Harness`] owns the service and plays its clients over scripted streams. What it drives is
-//! the server's own connection code: half-close, back pressure and closes behave as in production.
+//! the server's own connection code: half-close, backpressure and closes behave as in production.
 //! It has no timers and no bounds on memory.
 //!
 //! ```
@@ -32,7 +32,7 @@ use crate::peer::Peer;
 use crate::service::{MOST_INPUT, Service};
 pub use script::{Answer, Script};
 
-/// The readiness of a stream that may have anything.
+/// The readiness of a stream that may have input, its end, and room for output.
 const READY: Readiness = Readiness {
     readable: true,
     writable: true,
@@ -92,8 +92,8 @@ impl<S: Service> Harness<S> {
         ClientId(self.clients.len() - 1)
     }
 
-    /// Sends bytes from a client, as one read will return them, and lets the service and all clients
-    /// get on with it.
+    /// Sends bytes from a client, and [runs](Self::run) it. One read returns them, or several if they
+    /// exceed [`Needs::most_input`](crate::Needs::most_input).
     pub fn send(&mut self, client: ClientId, bytes: &[u8]) {
         self.script(client).on_read(Answer::Give(bytes.to_vec()));
         self.run(client);
@@ -136,8 +136,8 @@ impl<S: Service> Harness<S> {
         self.clients[client.0].closed
     }
 
-    /// The stream of a client, for answers that the other methods do not make. They count once
-    /// [`run`](Self::run) is called.
+    /// The stream of a client, to script answers that the other methods do not. They take effect in
+    /// the next [`run`](Self::run).
     pub fn script(&mut self, client: ClientId) -> &mut Script {
         self.clients[client.0].connection.stream_mut()
     }
@@ -160,7 +160,7 @@ impl<S: Service> Harness<S> {
         self.settle();
     }
 
-    /// Answers a datagram from 127.0.0.1:50000.
+    /// The service's answer to a datagram from 127.0.0.1:50000; `None` if it sends none.
     pub fn datagram(&mut self, bytes: &[u8]) -> Option<Vec<u8>> {
         let local = |port| Address::Udp(SocketAddr::from((Ipv4Addr::LOCALHOST, port)));
         let peer = Peer {
@@ -183,13 +183,13 @@ impl<S: Service> Harness<S> {
         &self.service
     }
 
-    /// The service, to be changed.
+    /// The service, for changes.
     pub fn service_mut(&mut self) -> &mut S {
         &mut self.service
     }
 
-    /// Writes to every client, once, until nothing is published meanwhile. A service that sends
-    /// without an end gives each client a share.
+    /// Writes to every client, again and again until a round publishes nothing new. Of endless
+    /// output each client gets one share a round.
     fn settle(&mut self) {
         loop {
             let before = self.service.published();

@@ -21,8 +21,8 @@ pub enum Answer {
 
 /// A byte stream that answers reads and writes from two lists.
 ///
-/// When a list is over, reads fail with [`ErrorKind::WouldBlock`], and writes take everything,
-/// unless the script is [stalled](Script::stall).
+/// When their list is over, reads fail with [`ErrorKind::WouldBlock`], and writes take everything,
+/// unless the script is [stalled](Script::stall): then they fail so, too.
 #[derive(Debug, Default)]
 #[expect(
     clippy::struct_excessive_bools,
@@ -77,7 +77,8 @@ impl Script {
         self.writes.push_back(answer);
     }
 
-    /// Makes writes that no answer is left for block, or take everything again.
+    /// Makes writes fail with [`ErrorKind::WouldBlock`] once their list is over, or take everything
+    /// again.
     pub fn stall(&mut self, stalled: bool) {
         self.stalled = stalled;
     }

@@ -56,13 +56,13 @@ impl<T: Stream, S: Service> Client<T, S> {
         }
     }
 
-    /// The client as a peer. The address at which it was accepted is not kept; its own stands for
-    /// that.
+    /// The client as a peer. The address at which it was accepted is not kept: the client's own
+    /// address stands in for it.
     pub(in crate::server) fn peer(&self) -> Peer<'_> {
         peer(self.id, &self.address, self.role)
     }
 
-    /// Its connection, to look at.
+    /// Its connection, read-only.
     pub(in crate::server) fn connection(&self) -> &Connection<T, S> {
         &self.connection
     }
@@ -83,12 +83,11 @@ impl<T: Stream, S: Service> Client<T, S> {
     }
 
     /// Bytes that wait for it: private ones, and those of the shared output.
-    pub(in crate::server) fn backlog(&self, service: &S) -> u64 {
+    pub(in crate::server) fn unsent(&self, service: &S) -> u64 {
         self.connection.waiting() as u64 + self.connection.lag(service)
     }
 
-    /// Logs the beginning of a close that a user should know of, even without asking for the end
-    /// of every client.
+    /// Logs the beginning of a close, if a user should know of it without debug output.
     pub(super) fn log_closing(&self, reason: CloseReason) {
         let Self { id, address, .. } = self;
         let remote = self.peer().is_remote();

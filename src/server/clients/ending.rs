@@ -38,17 +38,17 @@ impl<S: Service, T: Stream> Clients<S, T> {
         deadlines.into_iter().flatten().min()
     }
 
-    /// Sets the time that timeouts are judged by.
-    pub(in crate::server) fn set_timeouts(&mut self, now: Instant) {
+    /// Moves the time by which timeouts are judged on to `now`.
+    pub(in crate::server) fn advance_timeouts(&mut self, now: Instant) {
         self.timeouts.set_time(now);
     }
 
-    /// A client that takes nothing, and has to be tried again.
+    /// A stuck client whose next try is due.
     pub(in crate::server) fn next_try(&self) -> Option<usize> {
         self.timeouts.next_try()
     }
 
-    /// Tries to write to a client that took nothing. True if its write timeout is over.
+    /// Tries to write to a client that was stuck. True if its write timeout is over.
     pub(in crate::server) fn try_write(&mut self, key: usize) -> bool {
         let connection = &mut self.table[key].connection;
         let stuck = connection.is_stuck(&self.service);
@@ -74,22 +74,22 @@ impl<S: Service, T: Stream> Clients<S, T> {
         None
     }
 
-    /// Ends the holds of clients that have caught up. Returns the clients that have not, although
-    /// the patience is over; they hold up the room no more.
+    /// Ends the holds of clients that have caught up, were closed, or have used up the patience.
+    /// Returns the last of these: the slow consumers.
     pub(in crate::server) fn end_holds(&mut self, now: Instant) -> Vec<usize> {
-        let mut lost = Vec::new();
+        let mut slow = Vec::new();
         let (table, service, patience) = (&mut self.table, &self.service, self.limits.patience);
         self.holding.retain(|holding| {
             let client = &mut table[holding.key];
             let behind = client.connection.lag(service) > 0 && !client.connection.is_closed();
             let over = holding.deadline(patience).is_some_and(|at| now >= at);
             if behind && over {
-                lost.push(holding.key);
+                slow.push(holding.key);
             }
             client.holding = behind && !over;
             client.holding
         });
-        lost
+        slow
     }
 
     /// Makes a slow consumer go on with the newest message.
@@ -153,9 +153,9 @@ impl<S: Service, T: Stream> Clients<S, T> {
         }
     }
 
-    /// Closes every client at once. Returns the number of those that something was owed to.
+    /// Closes every client at once. Returns the number of clients for which bytes waited.
     pub(in crate::server) fn abort_all(&mut self) -> u64 {
-        let owed = self.iter().filter(|c| c.backlog(&self.service) > 0);
+        let owed = self.iter().filter(|c| c.unsent(&self.service) > 0);
         let owed = owed.count() as u64;
         for key in self.keys() {
             self.touch(key, |connection, service| {

@@ -3,8 +3,8 @@
 //! | file | content |
 //! |---|---|
 //! | `mod.rs` | [`Clients`]: admitting a client, touching it, and the lists that a touch settles |
-//! | `passes.rs` | what a tick does with many clients at once: flush, read, publish, reap |
-//! | `ending.rs` | what ends them: deadlines, and the stop of the server |
+//! | `passes.rs` | passes over many clients: flush, read, publish, reap |
+//! | `ending.rs` | ends of clients: deadlines, and the stop of the server |
 //! | `client.rs` | [`Client`]: an entry of the table |
 //! | `waiting.rs`, `timeouts.rs` | lists with deadlines |
 //!
@@ -43,8 +43,9 @@ use waiting::{Holding, Lingering};
 
 /// The clients of a server over streams `T`, and the service that they share.
 ///
-/// Invariants: a client that could progress without a further event is in the turn queue, and no
-/// other; a key is removed from all lists when its client is removed from the table.
+/// Invariants: a client that could be read without a further event is in the turn queue, and one
+/// that has had its share of output is in the list of flushes. A key is removed from all lists
+/// when its client is removed from the table.
 pub(super) struct Clients<S: Service, T> {
     service: S,
     needs: Needs,
@@ -95,7 +96,8 @@ impl<S: Service, T: Stream> Clients<S, T> {
         }
     }
 
-    /// Gives the time to whatever depends on it, and asks for it only then.
+    /// Sets the time for the timeouts, the service and the greeting. A clock is read only for those
+    /// that need it.
     pub(super) fn set_time(&mut self, net: &impl Net) {
         if self.timeouts.are_on() {
             self.timeouts.set_time(net.now());
@@ -110,11 +112,11 @@ impl<S: Service, T: Stream> Clients<S, T> {
         }
     }
 
-    /// Admits a client that was accepted at the address `local`; returns its key, which the kernel
-    /// knows from here on.
+    /// Admits a client that was accepted at the address `local`. Returns its key, under which its
+    /// stream is registered with the kernel.
     ///
     /// # Errors
-    /// If the kernel does not take the key. The client's address comes back.
+    /// If the stream can't be registered. The client's address is returned with the error.
     pub(super) fn open<N: Net<Stream = T>>(
         &mut self,
         net: &mut N,
@@ -240,8 +242,8 @@ impl<S: Service, T: Stream> Clients<S, T> {
         self.limits.max_clients = self.limits.max_clients.saturating_add(1);
     }
 
-    /// Heartbeat checks in a row, this one included, in which a client was sent nothing although it
-    /// could have been. Always 0 for a client that a heartbeat is not for.
+    /// Counts the heartbeat checks in a row, this one included, in which a client could have been
+    /// sent something but was not. Always 0 for a client that gets no heartbeats.
     pub(super) fn count_silence(&mut self, key: usize) -> u8 {
         let client = &mut self.table[key];
         let silent = client.connection.was_silent(&self.service);
@@ -299,7 +301,7 @@ impl<S: Service, T: Stream> Clients<S, T> {
         Some(&self.table[self.holding.first()?.key])
     }
 
-    /// True if bytes were published that not every client was written yet. A client that is closed
+    /// True if bytes were published since the last [`publish`](Self::publish). The close of a client
     /// may publish a notice.
     pub(super) fn has_unpublished(&self) -> bool {
         self.service.published() != self.flushed_to
@@ -332,14 +334,14 @@ impl<S: Service, T: Stream> Clients<S, T> {
         !self.closed.is_empty()
     }
 
-    /// True if admitting depends on the local address of each client.
+    /// True if the service or the greeting needs the exact local address of each client.
     pub(super) fn wants_local_address(&self) -> bool {
         let greeting = self.greeting.as_ref();
         let greeting = greeting.is_some_and(|greeting| greeting.template().wants_local());
         self.needs.local_address || greeting
     }
 
-    /// The keys of all clients, for work that may change more than the client itself.
+    /// A copy of all keys, for a walk that touches the clients.
     pub(super) fn keys(&self) -> Vec<usize> {
         self.table.iter().map(|(key, _)| key).collect()
     }

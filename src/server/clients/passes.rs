@@ -1,5 +1,5 @@
 //! Passes over many clients: flush, read, publish, reap. They walk the table for speed, and settle
-//! each client as a touch does.
+//! the clients as a touch does.
 
 use std::time::Instant;
 
@@ -11,8 +11,8 @@ use crate::net::address::Address;
 use crate::peer::Peer;
 use crate::service::Service;
 
-/// Bytes read from a client in one turn if its input is shown on a console: that costs more than
-/// moving it.
+/// Bytes read from a client in one turn if its input is shown on a console: showing bytes costs more
+/// than moving them.
 const SHOWN: usize = 16 * 1024;
 
 /// Result of removing the closed clients.
@@ -20,10 +20,10 @@ const SHOWN: usize = 16 * 1024;
 pub(in crate::server) enum Reaped {
     /// No client was removed.
     Nothing,
-    /// Some were.
-    Some,
-    /// One of them was the client with which the server ends.
-    Last,
+    /// Clients were removed.
+    Clients,
+    /// Clients were removed, and the server stops after one of them.
+    Final,
 }
 
 impl<S: Service, T: Stream> Clients<S, T> {
@@ -85,7 +85,7 @@ impl<S: Service, T: Stream> Clients<S, T> {
         turns
     }
 
-    /// Writes what was published to every client, each in one go.
+    /// Writes what was published since the last call, in one flush for each client.
     pub(in crate::server) fn publish(&mut self) {
         if !self.has_unpublished() {
             return;
@@ -99,7 +99,7 @@ impl<S: Service, T: Stream> Clients<S, T> {
                 connection.flush(&mut self.service);
             }
             let late = connection.lag(&self.service) > self.limits.backlog;
-            // The flush may have brought it below the high-water mark again.
+            // The flush may have brought the client below the high-water mark again.
             let turn =
                 !client.queued && connection.wants_turn(&self.service, self.limits.high_water);
             let more = connection.has_more() && !client.flushing;
@@ -141,7 +141,7 @@ impl<S: Service, T: Stream> Clients<S, T> {
             return Reaped::Nothing;
         }
         let mut closed = std::mem::take(&mut self.closed);
-        let mut reaped = Reaped::Some;
+        let mut reaped = Reaped::Clients;
         self.unlist_closed();
         for key in closed.drain(..) {
             // A key may be in the list twice.
@@ -152,7 +152,7 @@ impl<S: Service, T: Stream> Clients<S, T> {
                 continue;
             };
             if client.stops_server {
-                reaped = Reaped::Last;
+                reaped = Reaped::Final;
             }
             self.remove(key, reason, &now);
             on_removed(key);

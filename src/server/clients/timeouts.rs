@@ -1,8 +1,7 @@
 //! Timeouts of clients that are idle, or that do not take what they are owed.
 //!
-//! The clients that a timeout is counted for form a list in the order of their last activity, so
-//! the first is the next to be late. Activity moves a client to the end; an idle client costs
-//! nothing.
+//! For each timeout the clients form a list in the order of their last activity: the first is the
+//! next to be late. Activity moves a client to the end; an idle client costs nothing.
 
 use std::time::{Duration, Instant};
 
@@ -15,17 +14,19 @@ pub(super) struct Timeouts {
     /// Time at which the present pass of the loop began, in microseconds from the start.
     now: u64,
     idle: Option<Queue>,
-    /// Clients that have just become stuck, and stuck clients that are tried from time to time.
+    /// Clients that have just become stuck: their first try comes [`SOON`].
     fresh: Option<Queue>,
+    /// Clients that have been tried: each part of the write timeout ends with another try.
     write: Option<Queue>,
     /// By key: tries in a row in which a stuck client has taken nothing.
     strikes: Vec<u8>,
 }
 
-/// The kernel tells of room only when there is much of it (of TCP, a third of its buffer), but takes
-/// what fits in less. A stuck client is therefore tried: soon, as bytes in flight may make room
-/// then, and this often within a timeout.
+/// Tries to write to a stuck client within its write timeout. They are needed because the kernel
+/// tells of room only when there is much of it (for TCP, a third of its buffer), but takes output
+/// that fits in less.
 const TRIES: u8 = 4;
+/// Time before the first try: bytes in flight may have made room by then.
 const SOON: Duration = Duration::from_millis(2);
 
 /// State of a client's output.
@@ -78,8 +79,8 @@ impl Timeouts {
         }
         if let (Some(fresh), Some(write)) = (&mut self.fresh, &mut self.write) {
             let known = fresh.contains(key) || write.contains(key);
-            // A client that is owed nothing for a moment, because it skipped for instance, still
-            // has not taken anything.
+            // Being owed nothing for a moment, for instance after a skip, is not progress: only
+            // a write is.
             if written || !known || output.writable {
                 fresh.remove(key);
                 write.remove(key);
@@ -97,8 +98,8 @@ impl Timeouts {
         late(&self.fresh).or_else(|| late(&self.write))
     }
 
-    /// Notes a try with a client that was `stuck`. True if it has `written` nothing in all of its
-    /// tries: it has had its timeout.
+    /// Notes a try to write to a client: `stuck` before it, `written` if it took bytes. True if a
+    /// stuck client took nothing in all of its tries: its write timeout is over.
     pub(super) fn note_try(&mut self, key: usize, stuck: bool, written: bool) -> bool {
         let (Some(fresh), Some(write)) = (&mut self.fresh, &mut self.write) else {
             return false;
@@ -130,7 +131,7 @@ impl Timeouts {
         }
     }
 
-    /// Counts no timeout for a client any more.
+    /// Removes a client from all lists: no timeout is counted for it any more.
     pub(super) fn forget(&mut self, key: usize) {
         let queues = [&mut self.idle, &mut self.fresh, &mut self.write];
         for queue in queues.into_iter().flatten() {
@@ -186,7 +187,7 @@ const UNLINKED: Node = Node {
 impl Queue {
     fn new(after: Duration) -> Self {
         Self {
-            // With no time at all the first client would be late again and again.
+            // With a time of 0 the first client would be late again at once, without end.
             after: micros(after).max(1),
             nodes: Vec::new(),
             first: NONE,

@@ -1,12 +1,12 @@
-//! Clients that the server waits for, and how long: those that hold up the room, and those on
-//! their way out. Few at a time, except while the server stops, so plain lists are scanned.
+//! Clients that the server waits for, with their deadlines: those that hold up the room, and those
+//! on their way out. They are few, except while the server stops, so plain lists are scanned.
 //!
-//! A client is put into a list when something happens to it, where no clock is read. Its time
-//! starts with the next judgement, in the same pass of the loop, or the next wait.
+//! A client is put into a list at a point where no clock is read. Its time starts when the timers
+//! run next, or before the loop waits.
 
 use std::time::{Duration, Instant};
 
-/// Silence after which no input is left that closing could collide with.
+/// Silence after which no input in flight is expected any more, with which a close would collide.
 pub(in crate::server) const SILENCE: Duration = Duration::from_millis(100);
 
 /// A client that holds up the room.
@@ -25,7 +25,7 @@ impl Holding {
         self.since.get_or_insert(now);
     }
 
-    /// The moment at which the patience is over; `None` if it never is.
+    /// End of the patience; `None` if it is unlimited, or its time has not started.
     pub(super) fn deadline(&self, patience: Option<Duration>) -> Option<Instant> {
         self.since?.checked_add(patience?)
     }
@@ -44,10 +44,10 @@ pub(super) struct Lingering {
 
 #[derive(Clone, Copy, Debug)]
 struct Deadlines {
-    /// End of the linger time: it starts when the close begins, and again when everything was
-    /// sent. A client that is no slow consumer may take its time as long as it takes bytes.
+    /// End of the linger time. It starts when the close begins, and again once everything was sent;
+    /// until then also whenever the client takes bytes, unless it is a slow consumer.
     last: Instant,
-    /// End of the silence, if nothing moves until then and nothing waits to be sent.
+    /// End of the silence, which starts again while bytes move or wait to be sent.
     silent: Instant,
 }
 
@@ -58,7 +58,7 @@ pub(super) struct Progress {
     pub(super) traffic: (u64, u64),
     /// True if bytes wait to be sent.
     pub(super) waiting: bool,
-    /// True for a slow consumer, which had its patience already.
+    /// True for a slow consumer, whose patience is used up.
     pub(super) slow: bool,
 }
 
@@ -118,8 +118,7 @@ mod tests {
         slow: false,
     };
 
-    /// The moment, in milliseconds from the start, at which a client's time is over that shows
-    /// this progress every 10 ms.
+    /// Milliseconds until the time of a client is over. Its progress is judged every 10 ms.
     fn over_after(progress: impl Fn(u64) -> Progress) -> u64 {
         let start = Instant::now();
         let mut lingering = Lingering::new(0, (0, 0));

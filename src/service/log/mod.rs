@@ -21,7 +21,7 @@ use std::collections::VecDeque;
 
 use crate::bytes::aligned::Aligned;
 
-/// Capacity of the spare segment for message ends.
+/// The most message ends for which the spare segment keeps memory.
 const SPARE_ENDS: usize = 64 * 1024;
 
 /// An append-only sequence of bytes at absolute positions, in segments of equal size, with the
@@ -182,8 +182,8 @@ impl Log {
         self.free_oldest();
     }
 
-    /// Empties the tail, of which no cursor needs a byte. Its start is filled again while it is in the
-    /// processor's cache.
+    /// Empties the tail, of which no cursor needs a byte: its memory is used again from the start
+    /// while that is in the processor's cache.
     fn rewind(&mut self) {
         let before = self.messages();
         assert_eq!(
