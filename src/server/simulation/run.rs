@@ -18,8 +18,9 @@ use crate::net::address::Role;
 use crate::server::limits::Limits;
 use crate::server::tick::Tick;
 
-/// Ticks after which a run counts as endless.
-const MOST_TICKS: usize = 400_000;
+/// Ticks after which a run counts as endless. A room that is held up for good is stopped after an
+/// hour; with the shortest idle timeout that is a tick every 4 ms.
+const MOST_TICKS: usize = 2_000_000;
 
 /// One run of a server.
 pub(super) struct Run<S: CheckedService> {
