@@ -34,6 +34,6 @@ mod stream;
 pub(crate) mod unix;
 
 pub(crate) use kernel::{ConnectOptions, Datagrams, Dial, Event, FOREVER, Net};
-pub(crate) use poller::{Control, Poller};
+pub(crate) use poller::{Control, EVENTS_PER_WAIT, Poller};
 pub(crate) use socket::Socket;
 pub(crate) use stream::{Readiness, Stream};

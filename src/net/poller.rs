@@ -28,7 +28,7 @@ const SIGNALS: Token = Token(usize::MAX - 1);
 const FIRST_LISTENER: usize = usize::MAX - 2;
 
 /// The most events taken from the kernel in one call.
-const EVENTS: usize = 1024;
+pub(crate) const EVENTS_PER_WAIT: usize = 1024;
 
 /// The kernel over `mio::Poll`.
 pub(crate) struct Poller {
@@ -115,7 +115,7 @@ impl Poller {
         });
         Ok(Self {
             poll,
-            events: mio::Events::with_capacity(EVENTS),
+            events: mio::Events::with_capacity(EVENTS_PER_WAIT),
             spin: Spin::default(),
             listeners,
             datagram_sockets,

@@ -4,7 +4,7 @@
 //! removed near the end of the pass; until then a slab key means the same client.
 
 use std::io;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use log::{info, trace};
 
@@ -20,8 +20,11 @@ use super::timers::{Timers, remaining};
 use crate::close::Stats;
 use crate::config::Config;
 use crate::net::address::Address;
-use crate::net::{Event, Net};
+use crate::net::{EVENTS_PER_WAIT, Event, Net};
 use crate::service::Service;
+
+/// The most polls before a judgement, where each fills the event buffer.
+const MOST_LOOKS: usize = 64;
 
 /// The state of the loop over a kernel `N`: the clients, and the phases that work on them.
 pub(super) struct Tick<S: Service, N: Net> {
@@ -72,9 +75,7 @@ impl<S: Service, N: Net> Tick<S, N> {
         self.read();
         // After all turns: one write a client, however many messages were published.
         self.clients.publish();
-        self.timers.run(&self.net, &mut self.clients);
-        self.end_grace();
-        self.send_heartbeats();
+        self.judge()?;
         // After the phases that close, before the console, which then shows the last input of
         // removed clients.
         self.reap();
@@ -87,10 +88,15 @@ impl<S: Service, N: Net> Tick<S, N> {
         Ok(())
     }
 
-    /// Sleeps until an event, unless a phase has work. Events of sockets only latch; requests to
-    /// stop or to report are carried out.
+    /// Sleeps until an event, unless a phase has work.
     fn wait(&mut self) -> io::Result<()> {
         let timeout = self.timeout();
+        self.take_events(timeout).map(drop)
+    }
+
+    /// Takes the events that there are, or the first within `timeout`; events only latch.
+    /// Returns their number.
+    fn take_events(&mut self, timeout: Option<Duration>) -> io::Result<usize> {
         let mut events = std::mem::take(&mut self.events);
         events.clear();
         self.net.wait(timeout, &mut events)?;
@@ -110,7 +116,7 @@ impl<S: Service, N: Net> Tick<S, N> {
             }
         }
         self.events = events;
-        Ok(())
+        Ok(self.events.len())
     }
 
     /// The longest sleep of the next wait; `None` if only an event ends it.
@@ -121,13 +127,9 @@ impl<S: Service, N: Net> Tick<S, N> {
         if self.clients.has_waiting() {
             self.clients.start_deadlines(self.net.now());
         }
-        let heartbeat = self.heartbeat.as_ref();
-        let heartbeat = heartbeat.and_then(|heartbeat| heartbeat.deadline(&self.clients));
         let held = self.clients.is_held();
         let deadlines = [
-            self.stop.deadline(),
-            self.clients.next_deadline(),
-            heartbeat.filter(|_| !self.is_stopping()),
+            self.next_judgement(),
             self.console.as_ref().and_then(Console::deadline),
             self.accepting.deadline().filter(|_| !held),
         ];
@@ -168,19 +170,56 @@ impl<S: Service, N: Net> Tick<S, N> {
         self.stop.count_turns(turns, &mut self.clients);
     }
 
-    fn end_grace(&mut self) {
-        if !self.clients.is_empty() && self.stop.is_overdue(&self.net) {
+    /// Judges clients and the stop by their deadlines. Without a deadline no clock is read.
+    fn judge(&mut self) -> io::Result<()> {
+        if !self.clients.has_deadlines() && self.next_judgement().is_none() {
+            return Ok(());
+        }
+        let now = self.net.now();
+        self.clients.start_deadlines(now);
+        let mut noted = now;
+        if self.next_judgement().is_some_and(|next| next <= now) {
+            self.look_again()?;
+            noted = self.net.now();
+        }
+        self.timers.run(now, noted, &mut self.clients);
+        if !self.clients.is_empty() && self.stop.is_overdue(now) {
             stop::log_overdue();
             self.abort();
         }
-    }
-
-    fn send_heartbeats(&mut self) {
         if let Some(heartbeat) = &mut self.heartbeat
             && !self.stop.has_begun()
         {
-            heartbeat.run(&self.net, &mut self.clients);
+            heartbeat.run(now, &mut self.clients);
         }
+        Ok(())
+    }
+
+    /// Takes the events that the poller still has, and deals with them: a client may look late only
+    /// because this process was stopped, interrupted or starved, or the event buffer was full.
+    fn look_again(&mut self) -> io::Result<()> {
+        for _ in 0..MOST_LOOKS {
+            if self.take_events(Some(Duration::ZERO))? < EVENTS_PER_WAIT {
+                break;
+            }
+        }
+        self.clients.set_time(&self.net);
+        self.clients.flush();
+        self.read();
+        self.clients.publish();
+        Ok(())
+    }
+
+    /// The earliest deadline of a client, of the heartbeat, or of the stop.
+    fn next_judgement(&self) -> Option<Instant> {
+        let heartbeat = self.heartbeat.as_ref().filter(|_| !self.is_stopping());
+        let heartbeat = heartbeat.and_then(|heartbeat| heartbeat.deadline(&self.clients));
+        let deadlines = [
+            self.stop.deadline(),
+            self.clients.next_deadline(),
+            heartbeat,
+        ];
+        deadlines.into_iter().flatten().min()
     }
 
     fn reap(&mut self) {
@@ -300,5 +339,38 @@ impl<S: Service, N: Net> Tick<S, N> {
     #[cfg(test)]
     pub(super) fn is_ending(&self) -> bool {
         self.stop.has_work() || self.clients.has_closed()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::net::address::Role;
+    use crate::server::fixture::TestNet;
+    use crate::service::Echo;
+    use crate::testing::Script;
+
+    fn tick(config: &Config) -> Tick<Echo, TestNet> {
+        let info = ListenerInfo {
+            role: Role::Both,
+            address: Address::Stdin,
+        };
+        let limits = Limits::new(config, Echo::new().needs());
+        let listeners = vec![info];
+        let mut net = TestNet::new();
+        net.accepts.push_back(Ok(Script::default()));
+        let mut tick = Tick::new(net, listeners, Vec::new(), Echo::new(), config, limits);
+        tick.accepting.latch(0);
+        tick.tick().unwrap();
+        assert_eq!(tick.clients.len(), 1);
+        tick
+    }
+
+    #[test]
+    fn without_a_deadline_no_clock_is_read() {
+        let mut tick = tick(&Config::default());
+        tick.net.clock_reads.set(0);
+        tick.tick().unwrap();
+        assert_eq!(tick.net.clock_reads.get(), 0);
     }
 }

@@ -11,7 +11,7 @@ use log::warn;
 use super::clients::Clients;
 use crate::close::CloseReason;
 use crate::config::SlowConsumer;
-use crate::net::{Net, Stream};
+use crate::net::Stream;
 use crate::service::Service;
 
 /// The phase, with its one setting.
@@ -25,28 +25,24 @@ impl Timers {
         Self { slow_consumer }
     }
 
-    /// Acts on the deadlines that have passed. Without a deadline no clock is read.
+    /// Acts on the deadlines that had passed at `now`. Deadlines that start meanwhile count from
+    /// `noted`, which is later if events were taken in between.
     pub(super) fn run<S: Service, T: Stream>(
         &self,
-        net: &impl Net<Stream = T>,
+        now: Instant,
+        noted: Instant,
         clients: &mut Clients<S, T>,
     ) {
-        if clients.has_deadlines() {
-            self.judge(clients, net.now());
-        }
-    }
-
-    fn judge<S: Service, T: Stream>(&self, clients: &mut Clients<S, T>, now: Instant) {
-        clients.start_deadlines(now);
-        clients.advance_timeouts(now);
-        while let Some(key) = clients.next_try() {
+        clients.start_deadlines(noted);
+        clients.advance_timeouts(noted);
+        while let Some(key) = clients.next_try(now) {
             if clients.try_write(key) {
                 clients.touch(key, |connection, service| {
                     connection.abort(service, CloseReason::Stalled);
                 });
             }
         }
-        while let Some(key) = clients.next_idle() {
+        while let Some(key) = clients.next_idle(now) {
             clients.touch(key, |connection, service| {
                 connection.close(service, CloseReason::Idle);
             });
@@ -54,7 +50,7 @@ impl Timers {
         for key in clients.end_holds(now) {
             self.end_patience(key, clients);
         }
-        clients.end_lingering(now);
+        clients.end_lingering(now, noted);
     }
 
     /// Closes a slow consumer, or makes it skip.
@@ -99,17 +95,7 @@ mod tests {
 
     fn run<S: Service>(timers: &Timers, net: &TestNet, clients: &mut Clients<S, Script>) {
         clients.set_time(net);
-        timers.run(net, clients);
-    }
-
-    #[test]
-    fn without_a_deadline_no_clock_is_read() {
-        let mut net = TestNet::new();
-        let mut clients = fixture::clients(Echo::new(), &Config::default(), &net);
-        fixture::admit(&mut clients, &mut net, Role::Both, false);
-        net.clock_reads.set(0);
-        run(&Timers::new(SlowConsumer::Close), &net, &mut clients);
-        assert_eq!(net.clock_reads.get(), 0);
+        timers.run(net.now.get(), net.now.get(), clients);
     }
 
     #[test]

@@ -44,8 +44,8 @@ impl<S: Service, T: Stream> Clients<S, T> {
     }
 
     /// A stuck client whose next try is due.
-    pub(in crate::server) fn next_try(&self) -> Option<usize> {
-        self.timeouts.next_try()
+    pub(in crate::server) fn next_try(&self, now: Instant) -> Option<usize> {
+        self.timeouts.next_try(now)
     }
 
     /// Tries to write to a client that was stuck. True if its write timeout is over.
@@ -63,8 +63,8 @@ impl<S: Service, T: Stream> Clients<S, T> {
     }
 
     /// A client whose idle timeout is over.
-    pub(in crate::server) fn next_idle(&mut self) -> Option<usize> {
-        while let Some(key) = self.timeouts.next_idle() {
+    pub(in crate::server) fn next_idle(&mut self, now: Instant) -> Option<usize> {
+        while let Some(key) = self.timeouts.next_idle(now) {
             if !self.table[key].queued {
                 return Some(key);
             }
@@ -99,7 +99,7 @@ impl<S: Service, T: Stream> Clients<S, T> {
     }
 
     /// Closes the clients on their way out whose time is over.
-    pub(in crate::server) fn end_lingering(&mut self, now: Instant) {
+    pub(in crate::server) fn end_lingering(&mut self, now: Instant, noted: Instant) {
         let linger = self.limits.linger;
         let mut lingering = std::mem::take(&mut self.lingering);
         lingering.retain_mut(|l| {
@@ -110,7 +110,7 @@ impl<S: Service, T: Stream> Clients<S, T> {
                 waiting: connection.waiting() > 0,
                 slow: reason == Some(CloseReason::SlowConsumer),
             };
-            let over = l.is_over(progress, now, linger);
+            let over = l.is_over(progress, now, noted, linger);
             if over && let Some(reason) = reason {
                 self.touch(l.key, |connection, service| {
                     connection.abort(service, reason);

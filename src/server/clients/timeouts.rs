@@ -58,7 +58,7 @@ impl Timeouts {
 
     /// Sets the time of the activity that is noted from now on.
     pub(super) fn set_time(&mut self, now: Instant) {
-        self.now = micros(now.saturating_duration_since(self.start));
+        self.now = self.micros(now);
     }
 
     /// The moment at which the first client is late.
@@ -93,8 +93,9 @@ impl Timeouts {
     }
 
     /// A stuck client whose next try is due.
-    pub(super) fn next_try(&self) -> Option<usize> {
-        let late = |queue: &Option<Queue>| queue.as_ref()?.late(self.now);
+    pub(super) fn next_try(&self, now: Instant) -> Option<usize> {
+        let now = self.micros(now);
+        let late = |queue: &Option<Queue>| queue.as_ref()?.late(now);
         late(&self.fresh).or_else(|| late(&self.write))
     }
 
@@ -120,8 +121,8 @@ impl Timeouts {
     }
 
     /// The client that has been idle for longest, if that is too long.
-    pub(super) fn next_idle(&self) -> Option<usize> {
-        self.idle.as_ref()?.late(self.now)
+    pub(super) fn next_idle(&self, now: Instant) -> Option<usize> {
+        self.idle.as_ref()?.late(self.micros(now))
     }
 
     /// Gives a client another idle timeout.
@@ -137,6 +138,10 @@ impl Timeouts {
         for queue in queues.into_iter().flatten() {
             queue.remove(key);
         }
+    }
+
+    fn micros(&self, now: Instant) -> u64 {
+        micros(now.saturating_duration_since(self.start))
     }
 
     fn strikes(&self, key: usize) -> u8 {
@@ -282,11 +287,11 @@ mod tests {
             let next = timeouts.next().unwrap();
             timeouts.set_time(next);
             tries.push((next - start).as_millis());
-            assert_eq!(timeouts.next_try(), Some(3));
+            assert_eq!(timeouts.next_try(next), Some(3));
             if timeouts.note_try(3, true, false) {
                 break next - start;
             }
-            assert_eq!(timeouts.next_try(), None);
+            assert_eq!(timeouts.next_try(next), None);
         };
         assert_eq!(tries, [2, 102, 202, 302, 402]);
         assert_eq!(given_up, millis(402));
@@ -307,7 +312,10 @@ mod tests {
             timeouts.set_time(start + second(at));
             let written = false;
             timeouts.note(0, Activity { read, written }, calm);
-            (timeouts.next_idle(), timeouts.next().unwrap() - start)
+            (
+                timeouts.next_idle(start + second(at)),
+                timeouts.next().unwrap() - start,
+            )
         };
         assert_eq!(note(0, false), (None, second(10)));
         assert_eq!(note(4, false), (None, second(10)));

@@ -84,9 +84,15 @@ impl Lingering {
             .map(|deadlines| deadlines.last.min(deadlines.silent))
     }
 
-    /// Takes note of a client's progress. True if its time is over.
-    pub(super) fn is_over(&mut self, progress: Progress, now: Instant, linger: Duration) -> bool {
-        self.start(now, linger);
+    /// Takes note of a client's progress, at `noted`. True if its time was over at `now`.
+    pub(super) fn is_over(
+        &mut self,
+        progress: Progress,
+        now: Instant,
+        noted: Instant,
+        linger: Duration,
+    ) -> bool {
+        self.start(noted, linger);
         let Some(deadlines) = &mut self.deadlines else {
             return false;
         };
@@ -97,11 +103,11 @@ impl Lingering {
         } = progress;
         if !self.delivered && (!waiting || (!slow && traffic.1 != self.traffic.1)) {
             self.delivered = !waiting;
-            deadlines.last = now + linger;
+            deadlines.last = noted + linger;
         }
         if waiting || traffic != self.traffic {
             self.traffic = traffic;
-            deadlines.silent = now + SILENCE;
+            deadlines.silent = noted + SILENCE;
         }
         now >= deadlines.last.min(deadlines.silent)
     }
@@ -125,7 +131,7 @@ mod tests {
         let times = (0..10_000).step_by(10);
         let mut over = times.skip_while(|&ms| {
             let now = start + Duration::from_millis(ms);
-            !lingering.is_over(progress(ms), now, LINGER)
+            !lingering.is_over(progress(ms), now, now, LINGER)
         });
         over.next().unwrap()
     }

@@ -54,7 +54,33 @@ impl<S: CheckedService> Run<S> {
             // The server looks four times in a timeout, and once more to begin with.
             let write = self.write_timeout;
             let write = write.map(|t| t + t / 4 + Duration::from_millis(10));
-            assert!(!late(blocked, write), "it is stalled for too long");
+            // After a stop of the process it looks as often as that again.
+            let stopped = world.stopped_for > Duration::ZERO;
+            assert!(
+                stopped || !late(blocked, write),
+                "it is stalled for too long"
+            );
+        }
+    }
+
+    /// Checks that no client was taken for idle while its input waited.
+    pub(super) fn check_idle_closes(&mut self) {
+        let world = self.world.borrow();
+        for client in self.tick.clients.iter() {
+            let connection = client.connection();
+            let id = connection.stream().id();
+            let idle = connection.closing() == Some(CloseReason::Idle);
+            if !idle || !self.closed_as_idle.insert(id) {
+                continue;
+            }
+            // A client that takes nothing is not read; in a room nothing is kept to tell by.
+            let high_water = self.tick.clients.limits().high_water;
+            let full = self.slack > 0 || connection.waiting() as u64 > high_water;
+            let conn = &world.kernel.conns[id];
+            assert!(
+                full || conn.to_server.data.is_empty(),
+                "input of a client that was closed as idle waits"
+            );
         }
     }
 

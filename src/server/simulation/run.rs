@@ -1,6 +1,7 @@
 //! One run: a server over its world, stopped at some time, with checks after each tick.
 
 use std::cell::RefCell;
+use std::collections::HashSet;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
@@ -44,6 +45,8 @@ pub(super) struct Run<S: CheckedService> {
     told: bool,
     /// True once it was told a second time, which cuts off its clients.
     pub(super) cut: bool,
+    /// Connections whose clients were closed as idle.
+    pub(super) closed_as_idle: HashSet<usize>,
 }
 
 impl<S: CheckedService> Run<S> {
@@ -85,6 +88,7 @@ impl<S: CheckedService> Run<S> {
             grace: None,
             told: false,
             cut: false,
+            closed_as_idle: HashSet::new(),
         }
     }
 
@@ -102,6 +106,7 @@ impl<S: CheckedService> Run<S> {
             self.tick.tick().unwrap();
             let now = self.world.borrow().kernel.now;
             self.check_timeouts(now);
+            self.check_idle_closes();
             if tick == self.last_client_at
                 && let Some(key) = self.tick.clients.keys().first()
             {
@@ -136,7 +141,7 @@ impl<S: CheckedService> Run<S> {
         let mut world = self.world.borrow_mut();
         let over = world.actors.iter().all(Actor::is_finished);
         // With some kernels the server tries to accept again and again, and is never stuck.
-        let time = world.kernel.now - self.start;
+        let time = world.kernel.now - self.start - world.stopped_for;
         let stuck = world.stuck || time > Duration::from_secs(3600);
         if stuck && !over && self.stopped.is_none() {
             self.dump(&world);

@@ -2,6 +2,8 @@
 
 use std::time::{Duration, Instant};
 
+use fastrand::Rng;
+
 use super::actor::Actor;
 use super::kernel::Kernel;
 use crate::net::Event;
@@ -15,24 +17,52 @@ pub(super) struct World {
     pub(super) stuck: bool,
     /// Waits in a row that did not sleep and before which the server made no call.
     idle_polls: usize,
+    /// Decides on stops of the process, in its own order: other chances do not depend on it.
+    stops: Rng,
+    /// Odds of a stop of the process, as one in a number of waits (0: never).
+    stop_odds: u32,
+    /// Time that passed while the process was stopped.
+    pub(super) stopped_for: Duration,
 }
 
 impl World {
     pub(super) fn new(kernel: Kernel, actors: Vec<Actor>) -> Self {
+        let mut stops = Rng::with_seed(kernel.rng.clone().u64(..));
         Self {
             kernel,
             actors,
             stuck: false,
             idle_polls: 0,
+            stop_odds: *stops.choice(&[0, 0, 0, 30]).expect("there are four"),
+            stops,
+            stopped_for: Duration::ZERO,
         }
     }
 
-    /// One wait of the server.
+    /// One wait of the server. A wait that only polls is never interrupted (epoll_wait(2)).
     pub(super) fn wait(&mut self, timeout: Option<Duration>, events: &mut Vec<Event>) {
         self.check_idle_polls(timeout);
-        if !self.kernel.chance(self.kernel.odds.interrupted) {
+        let polls = timeout == Some(Duration::ZERO);
+        if !polls && self.stop_odds > 0 && self.stops.u32(..self.stop_odds) == 0 {
+            return self.stop_process(events);
+        }
+        if polls || !self.kernel.chance(self.kernel.odds.interrupted) {
             self.sleep(timeout, events);
         }
+    }
+
+    /// Stops the process in a wait, for up to three hours in which the clients go on. The wait then
+    /// ends, with the events that were gathered before, or without any.
+    fn stop_process(&mut self, events: &mut Vec<Event>) {
+        if self.stops.bool() {
+            self.kernel.collect(events);
+        }
+        for _ in 0..self.stops.u8(..30) {
+            self.act();
+        }
+        let time = Duration::from_secs(self.stops.u64(..3 * 60 * 60));
+        self.kernel.now += time;
+        self.stopped_for += time;
     }
 
     fn check_idle_polls(&mut self, timeout: Option<Duration>) {
@@ -42,8 +72,9 @@ impl World {
             self.idle_polls += 1;
         }
         self.kernel.calls = 0;
+        // A pass polls twice if it judges: it looks again before.
         assert!(
-            self.idle_polls < 3,
+            self.idle_polls < 5,
             "the server polls without sleeping and does nothing"
         );
     }
