@@ -37,7 +37,7 @@ impl Limits {
         let linger = config.sockets.linger;
         Self {
             turn: MOST_INPUT,
-            publish: needs.capacity / 4,
+            publish: (needs.capacity / 4).max(1),
             backlog: needs.capacity / 2,
             max_clients: config.max_clients.unwrap_or(usize::MAX),
             high_water: config.high_water,

@@ -81,7 +81,7 @@ impl<S: Service, T: Stream> Clients<S, T> {
             needs,
             table: Slab::new(),
             greeting: config.greeting.clone().map(TemplateRenderer::new),
-            buffer: Aligned::zeroed(limits.turn.min(needs.most_input)),
+            buffer: Aligned::zeroed(limits.turn.min(needs.most_input).max(1)),
             limits,
             turns: VecDeque::new(),
             flushes: Vec::new(),
