@@ -29,14 +29,23 @@ enum State {
     Closed(CloseReason),
 }
 
+/// State of a peer's input.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Input {
+    Open,
+    Ended,
+    /// Ended, but the service keeps the client. The stream is still read where the poller tells of
+    /// something: that may be an error.
+    EndIgnored,
+}
+
 /// One client's connection over a stream `T`, with the session that the service `S` keeps for it.
 pub(crate) struct Connection<T, S: Service> {
     link: Link<T>,
     /// The service's memory of this client, until the service has forgotten it.
     session: Option<S::Session>,
     state: State,
-    /// True once the peer has ended its input.
-    input_ended: bool,
+    input: Input,
     /// True once our output is shut.
     output_shut: bool,
     /// True if the last flush stopped because the client had had its share.
@@ -73,7 +82,7 @@ impl<T: Stream, S: Service> Connection<T, S> {
             link,
             session: Some(session),
             state: State::Serving,
-            input_ended: false,
+            input: Input::Open,
             output_shut: false,
             has_more: false,
         };
@@ -137,7 +146,7 @@ impl<T: Stream, S: Service> Connection<T, S> {
         // Lengths in memory fit in 64 bits.
         let unsent = |session| self.link.outbox.len() as u64 + service.owed(session).lag;
         self.link.ready.readable
-            && !self.input_ended
+            && self.input != Input::Ended
             && match self.state {
                 State::Serving => self.session.as_ref().map_or(0, unsent) <= high_water,
                 State::Draining(_) | State::Closing(_) => true,
@@ -163,15 +172,24 @@ impl<T: Stream, S: Service> Connection<T, S> {
         }
     }
 
-    /// Handles the end of the peer's input: the client is sent what it is owed, then closed.
+    /// The end of the peer's input: what it is owed goes out, then it is closed, unless the service
+    /// keeps it. A client that stays is closed once the peer has ended both directions.
     fn end_input(&mut self, service: &mut S) {
-        self.input_ended = true;
+        let first = self.input == Input::Open;
+        if first {
+            self.input = Input::Ended;
+        }
         self.run_dry();
-        if let (State::Serving, Some(session)) = (self.state, self.session.as_mut()) {
+        if let (true, State::Serving, Some(session)) = (first, self.state, self.session.as_mut()) {
             let between = service.owed(session).unfinished == 0;
             let Outcome { reply, action } = service.end(session);
             self.link.send(reply, between);
+            if action == Action::Stay {
+                self.input = Input::EndIgnored;
+            }
             self.follow(service, action);
+        }
+        if self.input == Input::Ended || self.link.ready.hung_up {
             self.drain(service, CloseReason::PeerClosed);
         }
         self.settle(service);
@@ -179,7 +197,7 @@ impl<T: Stream, S: Service> Connection<T, S> {
 
     fn follow(&mut self, service: &mut S, action: Action) {
         match action {
-            Action::Continue => {}
+            Action::Continue | Action::Stay => {}
             Action::Close(reason) => self.close(service, reason),
         }
     }
@@ -345,7 +363,7 @@ impl<T: Stream, S: Service> Connection<T, S> {
         if !self.link.outbox.is_empty() {
             return;
         }
-        if self.input_ended {
+        if self.input != Input::Open {
             self.state = State::Closed(reason);
         } else if !self.output_shut {
             self.output_shut = true;
@@ -472,16 +490,19 @@ mod tests {
         readable: true,
         writable: false,
         ending: false,
+        hung_up: false,
     };
     const WRITABLE: Readiness = Readiness {
         readable: false,
         writable: true,
         ending: false,
+        hung_up: false,
     };
     const ENDING: Readiness = Readiness {
         readable: true,
         writable: false,
         ending: true,
+        hung_up: false,
     };
 
     /// A connection, the service that it belongs to, and a read buffer.
@@ -637,6 +658,49 @@ mod tests {
         bench.flush();
         let closed = State::Closed(CloseReason::PeerClosed);
         assert_eq!((bench.connection.state, bench.sent()), (closed, "abc"));
+    }
+
+    /// A service that keeps clients whose input has ended.
+    struct Feed;
+
+    impl Service for Feed {
+        type Session = ();
+
+        fn open(&mut self, _: &Peer<'_>) -> ((), Outcome<'_>) {
+            ((), Outcome::NOTHING)
+        }
+
+        fn receive<'a>(&'a mut self, (): &'a mut (), _: &'a [u8]) -> Outcome<'a> {
+            Outcome::NOTHING
+        }
+
+        fn end<'a>(&'a mut self, (): &'a mut ()) -> Outcome<'a> {
+            Outcome::NOTHING.then_stay()
+        }
+    }
+
+    /// A fault of the kind "half-close means closed where input means nothing".
+    #[test]
+    fn client_that_stays_is_served_until_both_directions_end_or_it_is_reset() {
+        let hung_up = Readiness {
+            hung_up: true,
+            ..ENDING
+        };
+        let cases = [
+            (End, hung_up, CloseReason::PeerClosed),
+            (Fail(ConnectionReset), ENDING, CloseReason::Reset),
+        ];
+        for (last, ready, reason) in cases {
+            let mut bench = Bench::new(Feed, &[End, Fail(WouldBlock), End, last], &[]);
+            for _ in 0..3 {
+                bench.turn(ENDING);
+                assert!(bench.connection.is_serving() && !bench.wants_turn());
+            }
+            bench.connection.tell(&bench.service, b"news");
+            assert_eq!(bench.sent(), "news");
+            bench.turn(ready);
+            assert_eq!(bench.connection.state, State::Closed(reason));
+        }
     }
 
     #[test]

@@ -113,7 +113,7 @@ struct SocketArgs {
     no_nodelay: bool,
 
     /// SO_KEEPALIVE: probe the peer after IDLE without traffic, every INTERVAL, COUNT times; such
-    /// as 60s,10s,3
+    /// as 60s,10s,3 [default on subscribe-only addresses: 60s,10s,6]
     #[arg(long, value_name = "IDLE[,INTERVAL[,COUNT]]", value_parser = keepalive)]
     keepalive: Option<Keepalive>,
 

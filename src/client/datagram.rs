@@ -48,6 +48,7 @@ impl<D: Datagrams> DatagramTransport<D> {
                 readable: true,
                 writable: true,
                 ending: false,
+                hung_up: false,
             },
             queue: VecDeque::new(),
             queued_bytes: 0,

@@ -125,6 +125,7 @@ impl<N: Kernel, T: Transport> Relay<N, T> {
             readable: true,
             writable: true,
             ending: true,
+            hung_up: false,
         });
         let input = if connect.send.is_empty() {
             Input::open(&mut net, INPUT)?

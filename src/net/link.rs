@@ -51,6 +51,7 @@ impl<T: Stream> Link<T> {
         self.ready.readable |= ready.readable;
         self.ready.writable |= ready.writable;
         self.ready.ending |= ready.ending;
+        self.ready.hung_up |= ready.hung_up;
     }
 
     /// One read: `None` if there is nothing to read now, 0 at the end of input.
@@ -119,6 +120,7 @@ impl<T: Stream> Link<T> {
             readable: true,
             writable: true,
             ending: true,
+            hung_up: false,
         };
     }
 

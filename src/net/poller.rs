@@ -282,5 +282,6 @@ fn readiness(event: &mio::event::Event) -> Readiness {
         readable: event.is_readable() || ending,
         writable: event.is_writable() || event.is_write_closed() || failed,
         ending,
+        hung_up: event.is_read_closed() && event.is_write_closed() && !failed,
     }
 }

@@ -22,6 +22,10 @@ pub(crate) trait Stream: Read + Write {
 
 /// The readiness of a stream, as far as the poller told: a direction may turn out not to be ready.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "the poller tells them in any combination"
+)]
 pub(crate) struct Readiness {
     /// True if there may be input, its end, or an error.
     pub(crate) readable: bool,
@@ -30,4 +34,7 @@ pub(crate) struct Readiness {
     /// True if the end of input or an urgent byte is near. Reads stop short there, so a short read
     /// does not mean that the input is drained.
     pub(crate) ending: bool,
+    /// True if both directions have ended: the peer has closed the connection (`EPOLLHUP` in
+    /// `epoll_ctl(2)`).
+    pub(crate) hung_up: bool,
 }

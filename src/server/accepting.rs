@@ -15,6 +15,9 @@ use crate::text::plural;
 /// The most clients accepted from one listener in a tick: a crowd of newcomers must not keep the
 /// present clients waiting.
 const BATCH: usize = 256;
+/// Passes over the listeners when the server stops: enough for the longest accept queue that a
+/// system allows by default, but not for as long as newcomers arrive.
+const LAST_PASSES: usize = 32;
 /// Pause of the phase when the system has run out of descriptors or memory.
 const PAUSE: Duration = Duration::from_millis(100);
 
@@ -80,6 +83,24 @@ impl Accepting {
     /// Ends a pause: a client has left, which may have made room.
     pub(super) fn wake(&mut self) {
         self.paused_until = None;
+    }
+
+    /// Accepts the clients that the kernel has accepted already, before the listeners are closed:
+    /// that would reset them. A server for one client accepts no other.
+    pub(super) fn run_last<S: Service, N: Net>(
+        &mut self,
+        net: &mut N,
+        clients: &mut Clients<S, N::Stream>,
+    ) {
+        if self.once || clients.is_held() {
+            return;
+        }
+        self.latched.fill(true);
+        for _ in 0..LAST_PASSES {
+            if self.is_latched() {
+                self.run(net, clients);
+            }
+        }
     }
 
     /// Forgets the listeners, which are closed.
@@ -301,6 +322,19 @@ mod tests {
         }
         accepting.run(&mut net, &mut clients);
         assert_eq!((clients.len(), net.accepts.len()), (2, 1));
+    }
+
+    /// A fault of the kind "stopped before accepted": the kernel resets what it has accepted.
+    #[test]
+    fn stop_accepts_the_clients_in_the_queue_within_bounds() {
+        let (mut net, mut accepting) = (queue(BATCH * LAST_PASSES + 1), accepting(false));
+        accepting.latched.fill(false);
+        let mut clients = fixture::clients(Echo::new(), &Config::default(), &net);
+        accepting.run_last(&mut net, &mut clients);
+        assert_eq!((clients.len(), net.accepts.len()), (BATCH * LAST_PASSES, 1));
+        let (mut net, mut accepting) = (queue(1), self::accepting(true));
+        accepting.run_last(&mut net, &mut clients);
+        assert_eq!(net.accepts.len(), 1, "one client was enough");
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::Ipv4Addr;
+use std::time::Duration;
 
 use super::accepting::ListenerInfo;
 use crate::config::Config;
@@ -9,6 +10,14 @@ use crate::net::address::{Address, Role};
 use crate::net::datagram::DatagramSocket;
 use crate::net::error::BindError;
 use crate::net::listener::Listener;
+use crate::net::options::{Keepalive, SocketOptions};
+
+/// Keepalive of clients that only subscribe: a vanished one is found within two minutes.
+const SUBSCRIBER_KEEPALIVE: Keepalive = Keepalive {
+    idle: Duration::from_secs(60),
+    interval: Some(Duration::from_secs(10)),
+    count: Some(6),
+};
 
 /// An address that a server is bound to.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -77,7 +86,7 @@ impl Bound {
         role: Role,
         config: &Config,
     ) -> io::Result<()> {
-        let sockets = &config.sockets;
+        let sockets = &sockets_for(role, &config.sockets);
         let (address, options) = if address.is_datagram() {
             let most = if config.once { 1 } else { usize::MAX };
             let socket = DatagramSocket::bind(address, dual, sockets, most)?;
@@ -103,6 +112,16 @@ impl Bound {
         });
         Ok(())
     }
+}
+
+/// The options of a listener's sockets. Clients that only subscribe stay when their input ends, so
+/// vanished ones are found by keepalive, unless the configuration says otherwise.
+fn sockets_for(role: Role, sockets: &SocketOptions) -> SocketOptions {
+    let mut sockets = sockets.clone();
+    if role == Role::Subscribe {
+        sockets.keepalive.get_or_insert(SUBSCRIBER_KEEPALIVE);
+    }
+    sockets
 }
 
 fn lacks_ipv6(error: &io::Error) -> bool {

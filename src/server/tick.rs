@@ -288,6 +288,7 @@ impl<S: Service, N: Net> Tick<S, N> {
         self.clients.set_time(&self.net);
         let (net, clients) = (&mut self.net, &mut self.clients);
         self.datagrams.run_last(net, clients, &mut self.console);
+        self.accepting.run_last(net, clients);
         self.close_listeners();
         self.stop.begin(&mut self.clients);
     }

@@ -81,6 +81,9 @@ pub struct Session {
     partial: Vec<u8>,
     /// True if its input is published.
     publishes: bool,
+    /// True if it stays when its input ends: its input means nothing. A pipe does not: its end is
+    /// that of its reader.
+    stays: bool,
     /// True for standard input: it is read as lines, and a line that is too long is left out.
     lenient: bool,
     /// True while the rest of a line is left out.
@@ -410,6 +413,7 @@ impl Service for Broadcast {
             missed: 0,
             partial: Vec::new(),
             publishes: peer.publishes(),
+            stays: !peer.publishes() && peer.is_remote(),
             lenient: *peer.address == Address::Stdin,
             skipping: false,
             torn: false,
@@ -459,6 +463,9 @@ impl Service for Broadcast {
     }
 
     fn end<'a>(&'a mut self, session: &'a mut Session) -> Outcome<'a> {
+        if session.stays {
+            return Outcome::NOTHING.then_stay();
+        }
         if !session.partial.is_empty() && session.framing(&self.room) == Framing::Lines {
             self.publish(session, b"\n");
         }

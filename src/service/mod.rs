@@ -314,8 +314,12 @@ pub struct Outcome<'a> {
 /// The consequence of an event for its client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Action {
-    /// It stays.
+    /// It stays. Returned by [`Service::end`]: it is sent what it is owed by now, and closed then.
     Continue,
+    /// It stays although its input has ended, as its input means nothing: until it closes or resets
+    /// the connection, or a write to it fails. Returned by [`Service::end`] alone; elsewhere the
+    /// same as [`Continue`](Self::Continue).
+    Stay,
     /// It is sent the replies so far, then closed for this reason. Of the shared output it gets
     /// only the rest of a message that it was sent in part.
     Close(CloseReason),
@@ -338,6 +342,13 @@ impl<'a> Outcome<'a> {
             reply: Slices::new(first, second),
             action: Action::Continue,
         }
+    }
+
+    /// The same reply; the client stays although its input has ended.
+    #[must_use]
+    pub const fn then_stay(mut self) -> Self {
+        self.action = Action::Stay;
+        self
     }
 
     /// The same reply; after it the client is closed.

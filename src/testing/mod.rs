@@ -37,6 +37,7 @@ const READY: Readiness = Readiness {
     readable: true,
     writable: true,
     ending: true,
+    hung_up: false,
 };
 
 /// A client of a [`Harness`].

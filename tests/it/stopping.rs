@@ -68,6 +68,29 @@ fn bytes_that_arrived_before_the_stop_are_answered() {
     assert_eq!((stats.bytes_in, stats.bytes_out), (17, 17));
 }
 
+/// The kernel has accepted them, the server has not: closing the listener would reset them.
+#[test]
+fn clients_in_the_accept_queue_are_served_before_a_stop() {
+    let (echo, watch) = watched(Echo::new());
+    let server = Running::start(&config(), echo);
+    let gatekeeper = server.connect();
+    let mut clients = Vec::new();
+    watch.while_held_up(&gatekeeper, || {
+        for i in 0..30 {
+            let client = Client::connect(server.address());
+            client.send(format!("client {i}"));
+            clients.push(client);
+        }
+        server.handle.stop().unwrap();
+    });
+    for (i, client) in clients.iter().enumerate() {
+        client.receives(format!("client {i}"));
+        client.receives_end();
+    }
+    let stats = server.end();
+    assert_eq!((stats.clients, stats.closes(CloseReason::Reset)), (31, 0));
+}
+
 #[test]
 fn a_slow_reader_is_sent_all_it_is_owed_within_the_grace() {
     let (server, client, sent) = echo_owing_much(Duration::from_secs(60));

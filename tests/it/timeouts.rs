@@ -8,6 +8,8 @@ use crate::common::running::{Running, config, room};
 use crate::common::watched::watched;
 use crate::common::with;
 use crate::common::{DEADLINE, eventually};
+use rustix::process::Signal;
+
 use resound::{Chargen, CloseReason, Config, Echo, Room};
 
 const SHORT: Duration = Duration::from_millis(400);
@@ -37,6 +39,27 @@ fn idle_client_is_closed_and_a_busy_one_stays() {
     let stats = server.stop();
     assert_eq!(stats.closes(CloseReason::Idle), 1);
     assert_eq!(stats.closes(CloseReason::PeerClosed), 1);
+}
+
+/// The process is stopped, as by Ctrl-Z or a suspended machine, while the clients send: their bytes
+/// wait in their sockets when the server goes on, and all timeouts are over.
+#[test]
+fn clients_that_send_while_the_process_is_stopped_are_not_idle() {
+    let server = Program::start(&["echo", "-l127.0.0.1:0", "--idle-timeout=500ms", "-v"]);
+    let clients: Vec<Client> = (0..40).map(|_| server.connect()).collect();
+    for client in &clients {
+        client.send("a");
+        client.receives("a");
+    }
+    server.signal(Signal::STOP);
+    for client in &clients {
+        client.send("b");
+    }
+    std::thread::sleep(Duration::from_millis(1200));
+    server.signal(Signal::CONT);
+    for client in &clients {
+        client.receives("b");
+    }
 }
 
 #[test]

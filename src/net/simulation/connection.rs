@@ -108,6 +108,7 @@ impl Connection {
                 readable: !self.to_loop.data.is_empty() || self.has_lengths() || self.is_ending(),
                 writable: self.to_remote.room() > 0 || self.reset,
                 ending: self.is_ending(),
+                hung_up: false,
             },
         }
     }
@@ -127,4 +128,5 @@ pub(super) const ALL: Readiness = Readiness {
     readable: true,
     writable: true,
     ending: true,
+    hung_up: false,
 };

@@ -154,6 +154,7 @@ impl World {
             readable: true,
             writable: false,
             ending,
+            hung_up: false,
         };
         self.raise(id, edge);
     }

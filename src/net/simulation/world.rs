@@ -225,6 +225,7 @@ impl World {
                 readable: (edge.readable || whole) && level.readable || spurious,
                 writable: (edge.writable || whole) && level.writable,
                 ending: (edge.ending || whole) && level.ending,
+                hung_up: false,
             };
             if let (Some(key), false) = (connection.key, connection.dropped)
                 && told != Readiness::default()

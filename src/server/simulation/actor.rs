@@ -157,6 +157,7 @@ impl Actor {
                     || self.can_send(kernel, id)
                     || self.can_half_close(all_sent)
                     || self.can_receive(kernel, id)
+                    || self.can_leave(kernel, id, all_sent)
             }
             Phase::Left(_) | Phase::Refused => false,
         }
@@ -173,6 +174,12 @@ impl Actor {
 
     fn can_half_close(&self, all_sent: bool) -> bool {
         self.has_sent_all() && !self.half_closed && (self.behaviour.ends_early || all_sent)
+    }
+
+    /// True if only a reset ends its connection: the server keeps it although its input has ended.
+    fn can_leave(&self, kernel: &Kernel, id: usize, all_sent: bool) -> bool {
+        let stays = kernel.subscribe_listener == Some(kernel.conns[id].listener);
+        stays && self.half_closed && !self.stopped && (self.behaviour.ends_early || all_sent)
     }
 
     fn can_receive(&self, kernel: &Kernel, id: usize) -> bool {
@@ -217,6 +224,10 @@ impl Actor {
         } else if self.can_half_close(all_sent) {
             kernel.half_close(id);
             self.half_closed = true;
+        } else if self.can_leave(kernel, id, all_sent) && kernel.rng.u8(..8) == 0 {
+            kernel.reset(id);
+            self.reset = true;
+            self.phase = Phase::Left(id);
         }
     }
 

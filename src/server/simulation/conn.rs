@@ -83,6 +83,7 @@ impl Conn {
             readable: self.has_unread() || self.to_server.ended || self.reset_by_client,
             writable: self.to_client.room() > 0 || self.reset_by_client,
             ending: self.to_server.ended || self.reset_by_client,
+            hung_up: self.to_server.ended && self.to_client.ended && !self.reset_by_client,
         }
     }
 }

@@ -82,11 +82,13 @@ const READABLE: Readiness = Readiness {
     readable: true,
     writable: false,
     ending: true,
+    hung_up: false,
 };
 const WRITABLE: Readiness = Readiness {
     readable: false,
     writable: true,
     ending: false,
+    hung_up: false,
 };
 
 type CheckedRoom = Checked<Broadcast>;

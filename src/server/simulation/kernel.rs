@@ -44,6 +44,8 @@ pub(super) struct Kernel {
     /// For each listener, true if a connection was queued that no event has reported yet.
     listener_edges: Vec<bool>,
     pub(super) listening: bool,
+    /// The listener whose clients the server keeps although their input has ended.
+    pub(super) subscribe_listener: Option<usize>,
     /// Datagrams that the server has yet to receive, with their sources.
     pub(super) datagrams: VecDeque<(Vec<u8>, SocketAddr)>,
     /// Datagrams that the server has sent, with their destinations.
@@ -68,6 +70,7 @@ impl Kernel {
             accept_queue: VecDeque::new(),
             listener_edges: vec![false],
             listening: true,
+            subscribe_listener: None,
             datagrams: VecDeque::new(),
             replies: Vec::new(),
             stops: 0,
@@ -129,6 +132,7 @@ impl Kernel {
             readable: (edge.readable || whole) && level.readable || spurious,
             writable: (edge.writable || whole) && level.writable,
             ending: (edge.ending || whole) && level.ending,
+            hung_up: level.hung_up,
         };
         let key = conn.key.filter(|_| !conn.dropped)?;
         (ready != Readiness::default()).then_some(Event::Client(key, ready))
@@ -210,6 +214,7 @@ impl Kernel {
             readable: true,
             writable: true,
             ending: true,
+            hung_up: false,
         };
         self.raise(id, edge);
     }

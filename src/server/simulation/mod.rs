@@ -69,7 +69,7 @@ fn echo_survives_every_order_of_events() {
             let length = length(rng, 3000);
             (0..length).map(|_| rng.u8(..)).collect()
         };
-        Run::new(&mut rng, service, 0, script).go();
+        Run::new(&mut rng, service, false, 0, script).go();
     });
 }
 
@@ -83,7 +83,7 @@ fn broadcast_survives_every_order_of_events() {
         let service = Checked::new(inner, room.clone());
         let slack = slack(&room, segment);
         let script = |rng: &mut Rng| random::script(rng, &room);
-        let mut run = Run::new(&mut rng, service, slack, script);
+        let mut run = Run::new(&mut rng, service, true, slack, script);
         if rng.u8(..3) == 0 {
             run.start_heartbeat(Duration::from_millis(rng.u64(4000..9000)));
         }

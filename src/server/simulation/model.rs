@@ -198,7 +198,11 @@ impl Model {
         }
     }
 
+    /// Ends a client's input, which means nothing if it only subscribes.
     pub(super) fn end(&mut self, id: usize) {
+        if self.record(id).role == Role::Subscribe {
+            return;
+        }
         let framing = self.room.framing;
         let mut rest = take(&mut self.record(id).partial);
         if !rest.is_empty() && framing == Framing::Lines {

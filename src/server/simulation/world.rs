@@ -39,7 +39,7 @@ impl World {
         }
     }
 
-    /// One wait of the server. A wait that only polls is never interrupted (epoll_wait(2)).
+    /// One wait of the server. A wait that only polls is never interrupted (`epoll_wait(2)`).
     pub(super) fn wait(&mut self, timeout: Option<Duration>, events: &mut Vec<Event>) {
         self.check_idle_polls(timeout);
         let polls = timeout == Some(Duration::ZERO);
