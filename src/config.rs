@@ -51,7 +51,7 @@ pub struct Config {
     /// none.
     pub write_timeout: Option<Duration>,
     /// The most datagrams a second that are sent to one IP address (IPv6: to one /64), on average and
-    /// in a burst; unlimited if none.
+    /// in a burst; unlimited if none, and to loopback addresses.
     pub udp_rate: Option<u32>,
     /// The time of busy polling after the last event, before the server sleeps: it lowers the latency
     /// of a message that arrives meanwhile, and keeps a CPU busy. With zero the server sleeps at once.

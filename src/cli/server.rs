@@ -69,8 +69,8 @@ pub(crate) struct ServerArgs {
     #[arg(long, value_name = "LABEL", default_value_t, hide_default_value = true)]
     pub(crate) encoding: TextEncoding,
 
-    /// Datagrams answered per second to one source (an IP address; of IPv6 a /64), or 'unlimited'
-    /// [default: 10000]
+    /// Datagrams answered per second to one source that isn't on loopback (an IP address; of IPv6 a
+    /// /64), or 'unlimited' [default: 10000]
     #[arg(long, value_name = "N", value_parser = count_limit)]
     udp_rate: Option<Limit<usize>>,
 

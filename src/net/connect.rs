@@ -107,9 +107,38 @@ fn connect_tcp(to: SocketAddr, options: ConnectOptions<'_>) -> io::Result<TcpStr
     Ok(TcpStream::from_std(socket.into()))
 }
 
+/// Opens a UDP socket. Where the kernel chooses the port, that is another than the server's: a
+/// service doesn't answer datagrams from its own port, which may be those of its like.
+fn open_udp(to: SocketAddr, options: ConnectOptions<'_>) -> io::Result<(DatagramClient, Address)> {
+    let is_chosen = options.source.is_none_or(|source| source.port() == 0);
+    open_but(
+        |(_, local): &(_, Address)| {
+            let port = local.socket_addr().map(|local| local.port());
+            is_chosen && port == Some(to.port())
+        },
+        || open_any_udp(to, options),
+    )
+}
+
+/// Opens a socket, and another one if the first is unsuitable, which is kept open meanwhile: the
+/// kernel chooses its port no second time.
+fn open_but<T>(
+    is_unsuitable: impl Fn(&T) -> bool,
+    open: impl Fn() -> io::Result<T>,
+) -> io::Result<T> {
+    let first = open()?;
+    if is_unsuitable(&first) {
+        return open();
+    }
+    Ok(first)
+}
+
 /// Opens a UDP socket. It is connected to a single server: then it is told if there is no listener,
 /// and receives from that server alone. For broadcast and multicast it receives from every server.
-fn open_udp(to: SocketAddr, options: ConnectOptions<'_>) -> io::Result<(DatagramClient, Address)> {
+fn open_any_udp(
+    to: SocketAddr,
+    options: ConnectOptions<'_>,
+) -> io::Result<(DatagramClient, Address)> {
     let socket = ip_socket(to, Type::DGRAM, Protocol::UDP)?;
     if options.broadcast {
         socket.set_broadcast(true)?;
@@ -285,6 +314,28 @@ mod tests {
             assert!(open.len() < 10);
         };
         assert_eq!(error.kind(), ErrorKind::WouldBlock);
+    }
+
+    /// One client in 28,000 was never answered: the kernel had chosen the server's port for it.
+    #[test]
+    fn second_socket_is_opened_while_an_unsuitable_first_one_is_open() {
+        let ports = |first: u16| {
+            let open = std::rc::Rc::new(std::cell::RefCell::new(vec![first + 1, first]));
+            move || Ok(open.borrow_mut().pop().unwrap())
+        };
+        let is_seven = |port: &u16| *port == 7;
+        assert_eq!(open_but(is_seven, ports(7)).unwrap(), 8);
+        assert_eq!(open_but(is_seven, ports(6)).unwrap(), 6);
+    }
+
+    #[test]
+    fn chosen_source_port_may_be_the_servers() {
+        let server = UdpSocket::bind("127.0.0.1:0").unwrap();
+        let to = server.local_addr().unwrap();
+        let source = SocketAddr::from(([127, 0, 0, 2], to.port()));
+        let options = from(&source.to_string());
+        let (_, local) = poller().open_datagrams(&Address::Udp(to), options).unwrap();
+        assert_eq!(local, Address::Udp(source));
     }
 
     #[test]

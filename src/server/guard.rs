@@ -20,6 +20,10 @@ pub(super) enum Refusal {
     Reserved,
     /// The source is this server itself.
     Own,
+    /// The source port is one that this server has, too: the same service elsewhere, as a rule.
+    SamePort,
+    /// The source is a Unix socket without a name, to which no answer can be sent.
+    Unnamed,
     /// The source is a Unix socket with a relative name, which may name another socket in the
     /// server's folder.
     Relative,
@@ -40,6 +44,12 @@ impl Refusal {
             ),
             Self::Own => {
                 format!("datagrams from {source} are not answered: that is this server itself")
+            }
+            Self::SamePort => format!(
+                "datagrams from {source} are not answered: that is also a port of this server, and two services would answer each other"
+            ),
+            Self::Unnamed => {
+                "datagrams without a source are not answered: the sender has no address".to_owned()
             }
             Self::TooMany => {
                 format!("not every datagram from {source} is answered: it sends too many a second")
@@ -93,6 +103,9 @@ impl Guard {
     ) -> Result<(), Refusal> {
         let address = match source {
             Address::Udp(address) => *address,
+            Address::UnixDatagram(path) if path.as_os_str().is_empty() => {
+                return Err(Refusal::Unnamed);
+            }
             // Its name is resolved in the server's folder, and may name any socket there.
             Address::UnixDatagram(path) if path.is_relative() && !source.is_abstract() => {
                 return Err(Refusal::Relative);
@@ -103,21 +116,29 @@ impl Guard {
         if address.port() < 1024 {
             return Err(Refusal::Reserved);
         }
-        if self.is_own(address, is_local) {
-            return Err(Refusal::Own);
+        if let Some(refusal) = self.refuse_own(address, is_local) {
+            return Err(refusal);
         }
-        if self.is_within_rate(address.ip(), now) {
+        // A loopback source is no forgery from another machine.
+        if address.ip().is_loopback() || self.is_within_rate(address.ip(), now) {
             Ok(())
         } else {
             Err(Refusal::TooMany)
         }
     }
 
-    fn is_own(&self, source: SocketAddr, is_local: IsLocal) -> bool {
+    /// The refusal of a source whose port is one of the server's own.
+    fn refuse_own(&self, source: SocketAddr, is_local: IsLocal) -> Option<Refusal> {
         let own = self.own.iter().filter_map(Address::socket_addr);
-        let mut same_port = own.filter(|own| own.port() == source.port());
-        same_port
-            .any(|own| own.ip() == source.ip() || own.ip().is_unspecified() && is_local(source))
+        let mut same_port = own.filter(|own| own.port() == source.port()).peekable();
+        same_port.peek()?;
+        let is_own = same_port
+            .any(|own| own.ip() == source.ip() || own.ip().is_unspecified() && is_local(source));
+        Some(if is_own {
+            Refusal::Own
+        } else {
+            Refusal::SamePort
+        })
     }
 
     /// Takes an answer off the share of a source. False if that is used up.
@@ -176,12 +197,16 @@ mod tests {
             ("127.0.0.1:0", Err(Refusal::Reserved)),
             ("192.0.2.1:1024", Ok(())),
             ("127.0.0.1:7007", Err(Refusal::Own)),
-            ("127.0.0.2:7007", Ok(())),
+            ("127.0.0.2:7007", Err(Refusal::SamePort)),
+            ("127.0.0.2:7008", Ok(())),
             ("127.0.0.9:8000", Err(Refusal::Own)),
-            ("192.0.2.1:8000", Ok(())),
+            ("192.0.2.1:8000", Err(Refusal::SamePort)),
+            ("192.0.2.1:7007", Err(Refusal::SamePort)),
+            ("[2001:db8::1]:7007", Err(Refusal::SamePort)),
             ("[::ffff:127.0.0.1]:9000", Err(Refusal::Own)),
             ("[::ffff:127.0.0.1]:7007", Err(Refusal::Own)),
-            ("[::ffff:192.0.2.1]:9000", Ok(())),
+            ("[::ffff:192.0.2.1]:9000", Err(Refusal::SamePort)),
+            ("[::ffff:192.0.2.1]:9001", Ok(())),
         ] {
             assert_eq!(admit(source), expected, "{source}");
         }
@@ -211,6 +236,28 @@ mod tests {
         assert_eq!(count("[2001:db8:0:1::2]:5000", second(100)), 100);
     }
 
+    /// No other machine can claim a loopback address; a quick local client lost datagrams.
+    #[test]
+    fn rate_does_not_apply_to_loopback_sources() {
+        let mut guard = guard(&["127.0.0.1:7007"], Some(1));
+        let now = guard.start;
+        for source in [
+            "127.0.0.1:5000",
+            "127.9.9.9:5000",
+            "[::1]:5000",
+            "[::ffff:127.0.0.1]:5000",
+        ] {
+            let source = udp(source);
+            assert!(
+                (0..100).all(|_| guard.admit(&source, now, LOCAL).is_ok()),
+                "{source}"
+            );
+        }
+        let local = udp("192.0.2.1:5000");
+        let answered = (0..100).filter(|_| guard.admit(&local, now, |_| true).is_ok());
+        assert_eq!(answered.count(), 1, "an address that others can claim");
+    }
+
     #[test]
     fn without_a_limit_every_source_is_answered() {
         let mut guard = guard(&["127.0.0.1:7007"], None);
@@ -226,9 +273,13 @@ mod tests {
         let own = [unix("/run/echo.sock"), unix("@echo")];
         let mut guard = Guard::new(&own, Some(10), Instant::now());
         let mut admit = |name: &str| guard.admit(&unix(name), Instant::now(), LOCAL);
-        for name in ["echo.sock", "dev/log", "./@x", ""] {
+        for name in ["echo.sock", "dev/log", "./@x"] {
             assert_eq!(admit(name), Err(Refusal::Relative), "{name}");
         }
+        // It is no relative name, which was the reason given.
+        assert_eq!(admit(""), Err(Refusal::Unnamed));
+        let reason = Refusal::Unnamed.describe(&unix(""));
+        assert!(reason.ends_with(": the sender has no address"), "{reason}");
         for name in ["/run/echo.sock", "@echo"] {
             assert_eq!(admit(name), Err(Refusal::Own), "{name}");
         }

@@ -69,11 +69,7 @@ fn echo_is_measured_over_every_kind_of_socket() {
         &folder.unix("stream"),
         &folder.unixgram("gram"),
     ] {
-        let mut args = vec!["echo", "-l", address];
-        if address.starts_with("udp") {
-            args.push("--udp-rate=unlimited");
-        }
-        let server = Program::start(&args);
+        let server = Program::start(&["echo", "-l", address]);
         let object = measured(&server, &["--clients=5", "--verify"]);
         assert_sane(&object);
         assert_latencies(&object["latency_us"]);

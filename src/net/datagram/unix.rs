@@ -39,8 +39,7 @@ impl UnixSocket {
         })
     }
 
-    /// Receives one datagram and queues the reply to it. A datagram that is too large is refused,
-    /// and so is a reply to a client whose socket has no name.
+    /// Receives one datagram and queues the reply to it. A datagram that is too large is refused.
     pub(super) fn receive(
         &mut self,
         replies: &mut ReplyQueue,
@@ -61,11 +60,7 @@ impl UnixSocket {
             from: &from,
             to: None,
         };
-        replies.push(datagram, &mut |datagram, bytes| {
-            let has_reply = reply(datagram, bytes);
-            counts.refused += u64::from(has_reply && name.is_unnamed());
-            has_reply && !name.is_unnamed()
-        });
+        replies.push(datagram, reply);
         Ok(())
     }
 

@@ -226,11 +226,13 @@ fn datagrams_are_replied_to_unless_a_service_sent_them() {
     assert_eq!(send("192.0.2.1:5000", 7), 7);
     assert_eq!(send("192.0.2.1:19", 7), 0, "a character generator");
     assert_eq!(send("127.0.0.1:7007", 7), 0, "the server itself");
+    assert_eq!(send("192.0.2.9:7007", 7), 0, "the same service elsewhere");
+    assert_eq!(send("127.0.0.1:5000", 70), 70, "no other machine's");
     assert_eq!(send("192.0.2.1:5000", 7), 3, "more than ten a second");
     world.borrow_mut().kernel.now += Duration::from_millis(500);
     assert_eq!(send("192.0.2.1:5000", 7), 5);
-    assert_eq!(tick.stats().datagrams, 35);
-    assert_eq!((tick.stats().answers, tick.stats().unanswered), (15, 20));
+    assert_eq!(tick.stats().datagrams, 112);
+    assert_eq!((tick.stats().answers, tick.stats().unanswered), (85, 27));
 }
 
 /// A stopped reader costs the others the patience once, and again only after it has caught up.
