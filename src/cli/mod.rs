@@ -54,8 +54,8 @@ Exit code: 0 on success, also after Ctrl-C; 1 if it cannot connect, there are er
 /// A plain echo or broadcast service over TCP, UDP and Unix sockets, and other small services: one
 /// thread, bounded memory, no message torn or duplicated.
 ///
-/// Logs go to standard error. Stop a server with Ctrl-C or SIGTERM: it delivers pending output and
-/// exits with 0; a second signal, after the log has said 'stopping', ends it at once.
+/// Logs go to standard error. Stop a server with Ctrl-C, SIGTERM or SIGHUP: it delivers pending output
+/// and exits with 0; a second signal, after the log has said 'stopping', ends it at once.
 #[derive(Debug, Parser)]
 #[command(
     name = "resound",

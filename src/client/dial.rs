@@ -109,7 +109,8 @@ impl<N: Kernel> Dialer<'_, N> {
     /// Tries each address of the server once; returns the last error if all fail.
     fn try_addresses(&mut self) -> io::Result<Dialed<N>> {
         let limit = self.limit();
-        let resolved = self.connect.source.as_ref().map(Source::resolve);
+        let resolved = self.connect.source.as_ref();
+        let resolved = resolved.map(|source| self.net.while_blocking(|| source.resolve()));
         let source = resolved.transpose().map_err(|e| permanent(&e))?.flatten();
         let mut error = None;
         let addresses = self.net.resolve(&self.connect.to);

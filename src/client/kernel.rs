@@ -26,7 +26,7 @@ pub(super) trait Kernel: Dial {
 
 impl Kernel for Poller {
     fn resolve(&mut self, name: &ListenAddress) -> io::Result<Vec<Address>> {
-        name.resolve()
+        self.while_blocking(|| name.resolve())
     }
 
     fn open_standard(&mut self, direction: Direction) -> io::Result<Socket> {

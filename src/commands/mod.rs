@@ -4,6 +4,7 @@ pub(crate) mod connect;
 pub(crate) mod load;
 pub(crate) mod serve;
 mod small;
+mod starting;
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 

@@ -12,6 +12,7 @@ use resound::{
 
 use super::raise_descriptor_limit;
 use super::small::Small;
+use super::starting::Starting;
 use crate::cli::{BroadcastArgs, EchoArgs, ReplyArgs, ServerArgs};
 use crate::units::duration;
 
@@ -33,14 +34,14 @@ pub(crate) fn reply(args: &ReplyArgs) -> Result<(), String> {
 
 /// Runs `resound broadcast`.
 pub(crate) fn broadcast(args: &BroadcastArgs) -> Result<(), String> {
-    let config = fitted(|max_clients| args.config(max_clients))?;
     let service = Broadcast::new(args.room()).map_err(|e| e.to_string())?;
     let streams = Streams {
         publish: args.stdin(),
         subscribe: args.stdout(),
         ..Streams::of(&args.server)
     };
-    serve("broadcast", &config, service, streams)
+    let config = |max_clients| args.config(max_clients);
+    serve("broadcast", config, service, streams)
 }
 
 /// Runs one of the services whose speed matters less.
@@ -54,8 +55,8 @@ pub(crate) fn small(
 
 /// Serves with the options that every service has.
 fn serve_alone<S: Service>(name: &str, args: &ServerArgs, service: S) -> Result<(), String> {
-    let config = fitted(|max_clients| args.config(max_clients))?;
-    serve(name, &config, service, Streams::of(args))
+    let config = |max_clients| args.config(max_clients);
+    serve(name, config, service, Streams::of(args))
 }
 
 /// The settings of a server for as many clients as there are descriptors for.
@@ -134,15 +135,17 @@ impl Streams {
 /// Binds, attaches the standard streams, says where it listens, runs, and judges the end.
 fn serve<S: Service>(
     name: &str,
-    config: &Config,
+    config: impl FnOnce(usize) -> Result<Config, String>,
     service: S,
     streams: Streams,
 ) -> Result<(), String> {
-    let mut server = Server::bind(config, service).map_err(|e| e.to_string())?;
-    server
-        .catch_signals()
-        .map_err(|e| format!("cannot catch signals: {e}"))?;
-    log_addresses(server.bound_addresses(), config);
+    let cannot_catch = |e: io::Error| format!("cannot catch signals: {e}");
+    let starting = Starting::begin().map_err(cannot_catch)?;
+    let config = fitted(config)?;
+    let mut server = Server::bind(&config, service).map_err(|e| e.to_string())?;
+    server.catch_signals().map_err(cannot_catch)?;
+    drop(starting);
+    log_addresses(server.bound_addresses(), &config);
     streams.attach(&mut server)?;
     let limit = config.max_clients;
     let limit = limit.map_or_else(|| "unlimited".to_owned(), |n| n.to_string());

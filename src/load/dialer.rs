@@ -73,9 +73,9 @@ struct Dialing<N: Dial> {
 
 impl<N: Dial> Dialer<N> {
     /// A dialer for the clients with the keys below `keys`.
-    pub(super) fn new(load: &Load, keys: usize) -> Result<Self, LoadError> {
+    pub(super) fn new(load: &Load, net: &N, keys: usize) -> Result<Self, LoadError> {
         let name = load.to.to_string();
-        let addresses = load.to.resolve();
+        let addresses = net.while_blocking(|| load.to.resolve());
         let addresses =
             addresses.map_err(|e| LoadError(format!("cannot connect to {name}: {}", cause(&e))))?;
         let gap = |rate: u64| Duration::from_nanos(1_000_000_000 / rate.max(1));

@@ -154,7 +154,7 @@ pub struct Load {
     /// True if answers are compared with what was sent: each message once, in order, unchanged. In
     /// fan-out numbers are checked in any case.
     pub verify: bool,
-    /// True if SIGINT and SIGTERM end the load early. From then on they are caught for the whole
+    /// True if SIGINT, SIGTERM and SIGHUP end the load early. From then on they are caught for the whole
     /// process.
     pub catch_signals: bool,
 }

@@ -75,7 +75,7 @@ pub struct Interval {
 pub enum LoadEnd {
     /// Its time was over.
     Duration,
-    /// SIGINT or SIGTERM has ended it early.
+    /// A signal has ended it early: SIGINT, SIGTERM or SIGHUP.
     Interrupted,
     /// Too few clients were connected to go on.
     Abandoned,

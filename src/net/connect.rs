@@ -91,6 +91,13 @@ impl Dial for Poller {
             DatagramClient::Unix { socket, .. } => self.register_source(socket, key),
         }
     }
+
+    fn while_blocking<R>(&self, call: impl FnOnce() -> R) -> R {
+        match self.signals() {
+            Some(signals) => signals.while_blocking(call),
+            None => call(),
+        }
+    }
 }
 
 fn connect_tcp(to: SocketAddr, options: ConnectOptions<'_>) -> io::Result<TcpStream> {

@@ -89,6 +89,12 @@ pub(crate) trait Dial: Net {
 
     /// Requests the readiness of a datagram socket, under a client's key, until it is dropped.
     fn register_datagrams(&mut self, socket: &mut Self::Datagrams, key: usize) -> io::Result<()>;
+
+    /// Makes a call that may wait for long, such as resolving a name. Meanwhile a signal that is
+    /// caught as a stop request ends the process at once.
+    fn while_blocking<R>(&self, call: impl FnOnce() -> R) -> R {
+        call()
+    }
 }
 
 /// Options of a connection; by default the system chooses.

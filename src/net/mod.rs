@@ -7,6 +7,7 @@
 //! | `simulation/` | the same for the tests, over a kernel made up from a seed |
 //! | `stream.rs`, `link.rs` | the trait [`Stream`]; a stream with its readiness and its outbox |
 //! | `socket.rs`, `pipe.rs` | streams of the kernel: connected sockets; standard input and output |
+//! | `signals.rs` | signals as requests to a loop |
 //! | `listener.rs`, `accept_error.rs` | listening sockets; errors of accepting |
 //! | `datagram/` | datagram sockets that receive and reply in batches |
 //! | `unix.rs`, `options/`, `address/` | names of Unix sockets; socket options; addresses |
@@ -26,6 +27,7 @@ pub(crate) mod listener;
 pub(crate) mod options;
 pub(crate) mod pipe;
 mod poller;
+mod signals;
 #[cfg(test)]
 pub(crate) mod simulation;
 mod socket;

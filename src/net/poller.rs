@@ -9,14 +9,13 @@ use std::time::{Duration, Instant, SystemTime};
 
 use mio::unix::SourceFd;
 use mio::{Interest, Token, Waker};
-use rustix::process::Signal;
-use signal_hook_mio::v1_0::Signals;
 
 use super::address::Address;
 use super::datagram::{BatchCounts, DatagramSocket, ReplyFn};
 use super::kernel::{Event, Net};
 use super::listener::Listener;
 use super::pipe::Direction;
+use super::signals::CaughtSignals;
 use super::socket::Socket;
 use super::spin::Spin;
 use super::stream::Readiness;
@@ -41,7 +40,7 @@ pub(crate) struct Poller {
     control: Arc<Control>,
     /// Stop requests of `control` that were passed on as events.
     stops_told: usize,
-    signals: Option<Signals>,
+    signals: Option<CaughtSignals>,
 }
 
 /// The numbers of listeners and datagram sockets, on which tokens depend. They stay the same after
@@ -135,14 +134,15 @@ impl Poller {
         self.spin = Spin::new(time);
     }
 
-    /// Turns SIGTERM and SIGINT into stop requests and SIGUSR1 into a report request.
+    /// Turns SIGTERM, SIGINT and SIGHUP into stop requests and SIGUSR1 into a report request,
+    /// whatever the process has inherited; only a SIGHUP that is ignored stays so (nohup(1)).
     pub(crate) fn catch_signals(&mut self) -> io::Result<()> {
-        let caught = [Signal::TERM, Signal::INT, Signal::USR1];
-        let mut signals = Signals::new(caught.map(Signal::as_raw))?;
-        let registry = self.poll.registry();
-        registry.register(&mut signals, SIGNALS, Interest::READABLE)?;
-        self.signals = Some(signals);
+        self.signals = Some(CaughtSignals::new(self.poll.registry(), SIGNALS)?);
         Ok(())
+    }
+
+    pub(super) fn signals(&self) -> Option<&CaughtSignals> {
+        self.signals.as_ref()
     }
 
     /// Requests the readiness of a source that is no stream, under a client's key.
@@ -157,9 +157,8 @@ impl Poller {
 
     /// Appends the requests of signals and handles since the last call.
     fn requests(&mut self, events: &mut Vec<Event>) {
-        for signal in self.signals.iter_mut().flat_map(Signals::pending) {
-            let report = signal == Signal::USR1.as_raw();
-            events.push(if report { Event::Report } else { Event::Stop });
+        if let Some(signals) = &mut self.signals {
+            events.extend(signals.requests());
         }
         let requested = self.control.stop_requests.load(Ordering::Acquire);
         events.extend(std::iter::repeat_n(

@@ -127,8 +127,10 @@ impl<S: Service> Server<S> {
         }
     }
 
-    /// Makes SIGTERM and SIGINT stop this server, as [`Handle::stop`] does, and SIGUSR1 write its
-    /// statistics to the log.
+    /// Makes SIGTERM, SIGINT and SIGHUP stop this server, as [`Handle::stop`] does, and SIGUSR1 write
+    /// its statistics to the log. It does so whatever the process has inherited of them: the signals
+    /// are unblocked in this thread. Only a SIGHUP that is ignored stays ignored (nohup(1)), and
+    /// where the system has no `/proc` to tell, SIGHUP is left alone.
     ///
     /// # Errors
     /// If the signals can't be caught.

@@ -31,6 +31,7 @@ mod replay;
 mod resources;
 mod room;
 mod services;
+mod signals;
 mod slow;
 mod spin;
 mod stopping;
