@@ -108,7 +108,7 @@ impl<T: Stream, S: Service> Connection<T, S> {
     /// One turn: reads and answers input until `budget` bytes were read, or published by the
     /// service. `on_input` gets the input before the service does.
     ///
-    /// One read takes at most `buffer.len()` bytes. With more than `high_water` bytes unsent
+    /// Returns true if it read input. One read takes at most `buffer.len()` bytes. With more than `high_water` bytes unsent
     /// nothing is read.
     pub(crate) fn turn(
         &mut self,
@@ -117,7 +117,8 @@ impl<T: Stream, S: Service> Connection<T, S> {
         mut budget: usize,
         high_water: u64,
         mut on_input: impl FnMut(&[u8]),
-    ) {
+    ) -> bool {
+        let mut any = false;
         while budget > 0 && self.wants_turn(service, high_water) {
             let before = service.published();
             let most = budget.min(buffer.len());
@@ -127,6 +128,7 @@ impl<T: Stream, S: Service> Connection<T, S> {
                 Ok(Some(0)) => self.end_input(service),
                 Ok(Some(n)) => {
                     read = n;
+                    any = true;
                     if self.is_serving() {
                         on_input(&buffer[..n]);
                     }
@@ -138,6 +140,17 @@ impl<T: Stream, S: Service> Connection<T, S> {
             let published = service.published() - before;
             let published = usize::try_from(published).unwrap_or(usize::MAX);
             budget = budget.saturating_sub(read.max(published));
+        }
+        any
+    }
+
+    /// Tells the service that the client has paused after input.
+    pub(crate) fn pause(&mut self, service: &mut S) {
+        if let (State::Serving, Some(session)) = (self.state, self.session.as_mut()) {
+            let between = service.owed(session).unfinished == 0;
+            let Outcome { reply, action } = service.pause(session);
+            self.link.send(reply, between);
+            self.follow(service, action);
         }
     }
 

@@ -9,7 +9,9 @@ use resound::{
 };
 
 use super::server::{ServerArgs, check_listeners};
-use super::values::{Limit, heartbeat, max_message, on_eof, patience, replay, size, slow_consumer};
+use super::values::{
+    Limit, heartbeat, max_message, on_eof, patience, replay, size, slow_consumer, timeout,
+};
 use crate::units;
 
 #[derive(Args, Debug)]
@@ -43,6 +45,11 @@ pub(crate) struct BroadcastArgs {
     /// Send messages to their senders as well
     #[arg(long)]
     include_sender: bool,
+
+    /// Publish a text without its newline once its sender has sent nothing more for DURATION, for
+    /// clients that send no newlines
+    #[arg(long, value_name = "DURATION", default_value = "unlimited", value_parser = timeout)]
+    line_timeout: Limit<Duration>,
 
     /// Time for which a client that does not read may hold up the others until it is a slow
     /// consumer: a duration, 0 or 'unlimited'
@@ -144,6 +151,9 @@ impl BroadcastArgs {
         if let Some(error) = error {
             return Err(error);
         }
+        if self.line_timeout.value().is_some() && self.framing != Framing::Lines {
+            return Err("--line-timeout is for --framing lines".to_owned());
+        }
         let listen = self.config(1)?.listen;
         check_listeners(&listen, true, false)?;
         self.server.check(&listen)?;
@@ -157,6 +167,7 @@ impl BroadcastArgs {
         room.framing = self.framing;
         room.max_message = usize::try_from(self.max_message).unwrap_or(usize::MAX);
         room.include_sender = self.include_sender;
+        room.line_timeout = self.line_timeout.value();
         room.log_size = self.log_size;
         room.replay = self.replay.unwrap_or_default();
         room.tag = self.tag_format.clone().or(tag);

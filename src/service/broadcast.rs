@@ -1,7 +1,7 @@
 //! Broadcast: each message of one client goes to every other client, through one shared log.
 
 use std::collections::BTreeMap;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use log::warn;
 
@@ -20,6 +20,8 @@ use crate::text::plural;
 /// Bytes in a segment of the log: more than one turn brings, so that the bytes owed to a client are
 /// usually in one piece.
 const SEGMENT: usize = 512 * 1024;
+/// Time for which a text waits for its newline until the log says so.
+const HINT_AFTER: Duration = Duration::from_secs(2);
 /// The most clients that a newcomer is told of by name.
 const MOST_NAMES: usize = 100;
 
@@ -45,6 +47,8 @@ pub struct Broadcast {
     promised: u64,
     /// The counter [`Traffic::missed`].
     missed: u64,
+    /// True once the log has said that a text waits for its newline.
+    hinted: bool,
 }
 
 /// A client, as the others are told of it.
@@ -120,6 +124,7 @@ impl Broadcast {
             listeners: 0,
             promised: 0,
             missed: 0,
+            hinted: false,
             room,
         }
     }
@@ -396,8 +401,10 @@ impl Service for Broadcast {
             Framing::Raw => self.room.max_message,
             Framing::Lines | Framing::U32 => MOST_INPUT,
         };
+        let lines = self.room.framing == Framing::Lines;
         Needs {
             time: self.tagger.is_some(),
+            pause: lines.then(|| self.room.line_timeout.unwrap_or(HINT_AFTER)),
             most_input: tags.min(message).clamp(1, MOST_INPUT),
             capacity: self.room.log_size,
             ..Needs::default()
@@ -460,6 +467,21 @@ impl Service for Broadcast {
             session.skipping = true;
             input = rest;
         }
+    }
+
+    fn pause<'a>(&'a mut self, session: &'a mut Session) -> Outcome<'a> {
+        if session.partial.is_empty() || !session.publishes {
+            return Outcome::NOTHING;
+        }
+        if self.room.line_timeout.is_some() {
+            self.publish(session, b"\n");
+        } else if !std::mem::replace(&mut self.hinted, true) {
+            let (id, bytes) = (session.id, plural(session.partial.len() as u64, "byte"));
+            warn!(
+                "client {id} has sent {bytes} without a newline, which are not published before it: --line-timeout helps clients that send none"
+            );
+        }
+        Outcome::NOTHING
     }
 
     fn end<'a>(&'a mut self, session: &'a mut Session) -> Outcome<'a> {

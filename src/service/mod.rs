@@ -31,7 +31,7 @@ mod room;
 mod tag;
 mod time;
 
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 pub use broadcast::Broadcast;
 pub use chargen::Chargen;
@@ -81,6 +81,15 @@ pub trait Service {
 
     /// Takes `input` from a client: never empty, cut anywhere, at most [`Needs::most_input`] bytes.
     fn receive<'a>(&'a mut self, session: &'a mut Self::Session, input: &'a [u8]) -> Outcome<'a>;
+
+    /// Called when a client that has sent input has sent no more for [`Needs::pause`]. Never called
+    /// without it.
+    ///
+    /// Default: no reply. Override it to deal with a message whose rest is not in sight.
+    fn pause<'a>(&'a mut self, session: &'a mut Self::Session) -> Outcome<'a> {
+        let _ = session;
+        Outcome::NOTHING
+    }
 
     /// Called once, when a client has ended its input (half-close). The client is closed as soon as
     /// it is owed nothing.
@@ -195,6 +204,8 @@ pub struct Needs {
     pub local_address: bool,
     /// True if the service wants [`Service::set_time`].
     pub time: bool,
+    /// The silence after input at which [`Service::pause`] is called; `None` if never.
+    pub pause: Option<Duration>,
     /// The most input, in bytes, that it takes at once: for services that make much output of
     /// little input. At least 1; [`MOST_INPUT`] is the limit in any case.
     pub most_input: usize,
@@ -209,6 +220,7 @@ impl Default for Needs {
             datagrams: false,
             local_address: false,
             time: false,
+            pause: None,
             most_input: MOST_INPUT,
             capacity: u64::MAX,
         }

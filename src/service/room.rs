@@ -1,6 +1,7 @@
 //! The settings of a room, and the relations between its limits.
 
 use std::fmt;
+use std::time::Duration;
 
 use super::MOST_INPUT;
 use super::framing::Framing;
@@ -37,6 +38,10 @@ pub struct Room {
     pub max_message: usize,
     /// True if a client also gets its own messages. Default: false.
     pub include_sender: bool,
+    /// Time after which a text without its newline is published with one, if its sender has sent
+    /// nothing more; for clients that send no newlines. Only with [`Framing::Lines`]. Default: never,
+    /// because a line whose rest is late on the network must not be torn.
+    pub line_timeout: Option<Duration>,
     /// Size of the shared log, in bytes. Default: 4 MiB.
     ///
     /// A client that is more than half of it behind holds up the others: no client is read. A
@@ -86,6 +91,7 @@ impl Default for Room {
             framing: Framing::Lines,
             max_message: 64 * 1024,
             include_sender: false,
+            line_timeout: None,
             log_size: 4 * 1024 * 1024,
             replay: Replay::None,
             tag: None,

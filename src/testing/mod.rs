@@ -106,6 +106,14 @@ impl<S: Service> Harness<S> {
         self.run(client);
     }
 
+    /// Lets the time pass after which a client's silence is told to the service
+    /// ([`Needs::pause`](crate::Needs::pause)).
+    pub fn pause(&mut self, client: ClientId) {
+        let connection = &mut self.clients[client.0].connection;
+        connection.pause(&mut self.service);
+        self.settle();
+    }
+
     /// Resets a client's connection.
     pub fn reset(&mut self, client: ClientId) {
         let reset = std::io::ErrorKind::ConnectionReset;
@@ -220,6 +228,7 @@ impl<S: Service> std::fmt::Debug for Harness<S> {
 mod tests {
     use super::*;
     use crate::service::{Broadcast, Chargen, Echo, Room};
+    use std::time::Duration;
 
     #[test]
     fn echo_is_right_under_half_close_and_a_stalled_reader() {
@@ -262,6 +271,23 @@ mod tests {
         assert_eq!(harness.closed(client), None);
         harness.end(client);
         assert_eq!(harness.closed(client), Some(CloseReason::Kicked));
+    }
+
+    #[test]
+    fn text_without_a_newline_is_published_after_the_line_timeout_alone() {
+        for (line_timeout, expected) in [(None, ""), (Some(Duration::from_secs(1)), "hi\n")] {
+            let room = Room {
+                line_timeout,
+                ..Room::default()
+            };
+            let mut harness = Harness::new(Broadcast::new(room).unwrap());
+            let (sender, reader) = (harness.connect(), harness.connect());
+            harness.send(sender, b"hi");
+            assert_eq!(harness.received(reader), b"");
+            harness.pause(sender);
+            harness.pause(sender);
+            assert_eq!(harness.received(reader), expected.as_bytes());
+        }
     }
 
     #[test]

@@ -1,9 +1,11 @@
 //! Framings over real sockets: messages stay whole however their bytes arrive.
 
 use std::thread;
+use std::time::Duration;
 
 use crate::common::client::{Client, join};
 use crate::common::program::Program;
+use crate::common::running::{Running, config};
 use crate::common::watched_room::{WatchedRoom, framed, leave, with_publishers};
 use crate::common::with;
 use crate::common::{assert_same, eventually, frame, random, some_bytes};
@@ -244,4 +246,31 @@ fn lines_one_of_100_mib_closes_its_sender_in_little_memory() {
     assert!(peak < 16 * 1024, "{peak} KiB of memory at the most");
     let last = program.terminate().log.pop().expect("it says something");
     assert!(last.contains("1 message-too-long"), "{last}");
+}
+
+/// A fault of the kind "lost without a word": a client that sends no newlines is not heard.
+#[test]
+fn log_says_once_that_a_text_waits_for_its_newline() {
+    let server = Program::start(&["broadcast", "-l127.0.0.1:0"]);
+    let (sender, reader) = (server.connect(), server.connect());
+    sender.send("hello");
+    server.will_have_logged(
+        "client 1 has sent 5 bytes without a newline, which are not published before it: --line-timeout helps",
+    );
+    sender.send(" again\n");
+    reader.receives("hello again\n");
+}
+
+#[test]
+fn text_without_a_newline_is_published_once_its_sender_pauses() {
+    let room = with(Room::default(), |room| {
+        room.line_timeout = Some(Duration::from_millis(100));
+    });
+    let server = Running::start(&config(), resound::Broadcast::new(room).unwrap());
+    let clients = join(server.address(), 2);
+    for text in ["one", "two\nthree", "four\n"] {
+        clients[0].send(text);
+        clients[1].receives(format!("{}\n", text.trim_end()));
+    }
+    clients[1].receives_nothing();
 }

@@ -12,7 +12,7 @@ use crate::service::Service;
 impl<S: Service, T: Stream> Clients<S, T> {
     /// True if a client may have a deadline: without one the timers need not ask for the time.
     pub(in crate::server) fn has_deadlines(&self) -> bool {
-        self.timeouts.are_on() || !self.holding.is_empty() || !self.lingering.is_empty()
+        self.timeouts.may_be_due() || !self.holding.is_empty() || !self.lingering.is_empty()
     }
 
     /// True if a client holds up the room or lingers whose time has not started yet, or may have.
@@ -34,7 +34,8 @@ impl<S: Service, T: Stream> Clients<S, T> {
         let holding = self.holding.first();
         let holding = holding.and_then(|h| h.deadline(self.limits.patience));
         let lingering = self.lingering.iter().filter_map(Lingering::deadline).min();
-        let deadlines = [holding, lingering, self.timeouts.next()];
+        let pause = self.timeouts.next_pause().filter(|_| !self.is_held());
+        let deadlines = [holding, lingering, self.timeouts.next(), pause];
         deadlines.into_iter().flatten().min()
     }
 
@@ -72,6 +73,18 @@ impl<S: Service, T: Stream> Clients<S, T> {
             self.timeouts.postpone_idle(key);
         }
         None
+    }
+
+    /// Tells the service of clients that have paused after input, until it has published as much as
+    /// a tick allows. While the room is held up nothing is to be published.
+    pub(in crate::server) fn tell_pauses(&mut self, now: Instant) {
+        let start = self.service.published();
+        while !self.is_held()
+            && self.service.published() - start < self.limits.publish
+            && let Some(key) = self.timeouts.take_pause(now)
+        {
+            self.touch(key, Connection::pause);
+        }
     }
 
     /// Ends the holds of clients that have caught up, were closed, or have used up the patience.

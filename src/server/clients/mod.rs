@@ -88,7 +88,7 @@ impl<S: Service, T: Stream> Clients<S, T> {
             closed: Vec::new(),
             holding: Vec::new(),
             lingering: Vec::new(),
-            timeouts: Timeouts::new(config.idle_timeout, config.write_timeout, now),
+            timeouts: Timeouts::new(config.idle_timeout, config.write_timeout, needs.pause, now),
             flushed_to: service.published(),
             draining: false,
             stats: Stats::default(),
@@ -99,7 +99,7 @@ impl<S: Service, T: Stream> Clients<S, T> {
     /// Sets the time for the timeouts, the service and the greeting. A clock is read only for those
     /// that need it.
     pub(super) fn set_time(&mut self, net: &impl Net) {
-        if self.timeouts.are_on() {
+        if self.timeouts.are_on() || self.timeouts.tell_pauses() {
             self.timeouts.set_time(net.now());
         }
         if self.needs.time {

@@ -69,13 +69,16 @@ impl<S: Service, T: Stream> Clients<S, T> {
             }
             client.queued = false;
             let (connection, peer) = client.split();
-            connection.turn(
+            let has_read = connection.turn(
                 &mut self.service,
                 self.buffer.bytes_mut(),
                 budget,
                 self.limits.high_water,
                 |input| on_input(key, &peer, input),
             );
+            if has_read && peer.is_timed() {
+                self.timeouts.note_input(key);
+            }
             if connection.waiting() > 0 && connection.is_writable() {
                 connection.flush(&mut self.service);
             }

@@ -18,6 +18,8 @@ pub(super) struct Timeouts {
     fresh: Option<Queue>,
     /// Clients that have been tried: each part of the write timeout ends with another try.
     write: Option<Queue>,
+    /// Clients that have sent input, until they pause.
+    pause: Option<Queue>,
     /// By key: tries in a row in which a stuck client has taken nothing.
     strikes: Vec<u8>,
 }
@@ -40,8 +42,14 @@ pub(super) struct Output {
 
 impl Timeouts {
     /// The timeouts that are not `None`, counted from `start`.
-    pub(super) fn new(idle: Option<Duration>, write: Option<Duration>, start: Instant) -> Self {
+    pub(super) fn new(
+        idle: Option<Duration>,
+        write: Option<Duration>,
+        pause: Option<Duration>,
+        start: Instant,
+    ) -> Self {
         Self {
+            pause: pause.map(Queue::new),
             start,
             now: 0,
             idle: idle.map(Queue::new),
@@ -56,6 +64,32 @@ impl Timeouts {
         self.idle.is_some() || self.write.is_some()
     }
 
+    /// True if pauses of clients that send are told.
+    pub(super) fn tell_pauses(&self) -> bool {
+        self.pause.is_some()
+    }
+
+    /// True if a client may be late, or pause.
+    pub(super) fn may_be_due(&self) -> bool {
+        self.are_on() || self.pause.as_ref().is_some_and(|queue| !queue.is_empty())
+    }
+
+    /// Notes that a client has sent input.
+    pub(super) fn note_input(&mut self, key: usize) {
+        if let Some(pause) = &mut self.pause {
+            pause.touch(key, self.now);
+        }
+    }
+
+    /// Takes a client that pauses at `now` out of the list of those that send.
+    pub(super) fn take_pause(&mut self, now: Instant) -> Option<usize> {
+        let now = self.micros(now);
+        let pause = self.pause.as_mut()?;
+        let key = pause.late(now)?;
+        pause.remove(key);
+        Some(key)
+    }
+
     /// Sets the time of the activity that is noted from now on.
     pub(super) fn set_time(&mut self, now: Instant) {
         self.now = self.micros(now);
@@ -66,6 +100,12 @@ impl Timeouts {
         let queues = [&self.idle, &self.fresh, &self.write];
         let queues = queues.into_iter().flatten();
         let next = queues.filter_map(Queue::next).min()?;
+        self.start.checked_add(Duration::from_micros(next))
+    }
+
+    /// The moment at which the first client pauses.
+    pub(super) fn next_pause(&self) -> Option<Instant> {
+        let next = self.pause.as_ref()?.next()?;
         self.start.checked_add(Duration::from_micros(next))
     }
 
@@ -134,7 +174,12 @@ impl Timeouts {
 
     /// Removes a client from all lists: no timeout is counted for it any more.
     pub(super) fn forget(&mut self, key: usize) {
-        let queues = [&mut self.idle, &mut self.fresh, &mut self.write];
+        let queues = [
+            &mut self.idle,
+            &mut self.fresh,
+            &mut self.write,
+            &mut self.pause,
+        ];
         for queue in queues.into_iter().flatten() {
             queue.remove(key);
         }
@@ -212,6 +257,10 @@ impl Queue {
         late.then_some(self.first as usize)
     }
 
+    fn is_empty(&self) -> bool {
+        self.first == NONE
+    }
+
     fn contains(&self, key: usize) -> bool {
         self.nodes
             .get(key)
@@ -269,7 +318,7 @@ mod tests {
     fn stuck_client_is_tried_soon_and_then_four_times_within_its_timeout() {
         let start = Instant::now();
         let millis = Duration::from_millis;
-        let mut timeouts = Timeouts::new(None, Some(millis(400)), start);
+        let mut timeouts = Timeouts::new(None, Some(millis(400)), None, start);
         let (nothing, stuck) = (
             Activity {
                 read: false,
@@ -300,10 +349,26 @@ mod tests {
     }
 
     #[test]
+    fn client_pauses_once_after_its_last_input() {
+        let start = Instant::now();
+        let second = |n| start + Duration::from_secs(n);
+        let mut timeouts = Timeouts::new(None, None, Some(Duration::from_secs(2)), start);
+        assert!(timeouts.tell_pauses() && !timeouts.may_be_due());
+        for at in [0, 1] {
+            timeouts.set_time(second(at));
+            timeouts.note_input(5);
+        }
+        assert_eq!(timeouts.next_pause(), Some(second(3)));
+        assert_eq!(timeouts.take_pause(second(2)), None);
+        assert_eq!(timeouts.take_pause(second(3)), Some(5));
+        assert!(!timeouts.may_be_due() && timeouts.next_pause().is_none());
+    }
+
+    #[test]
     fn activity_restarts_the_idle_timeout() {
         let start = Instant::now();
         let second = Duration::from_secs;
-        let mut timeouts = Timeouts::new(Some(second(10)), None, start);
+        let mut timeouts = Timeouts::new(Some(second(10)), None, None, start);
         let calm = Output {
             stuck: false,
             writable: true,

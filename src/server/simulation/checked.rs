@@ -44,6 +44,11 @@ impl<S: Service> Service for Checked<S> {
         self.inner.receive(&mut session.1, input)
     }
 
+    fn pause<'a>(&'a mut self, session: &'a mut Self::Session) -> Outcome<'a> {
+        self.model.borrow_mut().pause(session.0);
+        self.inner.pause(&mut session.1)
+    }
+
     fn end<'a>(&'a mut self, session: &'a mut Self::Session) -> Outcome<'a> {
         self.model.borrow_mut().end(session.0);
         self.inner.end(&mut session.1)
@@ -98,6 +103,7 @@ impl<S: Service> Service for Checked<S> {
         let needs = self.inner.needs();
         Needs {
             time: needs.time,
+            pause: needs.pause,
             most_input: needs.most_input,
             ..Needs::default()
         }

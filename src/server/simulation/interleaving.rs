@@ -272,6 +272,7 @@ fn room() -> impl Strategy<Value = Room> {
             framing,
             max_message,
             include_sender,
+            line_timeout: None,
             log_size,
             replay,
             tag: tag.then(|| "{id}>".parse().unwrap()),

@@ -198,6 +198,16 @@ impl Model {
         }
     }
 
+    /// Publishes a client's incomplete line, because it has sent nothing for the line timeout.
+    pub(super) fn pause(&mut self, id: usize) {
+        let lines = self.room.framing == Framing::Lines && self.room.line_timeout.is_some();
+        let record = self.record(id);
+        if lines && !record.partial.is_empty() {
+            let line = [&take(&mut record.partial)[..], b"\n"].concat();
+            self.send(id, &line);
+        }
+    }
+
     /// Ends a client's input, which means nothing if it only subscribes.
     pub(super) fn end(&mut self, id: usize) {
         if self.record(id).role == Role::Subscribe {

@@ -51,6 +51,11 @@ pub(super) fn timeout(rng: &mut Rng) -> Option<Duration> {
     (rng.u8(..5) == 0).then(|| Duration::from_millis(rng.u64(10..3000)))
 }
 
+/// The line timeout of a room, in one of four runs.
+pub(super) fn line_timeout(rng: &mut Rng) -> Option<Duration> {
+    (rng.u8(..4) == 0).then(|| Duration::from_millis(rng.u64(20..300)))
+}
+
 /// A room with any settings.
 pub(super) fn room(rng: &mut Rng) -> Room {
     let framing = [Framing::Lines, Framing::Raw, Framing::U32];
@@ -63,6 +68,7 @@ pub(super) fn room(rng: &mut Rng) -> Room {
         framing: *rng.choice(&framing).unwrap(),
         max_message: length(rng, 200) + 1,
         include_sender: rng.u8(..3) == 0,
+        line_timeout: None,
         log_size: length(rng, 2000) as u64,
         replay,
         tag: (rng.u8(..4) == 0).then(|| "{id}>".parse().unwrap()),

@@ -102,6 +102,10 @@ impl<S: Service> Service for Watched<S> {
         self.service.receive(session, input)
     }
 
+    fn pause<'a>(&'a mut self, session: &'a mut S::Session) -> Outcome<'a> {
+        self.service.pause(session)
+    }
+
     fn end<'a>(&'a mut self, session: &'a mut S::Session) -> Outcome<'a> {
         self.service.end(session)
     }
