@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use resound::load::Rate;
+
 /// A count with separators: `182,331`.
 pub(crate) fn count(n: u64) -> String {
     let digits = n.to_string();
@@ -21,17 +23,33 @@ pub(crate) fn counted(n: u64, noun: &str) -> String {
     format!("{} {noun}{ending}", count(n))
 }
 
-/// A number per second, with one decimal below 100.
+/// A number per second, with one decimal below 100, and three below 1.
 #[expect(
     clippy::cast_possible_truncation,
     clippy::cast_sign_loss,
     reason = "it is rounded, and no rate is below 0"
 )]
 pub(crate) fn rate(per_second: f64) -> String {
+    if per_second < 0.9995 && per_second > 0.0 {
+        let text = format!("{per_second:.3}");
+        return text.trim_end_matches('0').trim_end_matches('.').to_owned();
+    }
     if per_second < 99.95 && per_second.fract() != 0.0 {
         return format!("{per_second:.1}");
     }
     count(per_second.round() as u64)
+}
+
+/// A rate, as the command line takes it: `20000`, `30/m`, `1/2s`.
+pub(crate) fn rate_given(rate: Rate) -> String {
+    if rate.per == Duration::from_secs(1) {
+        return rate.count.to_string();
+    }
+    let per = duration(rate.per);
+    let unit = per
+        .strip_prefix('1')
+        .filter(|unit| unit.bytes().all(|b| b.is_ascii_alphabetic()));
+    format!("{}/{}", rate.count, unit.unwrap_or(&per))
 }
 
 /// Bytes per second, in decimal units: `11.7 MB/s`.
@@ -112,6 +130,9 @@ mod tests {
         for (n, text) in [
             (0.0, "0"),
             (3.21, "3.2"),
+            (0.5, "0.5"),
+            (0.016_67, "0.017"),
+            (0.9999, "1.0"),
             (99.96, "100"),
             (1234.5, "1,235"),
             (2e5, "200,000"),
@@ -127,6 +148,17 @@ mod tests {
         ] {
             assert_eq!(bytes_rate(n), text);
         }
+    }
+
+    #[test]
+    fn given_rates_are_as_the_command_line_takes_them() {
+        let given = |count, seconds| {
+            let per = Duration::from_secs(seconds);
+            rate_given(Rate { count, per })
+        };
+        assert_eq!(given(20_000, 1), "20000");
+        assert_eq!([given(1, 2), given(30, 60)], ["1/2s", "30/m"]);
+        assert_eq!([given(1, 90), given(5, 100)], ["1/1m 30s", "5/1m 40s"]);
     }
 
     #[test]

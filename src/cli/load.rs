@@ -6,11 +6,11 @@ use std::time::Duration;
 
 use clap::Args;
 use resound::ListenAddress;
-use resound::load::{Load, LoadMode, SHORTEST_MESSAGE};
+use resound::load::{Load, LoadMode, Rate, SHORTEST_MESSAGE};
 
-use super::values::{
-    Limit, check_destination, count, count_limit, duration, interval, number, size,
-};
+use crate::units;
+
+use super::values::{Limit, check_destination, count, count_limit, duration, interval, rate, size};
 
 /// Bytes of the longest message.
 const LONGEST: u64 = 64 << 20;
@@ -61,12 +61,12 @@ pub(crate) struct LoadArgs {
 
     /// Messages per second of all clients (churn: connections), sent at fixed times whatever the
     /// server does; latency counts from these times [default: as fast as they return]
-    #[arg(long, value_name = "N", value_parser = number)]
-    rate: Option<u64>,
+    #[arg(long, value_name = "RATE", value_parser = rate)]
+    rate: Option<Rate>,
 
     /// Connections opened per second [default: as fast as they are accepted]
-    #[arg(long, value_name = "N", value_parser = number)]
-    connect_rate: Option<u64>,
+    #[arg(long, value_name = "RATE", value_parser = rate)]
+    connect_rate: Option<Rate>,
 
     /// Length of the measurement
     #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = interval)]
@@ -106,8 +106,8 @@ pub(crate) struct LoadArgs {
     pub(crate) max_p99: Option<Duration>,
 
     /// Fail if the throughput is below this: messages (churn: connections) per second
-    #[arg(long, value_name = "N", value_parser = number)]
-    pub(crate) min_rate: Option<u64>,
+    #[arg(long, value_name = "RATE", value_parser = rate)]
+    pub(crate) min_rate: Option<Rate>,
 }
 
 impl LoadArgs {
@@ -118,6 +118,7 @@ impl LoadArgs {
         if self.depth == Some(Limit::Unlimited) && self.rate.is_none() {
             return Err("--depth unlimited needs --rate".to_owned());
         }
+        self.check_rate()?;
         let load = self.load();
         let extra = [load.publishers, load.slow];
         let all = extra
@@ -163,6 +164,22 @@ impl LoadArgs {
         };
         let mode = self.mode.name();
         Err(format!("{option} is not for --mode {mode}{hint}"))
+    }
+
+    /// Checks that a message is due while it is measured.
+    fn check_rate(&self) -> Result<(), String> {
+        let end = self.warmup.saturating_add(self.duration);
+        let Some(rate) = self
+            .rate
+            .filter(|rate| rate.first_after(self.warmup) >= end)
+        else {
+            return Ok(());
+        };
+        let [warmup, time] = [self.warmup, self.duration].map(units::duration);
+        let rate = units::rate_given(rate);
+        Err(format!(
+            "with --rate {rate} no message is due within --duration {time} after --warmup {warmup}"
+        ))
     }
 
     fn check_address(&self) -> Result<(), String> {

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use bytesize::ByteSize;
+use resound::load::Rate;
 use resound::{Heartbeat, Keepalive, ListenAddress, OnEof, Replay, ReplyOn, SlowConsumer};
 
 /// A limit that may be absent, which is written `unlimited`.
@@ -30,10 +31,11 @@ impl<T> Limit<T> {
     }
 }
 
+/// A hundred years: a later deadline means nothing, and overflows clocks.
+const LONGEST: Duration = Duration::from_secs(100 * 31_557_600);
+
 /// A duration such as `10s`, `250ms` or `1m30s`.
 pub(super) fn duration(text: &str) -> Result<Duration, String> {
-    /// A later deadline means nothing, and overflows clocks.
-    const LONGEST: Duration = Duration::from_secs(100 * 31_557_600);
     match humantime::parse_duration(text) {
         Ok(time) if time <= LONGEST => Ok(time),
         Ok(_) => Err("longer than a hundred years".to_owned()),
@@ -104,6 +106,43 @@ pub(super) fn number(text: &str) -> Result<u64, String> {
         Ok(n) if n > 0 => Ok(n),
         _ => Err("expected a number from 1 on".to_owned()),
     }
+}
+
+/// A rate: a number per second, which may be a fraction, or a number and a time such as `30/m`.
+pub(super) fn rate(text: &str) -> Result<Rate, String> {
+    let (number, time) = text.split_once('/').unwrap_or((text, "s"));
+    // A unit alone is one of it.
+    let one = if time.starts_with(|c: char| c.is_ascii_alphabetic()) {
+        "1"
+    } else {
+        ""
+    };
+    let rate = fraction(number)
+        .zip(duration(&format!("{one}{time}")).ok())
+        .and_then(|((count, of), per)| in_lowest_terms(count, of, per));
+    rate.ok_or_else(|| "expected a rate such as 20000, 0.5, 30/m or 1/2s".to_owned())
+}
+
+/// A decimal number as a whole one and the power of ten that it is divided by.
+fn fraction(text: &str) -> Option<(u64, u32)> {
+    let (whole, decimals) = text.split_once('.').unwrap_or((text, ""));
+    let digits = [whole, decimals].concat();
+    let has_digits = !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit());
+    let count = digits.parse().ok().filter(|_| has_digits)?;
+    let power = u32::try_from(decimals.len()).ok()?;
+    Some((count, 10_u32.checked_pow(power)?))
+}
+
+/// `count / of` in a time, as a whole number in another time: 0.5 a second is 1 in two seconds.
+fn in_lowest_terms(count: u64, of: u32, per: Duration) -> Option<Rate> {
+    let (mut a, mut b) = (count, u64::from(of));
+    while b > 0 {
+        (a, b) = (b, a % b);
+    }
+    let count = count.checked_div(a)?;
+    let per = per.checked_mul(u32::try_from(u64::from(of).checked_div(a)?).ok()?)?;
+    let is_rate = count > 0 && !per.is_zero() && per <= LONGEST;
+    is_rate.then_some(Rate { count, per })
 }
 
 /// A number from 1 on, of things in memory: a larger one than fits there is the largest.
@@ -291,6 +330,52 @@ mod tests {
         }
     }
 
+    /// Rates below one a second were refused.
+    #[test]
+    fn rates_may_be_fractions_and_have_units() {
+        let of = |count, seconds| {
+            let per = Duration::from_secs(seconds);
+            Ok(Rate { count, per })
+        };
+        for (text, expected) in [
+            ("20000", of(20_000, 1)),
+            ("0.5", of(1, 2)),
+            (".25", of(1, 4)),
+            ("1.5", of(3, 2)),
+            ("2.0", of(2, 1)),
+            ("30/m", of(30, 60)),
+            ("30/min", of(30, 60)),
+            ("0.5/m", of(1, 120)),
+            ("1/2s", of(1, 2)),
+            ("7/1m30s", of(7, 90)),
+            ("3/h", of(3, 3600)),
+        ] {
+            assert_eq!(rate(text), expected, "{text}");
+        }
+        for text in [
+            "",
+            ".",
+            "0",
+            "0.0",
+            "-1",
+            "+1",
+            "1e3",
+            "1/",
+            "/s",
+            "1/0s",
+            "1/2",
+            "1/x",
+            "0.5.5",
+            "1/s/s",
+            "0.00000000001",
+            "1/101years",
+            "18446744073709551616",
+            "inf",
+        ] {
+            assert!(rate(text).is_err(), "{text}");
+        }
+    }
+
     #[test]
     fn modes_buffers_and_names_have_bounds() {
         assert_eq!(unix_mode("0660"), Ok(0o660));
@@ -319,6 +404,7 @@ mod tests {
         fn no_text_panics(text in "\\PC{0,12}|[0-9a-z,.x+-]{0,12}") {
             let _ = (dscp(&text), tos(&text), keepalive(&text), unix_mode(&text), buffer(&text));
             let _ = (timeout(&text), defer_accept(&text), replay(&text), heartbeat(&text));
+            let _ = (rate(&text), rate(&format!("1/{text}")));
             let _ = (bind_device(&text), patience(&text), max_message(&text), reply_on(&text));
         }
 
@@ -327,6 +413,12 @@ mod tests {
         fn sizes_survive_a_round_trip(bytes in 0..1_u64 << 50) {
             prop_assert_eq!(size(&units::size(bytes)), Ok(bytes));
             prop_assert_eq!(size(&units::size(bytes >> 20 << 20)), Ok(bytes >> 20 << 20));
+        }
+
+        #[test]
+        fn rates_survive_a_round_trip(count in 1_u64.., millis in 1_u64..1 << 40) {
+            let given = Rate { count, per: Duration::from_millis(millis) };
+            prop_assert_eq!(rate(&units::rate_given(given)), Ok(given));
         }
 
         #[test]

@@ -9,6 +9,7 @@ use rustix::io::Errno;
 
 use super::faults::Fault;
 use super::moment::Moment;
+use super::rate::Rate;
 use super::run::{ConnectRequest, Run};
 use super::{Load, LoadError};
 use crate::net::address::Address;
@@ -78,7 +79,7 @@ impl<N: Dial> Dialer<N> {
         let addresses = net.while_blocking(|| load.to.resolve());
         let addresses =
             addresses.map_err(|e| LoadError(format!("cannot connect to {name}: {}", cause(&e))))?;
-        let gap = |rate: u64| Duration::from_nanos(1_000_000_000 / rate.max(1));
+        let gap = |rate: Rate| Duration::from_nanos(rate.nanos(1));
         Ok(Self {
             addresses: addresses.into(),
             name,

@@ -13,7 +13,7 @@
 //! | `slow.rs` | clients beside the workload that read nothing |
 //! | `clients.rs`, `ledger.rs` | the table of a workload's clients; the messages of one client: due, in flight, settled |
 //! | `message.rs`, `sequence.rs` | numbered messages, and how they are found in a stream; missing and repeated numbers |
-//! | `run.rs`, `schedule.rs`, `moment.rs` | the state that loop and workloads share; send times of an open loop; the clock's type |
+//! | `run.rs`, `schedule.rs` with `rate.rs`, `moment.rs` | the state that loop and workloads share; send times of an open loop; the clock's type |
 //! | `tally.rs`, `faults.rs`, `outcome.rs` | counts while it runs; faults by kind; the result |
 //! | `simulation/` | tests: the loop and every workload over a simulated kernel, from seeds |
 //!
@@ -37,6 +37,7 @@ mod moment;
 mod one_way;
 mod outcome;
 mod publisher;
+mod rate;
 mod run;
 mod schedule;
 mod sequence;
@@ -63,6 +64,7 @@ pub use faults::{Fault, Faults};
 use message::MOST_SENDERS;
 use one_way::OneWay;
 pub use outcome::{Counts, Interval, Latencies, LoadEnd, LoadOutcome};
+pub use rate::Rate;
 use workload::Workload;
 
 /// The shortest message: 16 hexadecimal digits that number it, and a newline.
@@ -136,10 +138,10 @@ pub struct Load {
     /// Messages of one client, in fan-out of one publisher, that may be in flight at a time; at
     /// least 1.
     pub depth: usize,
-    /// Messages, or in [`LoadMode::Churn`] connections, a second in all; at least 1.
-    pub rate: Option<u64>,
-    /// Connections opened a second, at most.
-    pub connect_rate: Option<u64>,
+    /// Messages, or in [`LoadMode::Churn`] connections, in all.
+    pub rate: Option<Rate>,
+    /// Connections that are opened, at most.
+    pub connect_rate: Option<Rate>,
     /// The measured time; at most a hundred years, as all times are.
     pub duration: Duration,
     /// The time before it, in which the load is the same and nothing is measured.
@@ -247,7 +249,10 @@ impl Load {
     fn check(&self) -> Result<(), LoadError> {
         let streams = !matches!(self.mode, LoadMode::Echo | LoadMode::Sink);
         let fanout = self.mode == LoadMode::Fanout;
-        let times = [self.duration, self.warmup, self.timeout];
+        let rates = || [self.rate, self.connect_rate].into_iter().flatten();
+        let mut times = [self.duration, self.warmup, self.timeout]
+            .into_iter()
+            .chain(rates().map(|rate| rate.per));
         let error = match self {
             _ if self.size < SHORTEST_MESSAGE => "a message has at least 17 bytes",
             _ if self.clients == 0 => "a load has at least one client",
@@ -255,10 +260,10 @@ impl Load {
             _ if self.active_clients() > MOST_SENDERS => "there are too many clients",
             _ if fanout && self.publishers == 0 => "fan-out has at least one publisher",
             _ if self.to.is_datagram() && streams => "datagrams are for echo and sink",
-            _ if times.iter().any(|time| *time > FOREVER) => {
-                "a time is longer than a hundred years"
+            _ if times.any(|time| time > FOREVER) => "a time is longer than a hundred years",
+            _ if rates().any(|rate| rate.count == 0 || rate.per.is_zero()) => {
+                "a rate is above 0, in a time above 0"
             }
-            _ if self.rate == Some(0) => "a rate is at least 1",
             _ if self.interval.is_zero() => "an interval is longer than 0",
             _ => return Ok(()),
         };

@@ -241,6 +241,7 @@ mod tests {
     use crate::net::{Event, Net};
     use std::net::{TcpListener, UdpSocket};
     use std::os::unix::net::UnixListener;
+    use std::rc::Rc;
     use std::time::Duration;
 
     fn poller() -> Poller {
@@ -326,13 +327,16 @@ mod tests {
     /// One client in 28,000 was never answered: the kernel had chosen the server's port for it.
     #[test]
     fn second_socket_is_opened_while_an_unsuitable_first_one_is_open() {
-        let ports = |first: u16| {
-            let open = std::rc::Rc::new(std::cell::RefCell::new(vec![first + 1, first]));
-            move || Ok(open.borrow_mut().pop().unwrap())
+        // Each socket has the number of sockets that are open with it.
+        let open = Rc::new(());
+        let socket = || {
+            let socket = Rc::clone(&open);
+            Ok((socket, Rc::strong_count(&open) - 1))
         };
-        let is_seven = |port: &u16| *port == 7;
-        assert_eq!(open_but(is_seven, ports(7)).unwrap(), 8);
-        assert_eq!(open_but(is_seven, ports(6)).unwrap(), 6);
+        let (second, number) = open_but(|(_, number)| *number == 1, socket).unwrap();
+        assert_eq!(number, 2);
+        drop(second);
+        assert_eq!(open_but(|_| false, socket).unwrap().1, 1);
     }
 
     #[test]

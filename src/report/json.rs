@@ -1,7 +1,11 @@
 //! The results as JSON, for machines.
 
+use std::time::Duration;
+
 use jiff::Timestamp;
-use resound::load::{Fault, Faults, Interval, Latencies, Load, LoadEnd, LoadMode, LoadOutcome};
+use resound::load::{
+    Fault, Faults, Interval, Latencies, Load, LoadEnd, LoadMode, LoadOutcome, Rate,
+};
 use serde_json::{Map, Value, json};
 
 use super::table::has_depth;
@@ -82,8 +86,8 @@ fn settings(load: &Load) -> Value {
         "slow": load.slow,
         "size": load.size,
         "depth": depth,
-        "rate": load.rate,
-        "connect_rate": load.connect_rate,
+        "rate": load.rate.map(per_second),
+        "connect_rate": load.connect_rate.map(per_second),
         "duration": rounded(load.duration.as_secs_f64()),
         "warmup": rounded(load.warmup.as_secs_f64()),
         "timeout": rounded(load.timeout.as_secs_f64()),
@@ -91,6 +95,14 @@ fn settings(load: &Load) -> Value {
         "verify": load.verify,
         "spin": load.spin,
     })
+}
+
+/// A rate per second: a whole number if it is one.
+fn per_second(rate: Rate) -> Value {
+    if rate.per == Duration::from_secs(1) {
+        return rate.count.into();
+    }
+    rate.per_second().into()
 }
 
 /// Latencies in microseconds; null without any.
@@ -189,7 +201,7 @@ mod tests {
             let mut load = sample::load();
             load.mode = mode;
             load.publishers = 1;
-            load.rate = Some(u64::MAX);
+            load.rate = Some(u64::MAX.into());
             let outcome = LoadOutcome {
                 counts: sample::nothing(),
                 end: LoadEnd::Abandoned,
@@ -197,6 +209,12 @@ mod tests {
             };
             let object = read_back(&load, &outcome, &[]);
             assert_eq!(object["latency_us"], Value::Null);
+            load.rate = Some(Rate {
+                count: 30,
+                per: Duration::from_secs(60),
+            });
+            let object = read_back(&load, &outcome, &[]);
+            assert_eq!(object["settings"]["rate"], 0.5);
         }
     }
 

@@ -20,7 +20,7 @@ pub(super) fn fanout() -> (Load, LoadOutcome) {
     load.publishers = 1;
     load.slow = 3;
     load.depth = usize::MAX;
-    load.rate = Some(20_000);
+    load.rate = Some(20_000.into());
     let mut outcome = LoadOutcome {
         clients: 101,
         slow_closed: 2,

@@ -98,6 +98,7 @@ fn holds(keyword: &str, argument: &Value, part: &Map<String, Value>, value: &Val
         "enum" => array(argument).contains(value),
         "const" => argument == value,
         "minimum" => value.as_f64().is_none_or(|n| Some(n) >= argument.as_f64()),
+        "exclusiveMinimum" => value.as_f64().is_none_or(|n| Some(n) > argument.as_f64()),
         "minLength" => value.as_str().is_none_or(|s| at_least(s.chars().count())),
         "minItems" => value.as_array().is_none_or(|items| at_least(items.len())),
         "maxItems" => value
@@ -150,7 +151,7 @@ fn assert_understood(part: &Value) {
             "oneOf" => array(argument).iter().for_each(assert_understood),
             "pattern" => assert_eq!(argument, TIMESTAMP),
             "additionalProperties" => assert_eq!(argument, false),
-            "minimum" => assert!(argument.is_number()),
+            "minimum" | "exclusiveMinimum" => assert!(argument.is_number()),
             "minLength" | "minItems" | "maxItems" => assert!(argument.is_u64()),
             "type" | "enum" | "const" | "required" | "$ref" | "$schema" | "title" => {}
             other => panic!("the keyword {other} is not understood"),
@@ -197,6 +198,7 @@ mod tests {
             (json!({"enum": ["a", "b"]}), json!("b"), json!("c")),
             (json!({"const": true}), json!(true), json!(false)),
             (json!({"minimum": 1}), json!(1), json!(0.5)),
+            (json!({"exclusiveMinimum": 1}), json!(1.5), json!(1)),
             (json!({"minLength": 1}), json!("x"), json!("")),
             (json!({"minItems": 1}), json!([0]), json!([])),
             (json!({"maxItems": 0}), json!([]), json!([0])),

@@ -5,7 +5,7 @@ use std::fmt::Write;
 use resound::load::{Fault, Faults, Latencies, Load, LoadEnd, LoadMode, LoadOutcome};
 
 use super::bars::bars;
-use crate::units::{bytes_rate, count, counted, latency, rate, seconds, size};
+use crate::units::{bytes_rate, count, counted, latency, rate, rate_given, seconds, size};
 
 /// The quantiles shown, beside the maximum.
 const QUANTILES: [(&str, f64); 4] = [("p50", 0.5), ("p90", 0.9), ("p99", 0.99), ("p99.9", 0.999)];
@@ -36,7 +36,10 @@ fn headline(load: &Load, outcome: &LoadOutcome) -> String {
         });
     }
     if let Some(rate) = load.rate {
-        parts.push(format!("{}/s wanted", count(rate)));
+        parts.push(match rate_given(rate) {
+            given if given.contains('/') => format!("{given} wanted"),
+            _ => format!("{}/s wanted", count(rate.count)),
+        });
     }
     if load.verify {
         parts.push("verified".to_owned());

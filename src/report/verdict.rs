@@ -2,15 +2,15 @@
 
 use std::time::Duration;
 
-use resound::load::{Fault, Faults, LoadEnd, LoadOutcome};
+use resound::load::{Fault, Faults, LoadEnd, LoadOutcome, Rate};
 
-use crate::units::{count, duration, latency, rate, seconds};
+use crate::units::{count, duration, latency, rate, rate_given, seconds};
 
 /// The limits that a load must meet: `--max-p99`, `--min-rate`.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Limits {
     pub(crate) max_p99: Option<Duration>,
-    pub(crate) min_rate: Option<u64>,
+    pub(crate) min_rate: Option<Rate>,
 }
 
 /// The reasons for a failure, a line each; none after a success.
@@ -42,19 +42,14 @@ impl Limits {
             unmet.push(format!("p99 {p99} is above --max-p99 {most}"));
         }
         let achieved = outcome.per_second(outcome.counts.messages);
-        if let Some(least) = self.min_rate.filter(|least| is_below(achieved, *least)) {
-            let achieved = rate(achieved);
+        if let Some(least) = self.min_rate.filter(|least| achieved < least.per_second()) {
+            let (achieved, least) = (rate(achieved), rate_given(least));
             unmet.push(format!(
                 "{achieved} messages/s are below --min-rate {least}"
             ));
         }
         unmet
     }
-}
-
-#[expect(clippy::cast_precision_loss, reason = "no rate has 16 digits")]
-fn is_below(achieved: f64, least: u64) -> bool {
-    achieved < least as f64
 }
 
 /// A line for each kind of error.
@@ -122,7 +117,7 @@ mod tests {
         assert_eq!(reasons(&outcome, &Limits::default()), none);
         let limits = Limits {
             max_p99: Some(Duration::from_millis(4)),
-            min_rate: Some(100_000),
+            min_rate: Some(100_000.into()),
         };
         assert_eq!(reasons(&outcome, &limits), none);
     }
@@ -138,7 +133,7 @@ mod tests {
     fn a_missed_limit_is_a_failure() {
         let limits = Limits {
             max_p99: Some(Duration::from_micros(1500)),
-            min_rate: Some(200_000),
+            min_rate: Some(200_000.into()),
         };
         assert_eq!(
             reasons(&sample::outcome(), &limits),
@@ -187,7 +182,7 @@ mod tests {
         outcome.end = LoadEnd::Abandoned;
         let limits = Limits {
             max_p99: None,
-            min_rate: Some(1),
+            min_rate: Some(1.into()),
         };
         assert_eq!(
             reasons(&outcome, &limits),

@@ -138,6 +138,24 @@ fn a_rate_is_kept() {
     assert_eq!(object["settings"]["depth"], Value::Null);
 }
 
+/// A rate was a whole number a second.
+#[test]
+fn a_rate_may_be_below_one_a_second() {
+    let server = Program::start(&["echo", "-l", "127.0.0.1:0"]);
+    for (rate, per_second) in [("0.5", 0.5), ("600/m", 10.0)] {
+        // The first of them is due at once.
+        let address = server.address().to_string();
+        let times = ["--warmup=0s", "--duration=290ms", "--json"];
+        let ended = run(&[&["load", &address, "--rate", rate][..], &times].concat());
+        assert_eq!(ended.code, Some(0), "{ended:?}");
+        let object: Value = serde_json::from_str(&ended.stdout).unwrap();
+        schema::check(&object).unwrap_or_else(|e| panic!("{e}: {object:#}"));
+        let due = if per_second < 1.0 { 1 } else { 3 };
+        assert_eq!(object["messages"], due, "{object:#}");
+        assert_eq!(object["settings"]["rate"].as_f64(), Some(per_second));
+    }
+}
+
 #[test]
 fn readers_that_stop_are_closed_by_the_server_and_no_error() {
     let folder = Folder::new();

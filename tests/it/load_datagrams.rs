@@ -87,7 +87,7 @@ fn due_messages_are_accounted_for_when_answers_stop() {
         let server = MisbehavingDatagrams::echo(Defect::Stop, 50);
         let outcome = run(&with(load(&server.address), |load| {
             load.depth = depth;
-            load.rate = Some(1000);
+            load.rate = Some(1000.into());
             load.timeout = Duration::from_millis(500);
         }));
         assert_eq!(outcome.counts.messages, 50);
@@ -121,7 +121,7 @@ fn an_echo_answers_all_that_is_sent_over_udp_and_unix_sockets() {
         let outcome = run(&with(load(address), |load| {
             load.clients = 5;
             load.depth = 3;
-            load.rate = Some(1000);
+            load.rate = Some(1000.into());
         }));
         assert_faults(&outcome, &[], &address.to_string());
         assert_eq!((outcome.clients, outcome.counts.messages), (5, 200));
@@ -146,7 +146,7 @@ fn sink_for_datagrams_may_drop_messages() {
         let outcome = run(&with(load(address), |load| {
             load.mode = LoadMode::Sink;
             load.clients = 2;
-            load.rate = Some(1000);
+            load.rate = Some(1000.into());
         }));
         assert_faults(&outcome, &[], &address.to_string());
         // The last message may be sent after the end, and is not counted then.

@@ -18,7 +18,7 @@ fn fanout(to: impl std::fmt::Display) -> Load {
     with(load(to), |load| {
         load.mode = LoadMode::Fanout;
         load.clients = 3;
-        load.rate = Some(400);
+        load.rate = Some(400.into());
         load.duration = Duration::from_secs(1);
         load.timeout = Duration::from_millis(400);
     })
@@ -138,7 +138,7 @@ fn rooms_deliver_to_all_others() {
             let outcome = run(&with(fanout(&server.addresses[index]), |load| {
                 load.publishers = publishers;
                 load.depth = 100;
-                load.rate = Some(1000);
+                load.rate = Some(1000.into());
                 load.duration = Duration::from_millis(200);
                 load.timeout = Duration::from_secs(5);
             }));

@@ -23,7 +23,7 @@ const DEEP: usize = 4;
 /// otherwise; the rate leaves time for further messages.
 fn impatient(load: Load) -> Load {
     with(load, |load| {
-        load.rate = Some(400);
+        load.rate = Some(400.into());
         load.duration = Duration::from_millis(1200);
         load.timeout = Duration::from_millis(250);
     })
@@ -59,7 +59,7 @@ fn deep(load: Load) -> Load {
 /// Sends a number of messages, however long that takes.
 fn scheduled(load: Load) -> Load {
     with(load, |load| {
-        load.rate = Some(400);
+        load.rate = Some(400.into());
         load.duration = Duration::from_millis(300);
     })
 }
@@ -231,7 +231,7 @@ fn clients_after_the_listener_closed_are_refused() {
     let server = thread::spawn(move || listener.accept().unwrap());
     let outcome = run(&with(load(address), |load| {
         load.clients = 4;
-        load.connect_rate = Some(10);
+        load.connect_rate = Some(10.into());
         load.timeout = Duration::from_millis(500);
     }));
     let failed = outcome.faults.count(Refused) + outcome.faults.count(Reset);

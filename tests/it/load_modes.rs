@@ -9,7 +9,7 @@ use crate::common::running::{Running, config, listening_on};
 use crate::common::with;
 use crate::common::{Folder, allow_many_descriptors};
 use resound::load::Fault::{Closed, Corrupt, Reset, Stray, Unanswered};
-use resound::load::{LoadEnd, LoadMode};
+use resound::load::{LoadEnd, LoadMode, Rate};
 use resound::{Chargen, Discard, Echo, Service};
 
 /// The same service over TCP and a Unix socket.
@@ -98,7 +98,7 @@ fn churn_counts_as_many_connections_as_the_server() {
         let outcome = run(&with(load(&server.addresses[index]), |load| {
             load.mode = LoadMode::Churn;
             load.clients = 4;
-            load.rate = Some(200);
+            load.rate = Some(200.into());
             load.duration = Duration::from_millis(300);
         }));
         assert_faults(&outcome, &[], "open");
@@ -115,7 +115,7 @@ fn a_visit_begins_when_it_is_due_and_not_with_the_next_one() {
     let outcome = run(&with(load(server.address()), |load| {
         load.mode = LoadMode::Churn;
         load.clients = 4;
-        load.rate = Some(4);
+        load.rate = Some(4.into());
         load.duration = Duration::from_secs(1);
     }));
     assert_faults(&outcome, &[], "seldom");
@@ -139,7 +139,7 @@ fn visits_to_a_server_that_misbehaves_are_named() {
         let outcome = run(&with(load(server.address), |load| {
             load.mode = LoadMode::Churn;
             load.clients = 2;
-            load.rate = Some(100);
+            load.rate = Some(100.into());
             load.timeout = Duration::from_secs(1);
         }));
         assert_faults(&outcome, expected, &format!("{defect:?}"));
@@ -159,7 +159,7 @@ fn sink_receives_all_bytes_sent() {
             load.mode = LoadMode::Sink;
             load.clients = 2;
             load.size = 1000;
-            load.rate = rate;
+            load.rate = rate.map(Rate::from);
         }));
         assert_faults(&outcome, &[], "sink");
         assert!(outcome.counts.bytes > 0);
@@ -195,7 +195,7 @@ fn connections_are_opened_at_the_pace_that_was_asked_for() {
     let begun = Instant::now();
     let outcome = run(&with(load(server.address()), |load| {
         load.clients = 30;
-        load.connect_rate = Some(100);
+        load.connect_rate = Some(100.into());
         load.duration = Duration::from_millis(100);
     }));
     let took = begun.elapsed();
@@ -264,8 +264,8 @@ fn contradictory_settings_are_one_line() {
             "there are too many clients",
         ),
         (
-            with(base.clone(), |load| load.rate = Some(0)),
-            "a rate is at least 1",
+            with(base.clone(), |load| load.rate = Some(0.into())),
+            "a rate is above 0, in a time above 0",
         ),
         (
             with(load("udp://127.0.0.1:1"), |load| {

@@ -18,7 +18,7 @@ const AT: u64 = 300;
 
 fn open(to: impl std::fmt::Display) -> Load {
     with(load(to), |load| {
-        load.rate = Some(1000);
+        load.rate = Some(1000.into());
         load.depth = 1000;
         load.duration = Duration::from_millis(600);
     })
@@ -98,7 +98,7 @@ fn the_schedule_is_kept() {
         let outcome = run(&with(open(server.address()), |load| {
             load.clients = clients;
             load.depth = depth;
-            load.rate = Some(rate);
+            load.rate = Some(rate.into());
             load.duration = Duration::from_millis(400);
         }));
         assert_faults(&outcome, &[], "an echo");

@@ -48,7 +48,7 @@ fn echo(mut stream: TcpStream, count: usize, pause: Duration) {
 fn server_that_cannot_keep_up_is_not_reported_at_the_rate_asked_for() {
     let slow = serve(|_, stream| echo(stream, usize::MAX, Duration::from_millis(2)));
     let outcome = run(&with(load(slow), |load| {
-        load.rate = Some(1000);
+        load.rate = Some(1000.into());
         load.depth = usize::MAX;
     }));
     assert_faults(&outcome, &[], "all of them come");
@@ -68,7 +68,7 @@ fn messages_due_for_a_closed_client_count_too() {
     });
     let outcome = run(&with(load(server), |load| {
         load.clients = 3;
-        load.rate = Some(1500);
+        load.rate = Some(1500.into());
         load.depth = usize::MAX;
         load.duration = Duration::from_millis(400);
     }));
@@ -88,7 +88,7 @@ fn a_stall_of_a_room_shows_in_all_that_had_to_wait_for_it() {
     let settings = with(load(server.address()), |load| {
         load.mode = LoadMode::Fanout;
         load.clients = 3;
-        load.rate = Some(500);
+        load.rate = Some(500.into());
         load.depth = usize::MAX;
         load.duration = Duration::from_millis(900);
         load.timeout = Duration::from_millis(500);

@@ -111,8 +111,8 @@ fn every_option_arrives() {
             load.slow = 7;
             load.size = 1024;
             load.depth = usize::MAX;
-            load.rate = Some(20_000);
-            load.connect_rate = Some(500);
+            load.rate = Some(20_000.into());
+            load.connect_rate = Some(500.into());
             load.duration = Duration::from_secs(60);
             load.warmup = Duration::ZERO;
             load.timeout = Duration::from_secs(5);
@@ -127,7 +127,7 @@ fn every_option_arrives() {
     assert!(args.json && args.has_lines());
     assert_eq!(args.hdr, Some("out.hlog".into()));
     assert_eq!(args.max_p99, Some(Duration::from_millis(2)));
-    assert_eq!(args.min_rate, Some(19_000));
+    assert_eq!(args.min_rate, Some(19_000.into()));
 }
 
 /// With a rate the messages in flight are unlimited, unless a depth is given.
@@ -138,6 +138,20 @@ fn a_rate_makes_the_loop_open() {
     assert_eq!(checked(&["7", "--depth=8", "--clients=3"]).clients, 3);
     let open = checked(&["7", "--mode=stream", "--rate=1"]);
     assert_eq!(open.depth, usize::MAX);
+}
+
+#[test]
+fn rate_has_a_message_in_the_measured_time() {
+    let args = ["7", "--rate=1/m", "--duration=10s"];
+    assert_refused(
+        &args,
+        "with --rate 1/m no message is due within --duration 10s after --warmup 1s",
+    );
+    for fits in ["--warmup=0s", "--warmup=51s", "--warmup=1m"] {
+        checked(&[&args[..], &[fits]].concat());
+    }
+    let rate = checked(&["7", "--rate=0.5"]).rate.unwrap();
+    assert_eq!((rate.count, rate.per), (1, Duration::from_secs(2)));
 }
 
 #[test]
@@ -280,9 +294,9 @@ fn bad_values_are_refused_with_a_reason() {
         (&["7", "--size=1GiB"], "larger than 64MiB"),
         (&["7", "--size=lots"], "expected a size"),
         (&["7", "--depth=0"], "from 1 on, or 'unlimited'"),
-        (&["7", "--rate=0"], "expected a number from 1 on"),
-        (&["7", "--connect-rate=0"], "expected a number from 1 on"),
-        (&["7", "--min-rate=0"], "expected a number from 1 on"),
+        (&["7", "--rate=0"], "expected a rate such as 20000, 0.5"),
+        (&["7", "--connect-rate=0"], "expected a rate such as"),
+        (&["7", "--min-rate=0"], "30/m or 1/2s"),
         (&["7", "--duration=9ms"], "10ms or more"),
         (&["7", "--interval=0s"], "10ms or more"),
         (&["7", "--timeout=never"], "expected a duration"),

@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use fastrand::Rng;
 
-use super::{Engine, Fault, Load, LoadEnd, LoadError, LoadMode, LoadOutcome};
+use super::{Engine, Fault, Load, LoadEnd, LoadError, LoadMode, LoadOutcome, Rate};
 use crate::net::Net;
 use crate::net::simulation::{Odds, SimNet, World, for_each_seed};
 use server::{Defect, Report, Server, Service};
@@ -69,7 +69,7 @@ impl Simulation {
         load.timeout = 100 * MS;
         load.interval = rng.u32(20..60) * MS;
         load.verify = rng.bool();
-        load.connect_rate = (rng.u8(..4) == 0).then(|| rng.u64(500..5000));
+        load.connect_rate = (rng.u8(..4) == 0).then(|| rng.u64(500..5000).into());
         let service = match mode {
             LoadMode::Echo | LoadMode::Stream | LoadMode::Churn => Service::Echo,
             LoadMode::Fanout => Service::Room,
@@ -94,12 +94,16 @@ impl Simulation {
 
     /// Gives the load a rate; returns the number of messages that fall due.
     fn open_loop(&mut self, rng: &mut Rng) -> u64 {
-        let rate = rng.u64(200..20_000);
+        // A time other than a second, too.
+        let rate = Rate {
+            count: rng.u64(200..20_000),
+            per: rng.u32(500..2000) * MS,
+        };
         self.load.rate = Some(rate);
         // The loop waits awake for a message that is due soon.
         self.awake = Duration::MAX;
-        let nanos = self.load.duration.as_nanos() * u128::from(rate);
-        u64::try_from(nanos.div_ceil(1_000_000_000)).unwrap()
+        let nanos = self.load.duration.as_nanos() * u128::from(rate.count);
+        u64::try_from(nanos.div_ceil(rate.per.as_nanos())).unwrap()
     }
 
     /// Lets the server play a defect in the first half of the load.
