@@ -1,44 +1,51 @@
 //! The results as JSON, for machines.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use jiff::Timestamp;
 use resound::load::{
-    Fault, Faults, Interval, Latencies, Load, LoadEnd, LoadMode, LoadOutcome, Rate,
+    Counts, Fault, Faults, Interval, Latencies, Load, LoadEnd, LoadMode, LoadOutcome, Rate,
 };
 use serde_json::{Map, Value, json};
 
 use super::table::has_depth;
 
-/// The results as one object on one line. `reasons` are those of a failure.
+/// The results as one object on one line; without an outcome the figures are null. `reasons` are
+/// those of a failure.
 pub(crate) fn text(
     load: &Load,
-    outcome: &LoadOutcome,
+    outcome: Option<&LoadOutcome>,
     intervals: &[Value],
     reasons: &[String],
 ) -> String {
-    let counts = &outcome.counts;
-    let per_second = |n| rounded(outcome.per_second(n));
+    let figure = |of: fn(&LoadOutcome) -> Value| outcome.map(of);
+    let count = |of: fn(&Counts) -> u64| outcome.map(|outcome| of(&outcome.counts));
+    let per_second = |of: fn(&Counts) -> u64| {
+        outcome.map(|outcome| rounded(outcome.per_second(of(&outcome.counts))))
+    };
     let object = json!({
         "version": env!("CARGO_PKG_VERSION"),
         "mode": load.mode.name(),
         "address": load.to.to_string(),
-        "started": Timestamp::try_from(outcome.started).ok().map(|time| time.to_string()),
-        "seconds": rounded(outcome.elapsed.as_secs_f64()),
-        "end": end_name(outcome.end),
+        "started": figure(|outcome| started(outcome.started)),
+        "seconds": figure(|outcome| rounded(outcome.elapsed.as_secs_f64()).into()),
+        "end": figure(|outcome| end_name(outcome.end).into()),
         "settings": settings(load),
-        "clients": outcome.clients,
-        "messages": counts.messages,
-        "deliveries": counts.deliveries,
-        "bytes": counts.bytes,
-        "messages_per_second": per_second(counts.messages),
-        "deliveries_per_second": per_second(counts.deliveries),
-        "bytes_per_second": per_second(counts.bytes),
-        "latency_us": quantiles(&counts.latency),
-        "first_receiver_us": quantiles(&counts.first),
-        "connect_us": quantiles(&counts.connect),
-        "errors": errors(&outcome.faults),
-        "slow": { "clients": load.slow, "closed": outcome.slow_closed },
+        "clients": figure(|outcome| outcome.clients.into()),
+        "messages": count(|counts| counts.messages),
+        "deliveries": count(|counts| counts.deliveries),
+        "bytes": count(|counts| counts.bytes),
+        "messages_per_second": per_second(|counts| counts.messages),
+        "deliveries_per_second": per_second(|counts| counts.deliveries),
+        "bytes_per_second": per_second(|counts| counts.bytes),
+        "latency_us": figure(|outcome| quantiles(&outcome.counts.latency)),
+        "first_receiver_us": figure(|outcome| quantiles(&outcome.counts.first)),
+        "connect_us": figure(|outcome| quantiles(&outcome.counts.connect)),
+        "errors": figure(|outcome| errors(&outcome.faults)),
+        "slow": {
+            "clients": load.slow,
+            "closed": figure(|outcome| outcome.slow_closed.into()),
+        },
         "intervals": intervals,
         "passed": reasons.is_empty(),
         "reasons": reasons,
@@ -65,6 +72,12 @@ pub(crate) fn interval(interval: &Interval) -> Value {
         "max_us": latency(1.0),
         "errors": interval.faults.total(),
     })
+}
+
+/// A time of day in UTC (RFC 3339).
+fn started(time: SystemTime) -> Value {
+    let time = Timestamp::try_from(time).ok();
+    time.map(|time| time.to_string()).into()
 }
 
 fn end_name(end: LoadEnd) -> &'static str {
@@ -150,12 +163,16 @@ mod tests {
 
     /// The printed text, checked against the schema and parsed.
     #[track_caller]
-    fn read_back(load: &Load, outcome: &LoadOutcome, reasons: &[String]) -> Value {
+    fn read_back<'a>(
+        load: &Load,
+        outcome: impl Into<Option<&'a LoadOutcome>>,
+        reasons: &[String],
+    ) -> Value {
         let mut warmup = sample::interval();
         warmup.warmup = true;
         warmup.counts = sample::nothing();
         let intervals = [warmup, sample::interval()].map(|i| interval(&i));
-        let text = text(load, outcome, &intervals, reasons);
+        let text = text(load, outcome.into(), &intervals, reasons);
         assert_eq!(text.lines().count(), 1);
         let object = serde_json::from_str(&text).unwrap();
         check(&object).unwrap_or_else(|e| panic!("{e}: {text}"));
@@ -194,6 +211,39 @@ mod tests {
         assert_eq!(object["passed"], false);
     }
 
+    /// A load that could not begin printed nothing.
+    #[test]
+    fn load_without_an_outcome_conforms_to_the_schema() {
+        let (load, _) = sample::fanout();
+        let object = read_back(&load, None, &["cannot connect".to_owned()]);
+        assert_eq!(
+            (&object["passed"], &object["reasons"][0]),
+            (&false.into(), &"cannot connect".into())
+        );
+        assert_eq!(object["settings"]["subscribers"], 100);
+        assert_eq!(object["slow"], json!({ "clients": 3, "closed": null }));
+        for key in [
+            "started",
+            "seconds",
+            "end",
+            "messages",
+            "latency_us",
+            "errors",
+        ] {
+            assert_eq!(object[key], Value::Null, "{key}");
+        }
+        // All figures are null, or none is; a success has figures.
+        for (key, value) in [
+            ("messages", 0.into()),
+            ("end", "duration".into()),
+            ("passed", true.into()),
+        ] {
+            let mut other = object.clone();
+            other[key] = value;
+            assert!(check(&other).is_err(), "{key}");
+        }
+    }
+
     #[test]
     fn each_mode_without_messages_conforms_to_the_schema() {
         use LoadMode::{Churn, Echo, Fanout, Sink, Source, Stream};
@@ -220,7 +270,7 @@ mod tests {
 
     #[test]
     fn the_schema_is_strict() {
-        let text = text(&sample::load(), &sample::outcome(), &[], &[]);
+        let text = text(&sample::load(), Some(&sample::outcome()), &[], &[]);
         let object: Value = serde_json::from_str(&text).unwrap();
         assert!(check(&object).is_ok());
         for key in object.as_object().unwrap().keys() {

@@ -4,15 +4,17 @@
 mod schema;
 
 use std::fs::{self, File};
+use std::net::SocketAddr;
 use std::process::{Command, Stdio};
 
 use crate::common::program::{Ended, Program, complaint, run};
 use crate::common::pty::terminal;
 use crate::common::stdio::output_pipe;
-use crate::common::{Folder, free_port};
+use crate::common::{Folder, eventually, free_port};
 use hdrhistogram::serialization::interval_log::{IntervalLogIterator, LogEntry};
 use rustix::process::Signal;
 use serde_json::Value;
+use socket2::{Domain, Socket, Type};
 
 /// Long enough for any server to answer something.
 const SHORT: [&str; 2] = ["--warmup=50ms", "--duration=300ms"];
@@ -237,6 +239,64 @@ fn unused_port_is_one_line_and_code_1() {
     let line = complaint(&["load", &address], 1);
     let expected = format!("resound: cannot connect to {address}: no such file or directory");
     assert_eq!(line, expected);
+}
+
+/// Nothing was on standard output, which a program parsed.
+#[test]
+fn load_that_cannot_begin_prints_its_object_too() {
+    let port = free_port("127.0.0.1").to_string();
+    let echo = Program::start(&["echo", "-l", "127.0.0.1:0"]);
+    let echo = echo.address().to_string();
+    for (args, cause) in [
+        (&[port.as_str()][..], "connection refused"),
+        (
+            &[&echo, "--hdr=/missing/log"],
+            "cannot write /missing/log: ",
+        ),
+        (
+            &[&echo, "--mode=fanout", "--timeout=50ms"],
+            "receive nothing that another",
+        ),
+    ] {
+        let ended = run(&[&["load", "--json"], args].concat());
+        let object = serde_json::from_str(&ended.stdout);
+        let object: Value = object.unwrap_or_else(|e| panic!("{e}: {ended:?}"));
+        schema::check(&object).unwrap_or_else(|e| panic!("{e}: {object:#}"));
+        assert_eq!((ended.code, ended.log.len()), (Some(1), 1), "{ended:?}");
+        assert_eq!(
+            (&object["passed"], &object["end"]),
+            (&false.into(), &Value::Null)
+        );
+        let reason = object["reasons"][0].as_str().unwrap();
+        assert_eq!(ended.log[0], format!("resound: {reason}"));
+        assert!(reason.contains(cause), "{reason}");
+    }
+}
+
+#[test]
+fn ctrl_c_while_it_connects_is_an_early_end() {
+    // Its accept queue holds one client; all others wait.
+    let listener = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+    let any = SocketAddr::from(([127, 0, 0, 1], 0));
+    listener.bind(&any.into()).unwrap();
+    listener.listen(0).unwrap();
+    listener.set_nonblocking(true).unwrap();
+    let address = listener.local_addr().unwrap().as_socket().unwrap();
+    let args = ["load", &address.to_string(), "--json", "--timeout=1m"];
+    let program = Program::spawn_on(&args, Stdio::null(), Stdio::piped());
+    let mut first = None;
+    eventually("its first client", || {
+        first = listener.accept().ok();
+        first.is_some()
+    });
+    program.signal(Signal::INT);
+    let ended = program.wait();
+    let object: Value = serde_json::from_str(&ended.stdout).unwrap();
+    schema::check(&object).unwrap_or_else(|e| panic!("{e}: {object:#}"));
+    assert_eq!(
+        (ended.code, &object["end"]),
+        (Some(0), &"interrupted".into())
+    );
 }
 
 #[test]
