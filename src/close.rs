@@ -32,6 +32,12 @@ pub enum CloseReason {
 }
 
 impl CloseReason {
+    /// True if the server chose to close a client that may have been owed something.
+    pub(crate) fn cuts_off(self) -> bool {
+        let late = matches!(self, Self::SlowConsumer | Self::Stalled | Self::Idle);
+        late || self == Self::Shutdown
+    }
+
     /// The number of reasons.
     const COUNT: usize = 10;
 
@@ -123,6 +129,11 @@ pub struct Stats {
     pub deliveries: u64,
     /// Messages that slow consumers skipped, each counted once for each client.
     pub missed: u64,
+    /// Messages that clients were still owed when the server closed them: as slow consumers, at a
+    /// timeout, or at the end of the grace.
+    pub undelivered: u64,
+    /// Clients that skipped messages or were closed without some.
+    pub incomplete: u64,
     /// The error at which reading standard input ended, if there was one.
     pub stdin_error: Option<io::ErrorKind>,
     /// The error at which writing standard output ended, if there was one.
@@ -179,6 +190,9 @@ impl fmt::Display for Stats {
         }
         if self.missed > 0 {
             write!(f, ", {} missed", self.missed)?;
+        }
+        if self.undelivered > 0 {
+            write!(f, ", {} undelivered", self.undelivered)?;
         }
         if self.clients > 0 {
             write!(f, ", {}", self.reasons())?;

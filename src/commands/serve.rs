@@ -14,7 +14,7 @@ use super::raise_descriptor_limit;
 use super::small::Small;
 use super::starting::Starting;
 use crate::cli::{BroadcastArgs, EchoArgs, ReplyArgs, ServerArgs};
-use crate::units::duration;
+use crate::units::{self, duration};
 
 /// Descriptors that are not clients: the standard streams, the poller, signals, listeners.
 const RESERVED: usize = 32;
@@ -127,9 +127,17 @@ impl Streams {
         match (stats.stdin_error, stats.stdout_error) {
             (Some(kind), _) => failed("read standard input", kind),
             (_, Some(kind)) => failed("write to standard output", kind),
+            _ if stats.incomplete > 0 => Err(loss(stats)),
             _ => Ok(()),
         }
     }
+}
+
+/// The messages of a run that ends by itself which clients did not get.
+fn loss(stats: &Stats) -> String {
+    let messages = units::counted(stats.missed + stats.undelivered, "message");
+    let readers = units::counted(stats.incomplete, "slow reader");
+    format!("{readers} missed {messages}")
 }
 
 /// Binds, attaches the standard streams, says where it listens, runs, and judges the end.

@@ -47,6 +47,9 @@ pub struct Broadcast {
     promised: u64,
     /// The counter [`Traffic::missed`].
     missed: u64,
+    /// The counters [`Traffic::undelivered`] and [`Traffic::incomplete`].
+    undelivered: u64,
+    incomplete: u64,
     /// True once the log has said that a text waits for its newline.
     hinted: bool,
 }
@@ -124,6 +127,8 @@ impl Broadcast {
             listeners: 0,
             promised: 0,
             missed: 0,
+            undelivered: 0,
+            incomplete: 0,
             hinted: false,
             room,
         }
@@ -502,11 +507,19 @@ impl Service for Broadcast {
     }
 
     fn close(&mut self, mut session: Session, reason: CloseReason) {
+        let owed = self.count(&session, session.cursor, self.end_for(&session));
+        let undelivered = if reason.cuts_off() { owed } else { 0 };
         self.detach(&mut session);
         let Session { id, missed, .. } = session;
         if missed > 0 {
             warn!("client {id} has missed {}", plural(missed, "message"));
         }
+        if undelivered > 0 {
+            let messages = plural(undelivered, "message");
+            warn!("client {id} was closed without {messages} ({reason})");
+        }
+        self.undelivered += undelivered;
+        self.incomplete += u64::from(missed + undelivered > 0);
         let Some(member) = self.members.remove(&id) else {
             return;
         };
@@ -582,6 +595,8 @@ impl Service for Broadcast {
             messages: self.log.messages(),
             promised: self.promised,
             missed: self.missed,
+            undelivered: self.undelivered,
+            incomplete: self.incomplete,
             position: self.log.end(),
             held: self.held(),
         })

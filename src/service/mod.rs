@@ -299,6 +299,10 @@ pub struct Traffic {
     pub promised: u64,
     /// Messages that clients skipped.
     pub missed: u64,
+    /// Messages that clients were still owed when the server closed them.
+    pub undelivered: u64,
+    /// Clients, closed by now, that skipped messages or were closed without some.
+    pub incomplete: u64,
     /// Position after the newest byte of the shared output.
     pub position: u64,
     /// Bytes of shared output in memory.

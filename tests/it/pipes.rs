@@ -265,6 +265,26 @@ fn without_a_limit_to_patience_a_stopped_reader_stops_the_writer_of_the_pipe() {
     assert_ended_well(&program.wait());
 }
 
+/// A fault of the kind "lost without a word": the reader is cut off, and the run was a success.
+#[test]
+fn feed_that_ends_fails_if_a_reader_has_missed_messages() {
+    for action in ["close", "skip"] {
+        let slow = format!("--slow-consumer={action}");
+        let (program, stdin) = start_with_stdin(&["--stdin=exit", "--patience=0s", &slow]);
+        let stopped = program.admit(Client::with_small_buffers);
+        let flood = Flood::of_megabytes(16);
+        drop(flood.feed(stdin).join().unwrap());
+        // Skipping may leave it the last line, which it takes.
+        thread::spawn(move || stopped.drain());
+        let ended = program.wait();
+        assert_eq!(ended.code, Some(1), "{action}: {ended:#?}");
+        let reason = ended.log.last().expect("it gives a reason");
+        let missed = reason.strip_prefix("resound: 1 slow reader missed ");
+        let missed = missed.and_then(|rest| rest.strip_suffix(" messages"));
+        assert!(missed.is_some(), "{action}: {reason}");
+    }
+}
+
 /// Asserts that the program keeps the modes of its open files, which `twins` share.
 #[track_caller]
 fn assert_modes_are_kept(

@@ -373,6 +373,8 @@ impl<S: Service, T: Stream> Clients<S, T> {
         if let Some(traffic) = self.service.traffic() {
             stats.messages = traffic.messages;
             stats.missed = traffic.missed;
+            stats.undelivered = traffic.undelivered;
+            stats.incomplete = traffic.incomplete;
             let sessions = self.iter().filter_map(|client| client.connection.session());
             let owed = sessions.map(|session| self.service.balance(session).owed);
             stats.deliveries = traffic.promised - owed.sum::<u64>();

@@ -43,6 +43,8 @@ pub(super) struct Record {
     sent: Vec<Vec<u8>>,
     /// Number of messages that it skipped.
     missed: u64,
+    /// Messages that it was still owed when the server closed it.
+    undelivered: u64,
     /// True once it has ended its input: it is owed nothing new.
     ended: bool,
     /// True once its output was dropped: it is owed nothing new.
@@ -268,6 +270,9 @@ impl Model {
         let record = self.record(id);
         assert!(record.reason.is_none(), "closed twice");
         record.reason = Some(reason);
+        if reason.cuts_off() {
+            record.undelivered = record.queue.len() as u64;
+        }
         let name = record.name.clone();
         if announce {
             self.notice(id, &format!("* {name} left: {reason}"));
@@ -294,6 +299,11 @@ impl Model {
     pub(super) fn check(&self, traffic: Traffic) {
         assert_eq!(traffic.messages, self.messages.len() as u64);
         let all = || self.records.values();
+        let undelivered = all().map(|record| record.undelivered);
+        assert_eq!(traffic.undelivered, undelivered.sum::<u64>());
+        let closed = all().filter(|record| record.reason.is_some());
+        let incomplete = closed.filter(|record| record.missed + record.undelivered > 0);
+        assert_eq!(traffic.incomplete, incomplete.count() as u64);
         assert_eq!(
             traffic.missed,
             all().map(|record| record.missed).sum::<u64>()
