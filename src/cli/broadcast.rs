@@ -88,8 +88,8 @@ pub(crate) struct BroadcastArgs {
     #[arg(long, value_name = "DURATION[=LINE]", value_parser = heartbeat)]
     heartbeat: Option<Heartbeat>,
 
-    /// Publish the lines of standard input; at its end stay, or with --stdin=exit deliver pending
-    /// output and exit
+    /// Publish the lines of standard input, for clients that only receive, unless an address has
+    /// another role; at its end stay, or with --stdin=exit deliver pending output and exit
     #[arg(long, value_name = "ACTION", num_args = 0..=1, require_equals = true)]
     #[arg(default_missing_value = "stay", value_parser = on_eof, conflicts_with = "console")]
     stdin: Option<OnEof>,
@@ -108,7 +108,7 @@ impl BroadcastArgs {
         let mut config = self.server.config(max_clients)?;
         let with_role = |listen: &Listen, role| {
             let mut listen = listen.clone();
-            listen.role = role;
+            listen.role = Some(role);
             listen
         };
         let publishers = self.publish_only.iter();
@@ -122,6 +122,9 @@ impl BroadcastArgs {
             config.listen.clear();
         }
         config.listen.extend(restricted);
+        if self.stdin.is_some() {
+            make_feed(&mut config.listen);
+        }
         config.patience = self.patience.value();
         config.slow_consumer = self.slow_consumer;
         config.heartbeat = self.encoded_heartbeat()?;
@@ -143,11 +146,12 @@ impl BroadcastArgs {
     /// Checks what the types of the options cannot.
     pub(super) fn check(&self) -> Result<(), String> {
         let other_role = |listeners: &[Listen], role| {
-            let listen = listeners.iter().find(|listen| listen.role == role);
+            let is_other = |listen: &&Listen| listen.role.is_some_and(|given| given != role);
+            let listen = listeners.iter().find(is_other);
             listen.map(|listen| format!("'{listen}' has another role already"))
         };
-        let error = other_role(&self.publish_only, Role::Subscribe)
-            .or_else(|| other_role(&self.subscribe_only, Role::Publish));
+        let error = other_role(&self.publish_only, Role::Publish)
+            .or_else(|| other_role(&self.subscribe_only, Role::Subscribe));
         if let Some(error) = error {
             return Err(error);
         }
@@ -208,6 +212,14 @@ impl BroadcastArgs {
     }
 }
 
+/// Makes addresses without a role subscribe-only: what standard input publishes is not for every
+/// reader, health probe and scanner to write into.
+fn make_feed(listeners: &mut [Listen]) {
+    for listen in listeners {
+        listen.role.get_or_insert(Role::Subscribe);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -237,15 +249,15 @@ mod tests {
 
     #[test]
     fn every_option_arrives() {
-        let text = "-l 7000 --listen unix:/s --backlog 5 --max-clients 9 --high-water 1MiB \
+        let text = "-l 7000?role=both --listen unix:/s --backlog 5 --max-clients 9 --high-water 1MiB \
                     --grace 250ms --max-message 1KiB --patience 1m30s -vv --framing u32 \
                     --include-sender --slow-consumer skip --log-size 9MiB --replay 1MiB --tag \
                     --announce --heartbeat 30s=still=here --stdin=exit --stdout \
                     --publish-only 7001 --subscribe-only 7002";
         let (args, filter) = broadcast(&text.split_whitespace().collect::<Vec<_>>()).unwrap();
         let listen = [
-            "7000",
-            "unix:/s",
+            "7000?role=both",
+            "unix:/s?role=subscribe",
             "7001?role=publish",
             "7002?role=subscribe",
         ];
@@ -298,6 +310,24 @@ mod tests {
         );
     }
 
+    /// Kind of fault: whoever can read a feed can also write into it.
+    #[test]
+    fn addresses_without_a_role_are_for_subscribers_when_standard_input_publishes() {
+        let listen = |args: &[&str]| broadcast(args).unwrap().0.config(1).unwrap().listen;
+        let texts = |args: &[&str]| -> Vec<String> {
+            listen(args).iter().map(ToString::to_string).collect()
+        };
+        assert_eq!(texts(&["-l7"]), ["127.0.0.1:7"]);
+        assert_eq!(texts(&["--stdin"]), ["127.0.0.1:9999?role=subscribe"]);
+        let many = ["--stdin=exit", "-l7?role=both", "-l8", "--publish-only=9"];
+        let roles = [
+            "127.0.0.1:7?role=both",
+            "127.0.0.1:8?role=subscribe",
+            "127.0.0.1:9?role=publish",
+        ];
+        assert_eq!(texts(&many), roles);
+    }
+
     #[test]
     fn unlimited_is_a_word() {
         let (args, _) = broadcast(&["--patience=unlimited", "--max-clients=unlimited"]).unwrap();
@@ -315,6 +345,10 @@ mod tests {
             (&["broadcast", "--replay=2MiB"], "a quarter of that, 1MiB"),
             (
                 &["broadcast", "--publish-only=7?role=subscribe"],
+                "another role",
+            ),
+            (
+                &["broadcast", "--subscribe-only=7?role=both"],
                 "another role",
             ),
             (

@@ -5,9 +5,7 @@ use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use clap::Args;
-use resound::{
-    Config, Keepalive, Listen, ListenAddress, Role, SocketOptions, Template, TextEncoding,
-};
+use resound::{Config, Keepalive, Listen, ListenAddress, SocketOptions, Template, TextEncoding};
 
 use super::values::{
     Limit, bind_device, buffer, count_limit, defer_accept, dscp, duration, keepalive, size,
@@ -313,7 +311,7 @@ pub(super) fn check_listeners(
     has_roles: bool,
     has_datagrams: bool,
 ) -> Result<(), String> {
-    let with_role = listeners.iter().find(|listen| listen.role != Role::Both);
+    let with_role = listeners.iter().find(|listen| listen.role.is_some());
     if let Some(listen) = with_role.filter(|_| !has_roles) {
         return Err(format!("only broadcast has roles: --listen '{listen}'"));
     }

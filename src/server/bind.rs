@@ -55,7 +55,7 @@ impl Bound {
             }
             for address in listen.address.resolve().map_err(failed)? {
                 let dual = listen.address.is_dual_stack();
-                bound.bind(&address, dual, listen.role, config)?;
+                bound.bind(&address, dual, listen.role.unwrap_or_default(), config)?;
             }
         }
         Ok(bound)

@@ -18,7 +18,7 @@ use rustix::fs::{OFlags, fcntl_getfl};
 
 /// A broadcast with these options.
 fn broadcast<'a>(options: &[&'a str]) -> Vec<&'a str> {
-    [&["broadcast", "-v", "-l", "127.0.0.1:0"], options].concat()
+    [&["broadcast", "-v", "-l", "127.0.0.1:0?role=both"], options].concat()
 }
 
 /// A broadcast whose standard input is a pipe.
@@ -94,6 +94,29 @@ fn lines_of_a_pipe_are_sent_to_all_clients() {
     assert_chat_goes_on(&clients);
     stdin.send("four\n");
     clients[0].receives("four\n");
+}
+
+/// Kind of fault: whoever can read a feed can also write into it.
+#[test]
+fn readers_of_standard_input_cannot_write_into_it() {
+    let (stdin, input) = input_pipe();
+    let args = [
+        "broadcast",
+        "-v",
+        "--stdin",
+        "--replay=9",
+        "-l",
+        "127.0.0.1:0",
+    ];
+    let program = Program::start_on(&args, stdin, Stdio::null());
+    program.will_have_logged(" (subscribe only)");
+    let clients = two_clients(&program);
+    clients[0].send("GET / HTTP/1.1\r\n\r\n");
+    input.send("one\n");
+    for client in &clients {
+        client.receives("one\n");
+    }
+    program.admit(Client::connect).receives("one\n");
 }
 
 #[test]

@@ -148,9 +148,10 @@ fn subscribers_receive_everything_and_cannot_publish() {
 #[test]
 fn a_role_is_written_behind_the_address() {
     for (text, role) in [
-        ("127.0.0.1:0?role=publish", Role::Publish),
-        ("tcp://127.0.0.1:0?role=subscribe", Role::Subscribe),
-        ("127.0.0.1:0", Role::Both),
+        ("127.0.0.1:0?role=publish", Some(Role::Publish)),
+        ("tcp://127.0.0.1:0?role=subscribe", Some(Role::Subscribe)),
+        ("127.0.0.1:0?role=both", Some(Role::Both)),
+        ("127.0.0.1:0", None),
     ] {
         let listen: Listen = text.parse().expect("it is an address");
         assert_eq!(listen.role, role);

@@ -56,14 +56,15 @@ const ANY: &str = "*";
 
 /// An address to listen on, and the role of the clients that connect to it.
 ///
-/// It is parsed, or made [from](From) an address, which gives [`Role::Both`].
+/// It is parsed, or made [from](From) an address, which then has no role of its own.
 ///
-/// As a text: the address, then `?role=publish` or `?role=subscribe` if it has that role.
+/// As a text: the address, then `?role=publish`, `?role=subscribe` or `?role=both` if its role was
+/// given.
 ///
 /// ```
 /// use resound::{Listen, Role};
 /// let listen: Listen = "tcp://127.0.0.1:7001?role=publish".parse()?;
-/// assert_eq!(listen.role, Role::Publish);
+/// assert_eq!(listen.role, Some(Role::Publish));
 /// assert_eq!(listen.address.to_string(), "127.0.0.1:7001");
 /// # Ok::<(), resound::AddressError>(())
 /// ```
@@ -72,8 +73,8 @@ const ANY: &str = "*";
 pub struct Listen {
     /// The address.
     pub address: ListenAddress,
-    /// The role of its clients.
-    pub role: Role,
+    /// The role of its clients, if one was given; the library takes [`Role::Both`] otherwise.
+    pub role: Option<Role>,
 }
 
 /// The part of a client in a room; services without a room ignore it.
@@ -148,7 +149,7 @@ impl ListenAddress {
 
 impl From<ListenAddress> for Listen {
     fn from(address: ListenAddress) -> Self {
-        let role = Role::Both;
+        let role = None;
         Self { address, role }
     }
 }
@@ -157,9 +158,10 @@ impl fmt::Display for Listen {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.address.fmt(f)?;
         f.write_str(match self.role {
-            Role::Both => "",
-            Role::Publish => "?role=publish",
-            Role::Subscribe => "?role=subscribe",
+            None => "",
+            Some(Role::Both) => "?role=both",
+            Some(Role::Publish) => "?role=publish",
+            Some(Role::Subscribe) => "?role=subscribe",
         })
     }
 }
@@ -190,7 +192,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn listen_survives_a_round_trip(text in "(tcp://|udp://|unix:|unixgram:)?[a-z0-9:.?=]{0,20}(\\?role=(publish|subscribe|x)?)?") {
+        fn listen_survives_a_round_trip(text in "(tcp://|udp://|unix:|unixgram:)?[a-z0-9:.?=]{0,20}(\\?role=(both|publish|subscribe|x)?)?") {
             if let Ok(listen) = text.parse::<Listen>() {
                 prop_assert_eq!(listen.to_string().parse(), Ok(listen));
             }

@@ -16,18 +16,19 @@ impl FromStr for Listen {
 
     fn from_str(text: &str) -> Result<Self, AddressError> {
         let (address, role) = match text.rsplit_once('?') {
-            Some((address, "role=publish")) => (address, Role::Publish),
-            Some((address, "role=subscribe")) => (address, Role::Subscribe),
+            Some((address, "role=both")) => (address, Some(Role::Both)),
+            Some((address, "role=publish")) => (address, Some(Role::Publish)),
+            Some((address, "role=subscribe")) => (address, Some(Role::Subscribe)),
             // A path may contain a question mark.
             Some((path, rest)) if path.starts_with("unix") && !rest.starts_with("role=") => {
-                (text, Role::Both)
+                (text, None)
             }
             Some(_) => {
                 return Err(error(
-                    "only ?role=publish or ?role=subscribe may follow an address",
+                    "only ?role=publish, ?role=subscribe or ?role=both may follow an address",
                 ));
             }
-            None => (text, Role::Both),
+            None => (text, None),
         };
         let address = address.parse()?;
         Ok(Self { address, role })
@@ -165,20 +166,24 @@ mod tests {
     fn role_follows_the_address() {
         let parse = |text: &str| text.parse::<Listen>().map(|l| (l.role, l.to_string()));
         let ok = |role, text: &str| Ok((role, text.to_owned()));
-        assert_eq!(parse("7000"), ok(Role::Both, "127.0.0.1:7000"));
+        assert_eq!(parse("7000"), ok(None, "127.0.0.1:7000"));
         assert_eq!(
             parse("tcp://127.0.0.1:7001?role=publish"),
-            ok(Role::Publish, "127.0.0.1:7001?role=publish")
+            ok(Some(Role::Publish), "127.0.0.1:7001?role=publish")
         );
         assert_eq!(
             parse("unix:/s?role=subscribe"),
-            ok(Role::Subscribe, "unix:/s?role=subscribe")
+            ok(Some(Role::Subscribe), "unix:/s?role=subscribe")
         );
-        assert_eq!(parse("unix:/what?"), ok(Role::Both, "unix:/what?"));
+        assert_eq!(
+            parse("7000?role=both"),
+            ok(Some(Role::Both), "127.0.0.1:7000?role=both")
+        );
+        assert_eq!(parse("unix:/what?"), ok(None, "unix:/what?"));
         for text in ["1?role=operator", "1?rule=publish", "unix:/s?role="] {
             let error = parse(text).unwrap_err().to_string();
             assert!(
-                error.contains("?role=publish or ?role=subscribe"),
+                error.contains("only ?role=publish, ?role=subscribe or ?role=both"),
                 "{text}: {error}"
             );
         }
