@@ -7,7 +7,7 @@
 //! | `simulation/` | the same for the tests, over a kernel made up from a seed |
 //! | `stream.rs`, `link.rs` | the trait [`Stream`]; a stream with its readiness and its outbox |
 //! | `socket.rs`, `pipe.rs` | streams of the kernel: connected sockets; standard input and output |
-//! | `signals.rs` | signals as requests to a loop |
+//! | `signals.rs`, `retry.rs` | signals as requests to a loop, job control; a timer for the input of a terminal |
 //! | `listener.rs`, `accept_error.rs` | listening sockets; errors of accepting |
 //! | `datagram/` | datagram sockets that receive and reply in batches |
 //! | `unix.rs`, `options/`, `address/` | names of Unix sockets; socket options; addresses |
@@ -27,7 +27,9 @@ pub(crate) mod listener;
 pub(crate) mod options;
 pub(crate) mod pipe;
 mod poller;
-mod signals;
+#[cfg(target_os = "linux")]
+mod retry;
+pub(crate) mod signals;
 #[cfg(test)]
 pub(crate) mod simulation;
 mod socket;

@@ -4,6 +4,10 @@
 //! the shell: it must not change for them. On Linux, pipes and terminals are opened a second time,
 //! and that description is not shared. Otherwise poll(2) is called before each read or write, and
 //! each write is short.
+//!
+//! A terminal is shared with other jobs of its shell. While another one is in front, its input is that
+//! job's: reading would stop this process, or fails if the process can't be stopped so
+//! ([`block_terminal_stops`](super::signals::block_terminal_stops)).
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, IoSlice, Read, Write};
@@ -11,8 +15,11 @@ use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::FileType;
+use rustix::io::Errno;
 use rustix::stdio;
 
+#[cfg(target_os = "linux")]
+use super::retry::RetryTimer;
 use super::stream::Stream;
 
 /// Bytes that a writable pipe takes at least (`PIPE_BUF` in pipe(7)).
@@ -32,6 +39,10 @@ pub(crate) struct Pipe {
     direction: Direction,
     /// True if a call may block: poll(2) is called before.
     blocks: bool,
+    /// Set for the input of a terminal: input that waits while another job is in front is tried
+    /// again. Elsewhere the next event tells that the terminal is back.
+    #[cfg(target_os = "linux")]
+    retry: Option<RetryTimer>,
 }
 
 impl Pipe {
@@ -45,17 +56,28 @@ impl Pipe {
         let shared = kind == FileType::Fifo || rustix::termios::isatty(standard);
         if shared && let Some(file) = reopen(direction) {
             replace(direction, &file)?; // closes the shared one
-            return Ok(Self {
-                file,
-                direction,
-                blocks: false,
-            });
+            return Self::new(file, direction, false);
         }
+        let file = File::from(standard.try_clone_to_owned()?);
+        Self::new(file, direction, kind != FileType::RegularFile)
+    }
+
+    fn new(file: File, direction: Direction, blocks: bool) -> io::Result<Self> {
+        #[cfg(target_os = "linux")]
+        let is_typed = direction == Direction::Input && rustix::termios::isatty(&file);
         Ok(Self {
-            file: File::from(standard.try_clone_to_owned()?),
+            #[cfg(target_os = "linux")]
+            retry: is_typed.then(RetryTimer::new).transpose()?,
+            file,
             direction,
-            blocks: kind != FileType::RegularFile,
+            blocks,
         })
+    }
+
+    /// The timer whose readiness means that the input is to be tried again, if there is one.
+    #[cfg(target_os = "linux")]
+    pub(super) fn retry_timer(&self) -> Option<RawFd> {
+        self.retry.as_ref().map(AsRawFd::as_raw_fd)
     }
 
     pub(crate) fn direction(&self) -> Direction {
@@ -77,6 +99,33 @@ impl Pipe {
         self.check(PollFlags::OUT)?;
         let most = if self.blocks { ATOMIC } else { bytes.len() };
         self.file.write(&bytes[..bytes.len().min(most)])
+    }
+
+    fn read_input(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.check(PollFlags::IN)?;
+        let result = self.file.read(buffer);
+        match result {
+            Err(e) if self.is_in_background(&e)? => Err(io::ErrorKind::WouldBlock.into()),
+            result => result,
+        }
+    }
+
+    /// True if an error of reading means that another job is in front of this terminal, which is
+    /// still there (`EIO` in termios(3)). Input that waits is then tried again after a pause.
+    fn is_in_background(&self, error: &io::Error) -> io::Result<bool> {
+        let failed = Errno::from_io_error(error) == Some(Errno::IO);
+        // That fails unless it is the terminal that controls this process.
+        if !failed || rustix::termios::tcgetpgrp(&self.file).is_err() {
+            return Ok(false);
+        }
+        let events = self.poll(PollFlags::IN)?;
+        #[cfg(target_os = "linux")]
+        if events.contains(PollFlags::IN)
+            && let Some(retry) = &self.retry
+        {
+            retry.start()?;
+        }
+        Ok(!events.contains(PollFlags::HUP))
     }
 
     /// Fails with `WouldBlock` if a call would block.
@@ -121,10 +170,7 @@ fn reopen(direction: Direction) -> Option<File> {
 impl Read for Pipe {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         match self.direction {
-            Direction::Input => {
-                self.check(PollFlags::IN)?;
-                self.file.read(buffer)
-            }
+            Direction::Input => self.read_input(buffer),
             // There is no input, but the reader may have closed its end.
             Direction::Output if self.poll(PollFlags::empty())?.is_empty() => {
                 Err(io::ErrorKind::WouldBlock.into())

@@ -211,6 +211,10 @@ impl Net for Poller {
                     Direction::Input => Interest::READABLE,
                     Direction::Output => Interest::WRITABLE,
                 };
+                #[cfg(target_os = "linux")]
+                if let Some(timer) = pipe.retry_timer() {
+                    registry.register(&mut SourceFd(&timer), Token(key), Interest::READABLE)?;
+                }
                 let fd = pipe.as_raw_fd();
                 match registry.register(&mut SourceFd(&fd), Token(key), interest) {
                     // A file, which is always ready: epoll(7) refuses it.

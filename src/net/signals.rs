@@ -58,6 +58,13 @@ impl CaughtSignals {
     }
 }
 
+/// Keeps job control from stopping this thread, and those that it starts, when it uses a terminal
+/// from the background: reading fails with `EIO`, and writing works (termios(3)).
+pub(crate) fn block_terminal_stops() -> io::Result<()> {
+    let signals = SigSet::from_iter([Signal::SIGTTIN, Signal::SIGTTOU]);
+    Ok(signals.thread_block()?)
+}
+
 /// True if the process ignores a signal (`SigIgn` in proc(5)), and where the system doesn't tell: its
 /// disposition then stays as it is.
 fn is_ignored(signal: Signal) -> bool {

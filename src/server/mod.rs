@@ -45,6 +45,7 @@ use crate::config::Config;
 use crate::net::address::{Address, Role};
 use crate::net::error::BindError;
 use crate::net::pipe::{Direction, Pipe};
+use crate::net::signals::block_terminal_stops;
 use crate::net::{Control, Poller, Socket};
 use crate::service::Service;
 use crate::text::encoding::TextEncoding;
@@ -139,7 +140,8 @@ impl<S: Service> Server<S> {
     }
 
     /// Makes standard input a client that publishes: its lines are messages. It is read at the
-    /// room's pace.
+    /// room's pace. While another job of the shell is in front of a terminal, the server goes on without
+    /// its input; job control doesn't stop this thread.
     ///
     /// # Errors
     /// If it can't be read.
@@ -166,7 +168,7 @@ impl<S: Service> Server<S> {
             Direction::Input => (Address::Stdin, Role::Publish),
             Direction::Output => (Address::Stdout, Role::Subscribe),
         };
-        let stream = Socket::Pipe(Pipe::open(direction)?);
+        let stream = open_standard(direction)?;
         let local = address.clone();
         let Tick { net, clients, .. } = &mut self.tick;
         clients.reserve_one();
@@ -178,12 +180,13 @@ impl<S: Service> Server<S> {
     }
 
     /// Makes standard input and output an operator's console: the operator sees the clients' input,
-    /// in this encoding, answers it, and gives commands.
+    /// in this encoding, answers it, and gives commands. While another job of the shell is in front of
+    /// the terminal, the server goes on without its input; job control doesn't stop this thread.
     ///
     /// # Errors
     /// If one of the two can't be used.
     pub fn open_console(&mut self, encoding: TextEncoding) -> io::Result<()> {
-        let input = Socket::Pipe(Pipe::open(Direction::Input)?);
+        let input = open_standard(Direction::Input)?;
         self.start_console(Some(input), encoding)
     }
 
@@ -196,7 +199,7 @@ impl<S: Service> Server<S> {
     }
 
     fn start_console(&mut self, input: Option<Socket>, encoding: TextEncoding) -> io::Result<()> {
-        let output = Socket::Pipe(Pipe::open(Direction::Output)?);
+        let output = open_standard(Direction::Output)?;
         let net = &mut self.tick.net;
         self.tick.console = Some(Console::open(input, output, encoding, net)?);
         Ok(())
@@ -212,6 +215,13 @@ impl<S: Service> Server<S> {
         }
         Ok(self.tick.stats())
     }
+}
+
+/// Opens a standard stream. If it is a terminal, job control doesn't stop the server, which serves
+/// others: in the background it goes on, and reads the terminal again when it is in front.
+fn open_standard(direction: Direction) -> io::Result<Socket> {
+    block_terminal_stops()?;
+    Pipe::open(direction).map(Socket::Pipe)
 }
 
 impl<S: Service> fmt::Debug for Server<S> {

@@ -15,6 +15,7 @@ mod console;
 mod echo;
 mod figures;
 mod framing;
+mod job_control;
 mod listeners;
 mod load;
 mod load_datagrams;

@@ -1,6 +1,6 @@
 //! The real binary as a process, and what the system knows of it.
 
-use std::fs;
+use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -106,6 +106,22 @@ impl Program {
     #[track_caller]
     pub(crate) fn start_in_shell(script: &str, args: &[&str]) -> Self {
         Self::spawn(in_shell(script, args))
+    }
+
+    /// Starts it through a shell with job control, at a terminal that controls them. None if this
+    /// system lacks setsid(1).
+    #[track_caller]
+    pub(crate) fn start_at_terminal(script: &str, args: &[&str], terminal: File) -> Option<Self> {
+        let twin = terminal.try_clone().expect("there are descriptors");
+        let mut command = Command::new("setsid");
+        command.args(["--ctty", "sh", "-m", "-c", script, BINARY]);
+        command.args(args);
+        let mut command = plain(command);
+        command.stdin(terminal).stdout(twin);
+        if Command::new("setsid").arg("--version").output().is_err() {
+            return None;
+        }
+        Some(Self::spawn(command).ready())
     }
 
     /// Starts it on standard streams of the test's own; it is ready.
