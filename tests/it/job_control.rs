@@ -4,10 +4,9 @@
 
 use crate::common::client::Client;
 use crate::common::program::Program;
-use crate::common::pty::terminal;
+use crate::common::pty::{END, terminal};
 use crate::common::skipped;
 use crate::common::stdio::{StdinWriter, StdoutReader};
-use rustix::process::Signal;
 
 /// Starts the program in the background. The shell is in front, and reads nothing until it is
 /// continued; after two lines it brings the program to the front.
@@ -22,15 +21,16 @@ const SUSPENDED: &str = r#"
     bg; echo "shell is in front"; kill -STOP $$
     read line && echo "shell got $line" && read line && fg"#;
 
-/// Keys with a meaning to a terminal (`VSUSP` and `VINTR` in termios(3)).
+/// The key that suspends the job in front (`VSUSP` in termios(3)).
 const CTRL_Z: &str = "\x1a";
-const CTRL_C: &str = "\x03";
 
 /// A program that a shell has started, and the user at the terminal.
 struct Job {
     program: Program,
     stdin: StdinWriter,
     stdout: StdoutReader,
+    /// What the user types to end the program.
+    end: &'static str,
 }
 
 impl Job {
@@ -46,6 +46,11 @@ impl Job {
             program,
             stdin,
             stdout,
+            end: if option == "--console" {
+                "/quit\n"
+            } else {
+                END
+            },
         })
     }
 
@@ -65,21 +70,21 @@ impl Job {
 
     /// The shell reads its line, and brings the program to the front.
     fn bring_to_front(&mut self) {
-        self.program.signal(Signal::CONT);
+        self.program.continue_once_stopped();
         self.stdout.receives_until("shell got mine");
         self.stdin.send("fg\n");
     }
 
-    /// Ends the job in front.
-    fn interrupt(self) {
-        self.stdin.send(CTRL_C);
+    /// Ends the program, which is in front, with its input.
+    fn end(self) {
+        self.stdin.send(self.end);
         let ended = self.program.wait();
         assert_eq!(ended.code, Some(0), "{ended:?}");
     }
 }
 
 /// The uses of standard input.
-const OPTIONS: [&str; 2] = ["--console", "--stdin"];
+const OPTIONS: [&str; 2] = ["--console", "--stdin=exit"];
 
 /// Regression: job control (SIGTTIN) stopped the server for all of its clients when the terminal had
 /// input for another job.
@@ -94,7 +99,7 @@ fn a_server_in_the_background_goes_on_and_reads_the_terminal_once_in_front() {
         job.bring_to_front();
         job.stdin.send("for the room\n");
         client.receives("for the room\n");
-        job.interrupt();
+        job.end();
     }
 }
 
@@ -118,7 +123,7 @@ fn a_suspended_server_goes_on_in_the_background() {
         for client in [first, second, third] {
             client.receives("for the room\n");
         }
-        job.interrupt();
+        job.end();
     }
 }
 
@@ -132,9 +137,9 @@ fn input_that_was_typed_ahead_is_read_once_the_server_is_in_front() {
         job.stdout.receives_until("shell is in front");
         job.stdin.send("mine\nfg\nfor the room\n");
         let client = job.client();
-        job.program.signal(Signal::CONT);
+        job.program.continue_once_stopped();
         client.receives("for the room\n");
-        job.interrupt();
+        job.end();
     }
 }
 
@@ -153,5 +158,5 @@ fn the_console_is_written_in_the_background_of_any_terminal() {
     job.bring_to_front();
     job.stdin.send("for the room\n");
     client.receives("for the room\n");
-    job.interrupt();
+    job.end();
 }

@@ -9,7 +9,7 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use resound::Address;
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process, waitid};
 
 use super::client::Client;
 use super::eventually;
@@ -245,6 +245,18 @@ impl Program {
     pub(crate) fn signal(&self, signal: Signal) {
         let sent = kill_process(Pid::from_child(&self.child), signal);
         sent.expect("it hasn't been waited for");
+    }
+
+    /// Continues the process, once it has stopped.
+    #[track_caller]
+    pub(crate) fn continue_once_stopped(&self) {
+        let child = Pid::from_child(&self.child);
+        let options = WaitIdOptions::STOPPED | WaitIdOptions::NOHANG;
+        eventually("the process has stopped", || {
+            let stopped = waitid(WaitId::Pid(child), options).expect("it is a child");
+            stopped.is_some()
+        });
+        self.signal(Signal::CONT);
     }
 
     #[track_caller]
