@@ -13,6 +13,7 @@ use crate::bytes::Slices;
 use crate::close::CloseReason;
 use crate::peer::Peer;
 use crate::text::encoding::TextEncoding;
+use crate::text::zone;
 
 /// Format of a date and a time, in the conversions of strftime(3).
 ///
@@ -78,7 +79,7 @@ impl Daytime {
     pub fn new(format: TimeFormat, encoding: TextEncoding) -> Self {
         Self {
             format,
-            zone: TimeZone::system(),
+            zone: zone::local(),
             now: UNIX_EPOCH,
             encoding,
             line: Vec::new(),

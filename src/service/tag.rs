@@ -8,6 +8,7 @@ use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
 use crate::text::placeholders::{self, Token};
+use crate::text::zone;
 
 /// The format of a tag: one line of text with placeholders. `{{` and `}}` stand for braces.
 ///
@@ -44,7 +45,7 @@ enum Part {
 const PLACEHOLDERS: [(&str, Part); 5] = [
     ("date", Part::Time("%m%d", 4)),
     ("time", Part::Time("%H:%M:%S", 8)),
-    ("iso", Part::Time("%Y-%m-%dT%H:%M:%S%:z", 25)),
+    ("iso", Part::Time("%Y-%m-%dT%H:%M:%S%:z", 28)),
     ("peer", Part::Peer),
     ("id", Part::Id),
 ];
@@ -123,7 +124,13 @@ pub(super) struct Tagger {
 impl Tagger {
     /// A maker of tags in the local time zone.
     pub(super) fn new(format: TagFormat) -> Self {
-        Self::in_zone(format, TimeZone::system())
+        let has_time = format.0.iter().any(|part| matches!(part, Part::Time(..)));
+        let zone = if has_time {
+            zone::local()
+        } else {
+            TimeZone::UTC
+        };
+        Self::in_zone(format, zone)
     }
 
     fn in_zone(format: TagFormat, zone: TimeZone) -> Self {

@@ -1,4 +1,4 @@
-//! Texts: templates and their placeholders, encodings, escapes for terminals, counts and durations.
+//! Texts: templates and their placeholders, encodings, escapes for terminals, counts and durations, the local time zone.
 
 mod duration;
 pub(crate) mod encoding;
@@ -6,6 +6,7 @@ pub(crate) mod escape;
 pub(crate) mod placeholders;
 mod plural;
 pub(crate) mod template;
+pub(crate) mod zone;
 
 pub(crate) use duration::duration;
 pub(crate) use plural::plural;

@@ -11,6 +11,7 @@ use jiff::tz::TimeZone;
 use crate::net::address::Address;
 use crate::text::encoding::TextEncoding;
 use crate::text::placeholders::{self, Token};
+use crate::text::zone;
 
 /// A text to be sent, with escapes and placeholders.
 ///
@@ -223,8 +224,12 @@ impl TemplateRenderer {
     pub(crate) fn new(template: Template) -> Self {
         let mut renderer = Self {
             varies: template.varies(),
+            zone: if template.wants_time() {
+                zone::local()
+            } else {
+                TimeZone::UTC
+            },
             template,
-            zone: TimeZone::system(),
             now: UNIX_EPOCH,
             rendered: Vec::new(),
         };

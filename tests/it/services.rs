@@ -330,3 +330,64 @@ fn a_client_that_the_server_closes_gets_a_moment_unless_it_is_not_to() {
     client.finish();
     client.receives_end();
 }
+
+/// A zone file without transitions, whose rule is 8 hours ahead (RFC 8536).
+fn zone_file() -> Vec<u8> {
+    let header = [&b"TZif2"[..], &[0; 15], &[0; 16]].concat();
+    let sizes = [1_u32, 4].map(u32::to_be_bytes).concat();
+    let kind = [&28_800_i32.to_be_bytes()[..], &[0; 2], b"CST\0"].concat();
+    let block = [header, sizes, kind].concat();
+    [&block[..], &block, b"\nCST-8\n"].concat()
+}
+
+/// Regression: names of zones were silently UTC.
+#[test]
+fn times_are_those_of_the_zone_that_is_named() {
+    let folder = Folder::new();
+    std::fs::create_dir(folder.path("Asia")).unwrap();
+    std::fs::write(folder.path("Asia/Shanghai"), zone_file()).unwrap();
+    let zones = folder.path("").display().to_string();
+    for zone in ["Asia/Shanghai", ":Asia/Shanghai", "CST-8"] {
+        let start = |args: &[&str]| {
+            let variables = [("TZ", zone), ("TZDIR", &zones)];
+            Program::start_with(&variables, &[args, &[LISTEN]].concat()).ready()
+        };
+        let daytime = start(&["daytime", "--format=%z"]);
+        daytime.connect().receives("+0800\r\n");
+        let room = start(&[
+            "broadcast",
+            "--greeting={iso}\n",
+            "--tag-format={iso} ",
+            "--include-sender",
+        ]);
+        let client = room.connect();
+        client.send("x\n");
+        client.finish();
+        let text = String::from_utf8(client.rest()).unwrap();
+        assert_eq!(text.matches("+08:00").count(), 2, "{zone}: {text}");
+        assert!(!room.has_logged("zone"), "{:#?}", room.log());
+    }
+}
+
+/// Regression: the time was UTC without a word.
+#[test]
+fn zone_that_cannot_be_had_is_said_once() {
+    for args in [
+        &["daytime", "--format=%z"][..],
+        &["reply", "{time}", "--greeting={iso}", "--close"],
+        &["echo", "--prefix={time}"],
+        &["broadcast", "--tag", "--greeting={iso}"],
+    ] {
+        let args = [args, &[LISTEN]].concat();
+        let program = Program::start_with(&[("TZ", "Asia/Nowhere")], &args).ready();
+        let ended = program.terminate();
+        let told = |line: &&String| line.contains("TZ=\"Asia/Nowhere\" is no time zone");
+        let lines: Vec<_> = ended.log.iter().filter(told).collect();
+        assert_eq!(lines.len(), 1, "{ended:#?}");
+        assert!(lines[0].ends_with("times are in UTC"), "{ended:#?}");
+    }
+    // It sends no time.
+    let args = ["echo", "--greeting=hi", LISTEN];
+    let program = Program::start_with(&[("TZ", "Asia/Nowhere")], &args).ready();
+    assert!(!program.has_logged("zone"), "{:#?}", program.log());
+}
