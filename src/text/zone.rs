@@ -11,6 +11,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use jiff::tz::TimeZone;
 use log::{Level, log_enabled, warn};
 
+use super::escape::escape;
+
 /// Folders of the zone files, unless `TZDIR` names one (tzfile(5)).
 const FOLDERS: [&str; 4] = [
     "/usr/share/zoneinfo",
@@ -78,8 +80,8 @@ impl Places {
         let mut files = self.folders.iter().map(|folder| folder.join(plain));
         let found = files.find_map(|file| read(&file));
         found.or_else(|| rule(plain.to_str()?)).ok_or_else(|| {
-            let folder = self.folders[0].display();
-            format!("TZ={name:?} is no time zone of {folder}, and no rule such as CET-1")
+            let (name, folder) = (escape(bytes), self.folders[0].display());
+            format!("TZ={name} is no time zone of {folder}, and no rule such as CET-1")
         })
     }
 
@@ -172,16 +174,16 @@ mod tests {
 
     #[test]
     fn zone_that_cannot_be_had_is_named() {
-        for name in [
-            &b"Asia/Nowhere"[..],
-            b"text",
-            b"Asia",
-            b"/dev/zero",
-            b"\xff",
+        for (name, shown) in [
+            (&b"Asia/Nowhere"[..], "Asia/Nowhere"),
+            (b"text", "text"),
+            (b"Asia", "Asia"),
+            (b"/dev/zero", "/dev/zero"),
+            (b"\xff\n", "\\xff\\n"),
         ] {
             let fault = offset(Some(name), "Asia/Shanghai").unwrap_err();
-            let shown = format!("TZ={:?} is no time zone", OsStr::from_bytes(name));
-            assert!(fault.starts_with(&shown), "{fault}");
+            let start = format!("TZ={shown} is no time zone of /nowhere, ");
+            assert!(fault.starts_with(&start), "{fault}");
         }
     }
 }
