@@ -18,6 +18,11 @@ impl BindError {
             cause,
         }
     }
+
+    /// The error of the kernel.
+    pub(crate) fn cause(&self) -> &io::Error {
+        &self.cause
+    }
 }
 
 /// An error that concerns no address, such as a lack of descriptors.
