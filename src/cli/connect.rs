@@ -6,14 +6,14 @@ use clap::Args;
 use resound::client::{Connect, Source};
 use resound::{ListenAddress, Template, TextEncoding};
 
-use super::values::{Limit, check_destination, timeout};
+use super::values::{Limit, address, check_destination, source, timeout};
 
 #[derive(Args, Debug)]
 #[expect(clippy::doc_markdown, reason = "this is the text of the help")]
 pub(crate) struct ConnectArgs {
     /// Address of the server: HOST:PORT, [IPv6]:PORT, PORT (on 127.0.0.1), the same after udp://
     /// for datagrams, unix:PATH, unix:@NAME or unixgram:PATH
-    #[arg(value_name = "ADDR")]
+    #[arg(value_name = "ADDR", value_parser = address())]
     to: ListenAddress,
 
     /// Send TEXT in place of standard input, as given: no newline is added; then half-close, and
@@ -33,7 +33,7 @@ pub(crate) struct ConnectArgs {
     retry: Option<Limit<Duration>>,
 
     /// Local address: IP, IP:PORT, [IPv6]:PORT or unixgram:PATH
-    #[arg(long, value_name = "ADDR")]
+    #[arg(long, value_name = "ADDR", value_parser = source())]
     source: Option<Source>,
 
     /// Encoding of the server; the client's is UTF-8: gbk, big5, shift_jis, latin1 or any other

@@ -10,7 +10,9 @@ use resound::load::{Load, LoadMode, Rate, SHORTEST_MESSAGE};
 
 use crate::units;
 
-use super::values::{Limit, check_destination, count, count_limit, duration, interval, rate, size};
+use super::values::{
+    Limit, address, check_destination, count, count_limit, duration, interval, rate, size,
+};
 
 /// Bytes of the longest message.
 const LONGEST: u64 = 64 << 20;
@@ -25,7 +27,7 @@ const MOST_CLIENTS: usize = 1_000_000;
 pub(crate) struct LoadArgs {
     /// Address of the server: HOST:PORT, [IPv6]:PORT, PORT (on 127.0.0.1), the same after udp://
     /// for datagrams, unix:PATH, unix:@NAME or unixgram:PATH
-    #[arg(value_name = "ADDR")]
+    #[arg(value_name = "ADDR", value_parser = address())]
     to: ListenAddress,
 
     /// Workload: 'echo' sends messages and receives them back; 'stream' does so in bulk; 'churn'

@@ -16,7 +16,10 @@ mod server;
 mod services;
 mod values;
 
+use std::env;
+use std::ffi::OsString;
 use std::io::{self, Write};
+use std::os::unix::ffi::OsStrExt;
 use std::process::ExitCode;
 
 use clap::error::ErrorKind;
@@ -164,6 +167,9 @@ pub(crate) fn parse() -> Result<Cli, ExitCode> {
     checked.map_err(|e| {
         // A closed standard stream does not change the exit code.
         let _ = match e.kind() {
+            ErrorKind::InvalidUtf8 => {
+                writeln!(io::stderr(), "resound: {}", not_utf8(env::args_os()))
+            }
             ErrorKind::DisplayHelp
             | ErrorKind::DisplayVersion
             | ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => e.print(),
@@ -171,6 +177,25 @@ pub(crate) fn parse() -> Result<Cli, ExitCode> {
         };
         ExitCode::from(u8::try_from(e.exit_code()).unwrap_or(2))
     })
+}
+
+/// The error of an argument that is not UTF-8 and must be. Clap doesn't name it.
+fn not_utf8(args: impl Iterator<Item = OsString>) -> String {
+    let all: Vec<OsString> = args.filter(|arg| arg.to_str().is_none()).collect();
+    let may_be = |arg: &&OsString| {
+        let before = arg
+            .as_bytes()
+            .utf8_chunks()
+            .next()
+            .map_or("", |chunk| chunk.valid());
+        before.contains("unix:") || before.contains("unixgram:")
+    };
+    let wrong = all.iter().find(|arg| !may_be(arg)).or(all.first());
+    let name = wrong.map_or(&[][..], |arg| arg.as_bytes());
+    format!(
+        "the argument '{}' is not UTF-8; see --help",
+        name.escape_ascii()
+    )
 }
 
 /// The error in one line, without clap's usage and tips.
@@ -200,6 +225,7 @@ fn with<T>(mut value: T, change: impl FnOnce(&mut T)) -> T {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::os::unix::ffi::OsStringExt;
 
     #[track_caller]
     fn assert_refused(args: &[&str], cause: &str) {
@@ -218,6 +244,21 @@ mod tests {
                 assert!(help.starts_with(&summary), "{summary}: {help}");
             }
         }
+    }
+
+    #[test]
+    fn argument_that_is_not_utf8_is_named() {
+        let args = [
+            &b"resound"[..],
+            b"echo",
+            b"-lunix:/\xe9",
+            b"--greeting=\xff",
+        ];
+        let args = args.map(|arg| OsString::from_vec(arg.to_vec()));
+        let error = Cli::try_parse_from(&args).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::InvalidUtf8);
+        let text = r"the argument '--greeting=\xff' is not UTF-8; see --help";
+        assert_eq!(not_utf8(args.into_iter()), text);
     }
 
     /// Each value is valid by itself.

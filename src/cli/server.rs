@@ -8,7 +8,7 @@ use clap::Args;
 use resound::{Config, Keepalive, Listen, ListenAddress, SocketOptions, Template, TextEncoding};
 
 use super::values::{
-    Limit, bind_device, buffer, count_limit, defer_accept, dscp, duration, keepalive, size,
+    Limit, bind_device, buffer, count_limit, defer_accept, dscp, duration, keepalive, listen, size,
     timeout, tos, unix_mode,
 };
 
@@ -19,7 +19,7 @@ pub(crate) struct ServerArgs {
     /// each optionally after tcp:// or udp://; unix:PATH, unixgram:PATH (datagrams), or unix:@NAME
     /// (abstract). A host name stands for all its addresses; with port 0 the system chooses. May be
     /// repeated [default: 127.0.0.1:9999]
-    #[arg(short, long, value_name = "ADDR")]
+    #[arg(short, long, value_name = "ADDR", value_parser = listen())]
     pub(super) listen: Vec<Listen>,
 
     /// Clients served at a time, or 'unlimited'; others wait [default: as many as the limit of

@@ -1,10 +1,13 @@
 //! The values of options: parsers that check a text, and otherwise say what they expect.
 
+use std::ffi::OsString;
 use std::time::Duration;
 
 use bytesize::ByteSize;
+use clap::builder::{OsStringValueParser, TypedValueParser};
+use resound::client::Source;
 use resound::load::Rate;
-use resound::{Heartbeat, Keepalive, ListenAddress, OnEof, Replay, ReplyOn, SlowConsumer};
+use resound::{Heartbeat, Keepalive, Listen, ListenAddress, OnEof, Replay, ReplyOn, SlowConsumer};
 
 /// A limit that may be absent, which is written `unlimited`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -267,6 +270,21 @@ pub(super) fn bind_device(text: &str) -> Result<String, String> {
         return Err("expected the name of an interface, such as eth0".to_owned());
     }
     Ok(text.to_owned())
+}
+
+/// An address to listen on; the path of a Unix socket may be any bytes.
+pub(super) fn listen() -> impl TypedValueParser<Value = Listen> {
+    OsStringValueParser::new().try_map(|text: OsString| Listen::try_from(text.as_os_str()))
+}
+
+/// An address to connect to; the path of a Unix socket may be any bytes.
+pub(super) fn address() -> impl TypedValueParser<Value = ListenAddress> {
+    OsStringValueParser::new().try_map(|text: OsString| ListenAddress::try_from(text.as_os_str()))
+}
+
+/// An address to connect from; the path of a Unix socket may be any bytes.
+pub(super) fn source() -> impl TypedValueParser<Value = Source> {
+    OsStringValueParser::new().try_map(|text: OsString| Source::try_from(text.as_os_str()))
 }
 
 /// Checks that a client can connect to the address: it is one address, with a port.

@@ -1,5 +1,6 @@
 //! The address that a client connects from.
 
+use std::ffi::OsStr;
 use std::fmt;
 use std::io;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
@@ -26,17 +27,36 @@ pub struct Source(ListenAddress);
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SourceError(String);
 
+/// The forms of a source.
+const EXPECTED: &str = "expected IP, IP:PORT, [IPv6]:PORT or unixgram:PATH";
+
 impl FromStr for Source {
     type Err = SourceError;
 
     fn from_str(text: &str) -> Result<Self, SourceError> {
+        OsStr::new(text).try_into()
+    }
+}
+
+/// The path of a Unix socket need not be UTF-8.
+impl TryFrom<&OsStr> for Source {
+    type Error = SourceError;
+
+    fn try_from(text: &OsStr) -> Result<Self, SourceError> {
+        let Some(text) = text.to_str() else {
+            let path = ListenAddress::try_from(text).map_err(|e| SourceError(e.to_string()));
+            return path.and_then(|path| match path {
+                ListenAddress::UnixDatagram(_) => Ok(Self(path)),
+                _ => Err(SourceError(EXPECTED.to_owned())),
+            });
+        };
         let bare = text.strip_prefix('[').and_then(|t| t.strip_suffix(']'));
         let host = bare.unwrap_or(text);
         if is_ip(host) {
             let host = host.to_owned();
             return Ok(Self(ListenAddress::Tcp { host, port: 0 }));
         }
-        let hint = "expected IP, IP:PORT, [IPv6]:PORT or unixgram:PATH";
+        let hint = EXPECTED;
         match text.parse::<ListenAddress>() {
             Ok(ListenAddress::Tcp { host, .. }) if !is_ip(&host) || !text.contains(':') => {
                 Err(SourceError(hint.to_owned()))
@@ -103,6 +123,7 @@ impl Source {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+    use std::os::unix::ffi::OsStrExt;
 
     fn parse(text: &str) -> Result<String, String> {
         let parsed = text.parse::<Source>();
@@ -123,6 +144,17 @@ mod tests {
             ("unixgram:@s", "unixgram:@s"),
         ] {
             assert_eq!(parse(text).as_deref(), Ok(shown), "{text}");
+        }
+    }
+
+    /// Paths that are not UTF-8 were refused.
+    #[test]
+    fn path_may_be_any_bytes() {
+        let parse = |text: &[u8]| Source::try_from(OsStr::from_bytes(text));
+        let path = Path::new(OsStr::from_bytes(b"/caf\xe9"));
+        assert_eq!(parse(b"unixgram:/caf\xe9").unwrap().path(), Some(path));
+        for text in [&b"unix:/caf\xe9"[..], b"\xe9:7"] {
+            assert!(parse(text).is_err());
         }
     }
 

@@ -57,6 +57,27 @@ fn assert_served(address: &Address, folder: &Folder, number: usize) {
     sender.echoes("datagram");
 }
 
+/// Regression: an address that is not UTF-8 was refused.
+#[test]
+fn path_of_a_unix_socket_may_be_any_bytes() {
+    // The first argument is the beginning of the last one.
+    let script = r#"address=$1$(printf 'caf\351'); shift; exec "$0" "$@" "$address""#;
+    for kind in ["unix", "unixgram"] {
+        let folder = Folder::new();
+        let before = format!("{kind}:{}", folder.path("").display());
+        let start =
+            |args: &[&str]| Program::start_in_shell(script, &[&[before.as_str()], args].concat());
+        let server = start(&["echo", "-l"]).ready();
+        let client = start(&["connect", "--send=hello"]).wait();
+        assert_eq!((client.code, client.stdout.as_str()), (Some(0), "hello"));
+        let load = start(&["load", "--duration=50ms", "--warmup=0s", "--clients=2"]).wait();
+        assert_eq!(load.code, Some(0), "{load:?}");
+        server.terminate();
+        let left = fs::read_dir(folder.path("")).unwrap().count();
+        assert_eq!(left, 0, "the file of the socket stays");
+    }
+}
+
 /// Starts an echo server with these options, on these addresses, and asserts that each is served.
 #[track_caller]
 fn start(options: &[&str], listens: &[impl AsRef<str>]) -> Program {

@@ -20,7 +20,8 @@ use crate::net::unix::abstract_name;
 /// | `unix:PATH`, `unixgram:PATH` | a Unix socket, for streams or datagrams (unix(7)) |
 /// | `unix:@NAME`, `unixgram:@NAME` | on Linux, a Unix socket without a file (unix(7), abstract) |
 ///
-/// With port 0 the kernel chooses one. The [`fmt::Display`] form parses to the same value.
+/// With port 0 the kernel chooses one. The [`fmt::Display`] form parses to the same value, unless it is a path
+/// that is not UTF-8.
 ///
 /// ```
 /// use resound::ListenAddress;

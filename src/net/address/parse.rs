@@ -1,7 +1,9 @@
 //! Parsing of [`Listen`] and [`ListenAddress`].
 
+use std::ffi::OsStr;
 use std::fmt;
 use std::net::{Ipv4Addr, Ipv6Addr};
+use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 use std::str::FromStr;
 
@@ -15,22 +17,32 @@ impl FromStr for Listen {
     type Err = AddressError;
 
     fn from_str(text: &str) -> Result<Self, AddressError> {
-        let (address, role) = match text.rsplit_once('?') {
-            Some((address, "role=both")) => (address, Some(Role::Both)),
-            Some((address, "role=publish")) => (address, Some(Role::Publish)),
-            Some((address, "role=subscribe")) => (address, Some(Role::Subscribe)),
+        OsStr::new(text).try_into()
+    }
+}
+
+/// The path of a Unix socket need not be UTF-8.
+impl TryFrom<&OsStr> for Listen {
+    type Error = AddressError;
+
+    fn try_from(text: &OsStr) -> Result<Self, AddressError> {
+        let bytes = text.as_bytes();
+        let question = bytes.iter().rposition(|&byte| byte == b'?');
+        let (address, rest) = bytes.split_at(question.unwrap_or(bytes.len()));
+        let (address, role) = match rest {
+            b"" => (bytes, None),
+            b"?role=both" => (address, Some(Role::Both)),
+            b"?role=publish" => (address, Some(Role::Publish)),
+            b"?role=subscribe" => (address, Some(Role::Subscribe)),
             // A path may contain a question mark.
-            Some((path, rest)) if path.starts_with("unix") && !rest.starts_with("role=") => {
-                (text, None)
-            }
-            Some(_) => {
+            rest if address.starts_with(b"unix") && !rest.starts_with(b"?role=") => (bytes, None),
+            _ => {
                 return Err(error(
                     "only ?role=publish, ?role=subscribe or ?role=both may follow an address",
                 ));
             }
-            None => (text, None),
         };
-        let address = address.parse()?;
+        let address = OsStr::from_bytes(address).try_into()?;
         Ok(Self { address, role })
     }
 }
@@ -39,12 +51,24 @@ impl FromStr for ListenAddress {
     type Err = AddressError;
 
     fn from_str(text: &str) -> Result<Self, AddressError> {
-        if let Some(path) = text.strip_prefix("unix:") {
+        OsStr::new(text).try_into()
+    }
+}
+
+/// The path of a Unix socket need not be UTF-8.
+impl TryFrom<&OsStr> for ListenAddress {
+    type Error = AddressError;
+
+    fn try_from(text: &OsStr) -> Result<Self, AddressError> {
+        if let Some(path) = text.as_bytes().strip_prefix(b"unix:") {
             return unix(path).map(Self::Unix);
         }
-        if let Some(path) = text.strip_prefix("unixgram:") {
+        if let Some(path) = text.as_bytes().strip_prefix(b"unixgram:") {
             return unix(path).map(Self::UnixDatagram);
         }
+        let text = text
+            .to_str()
+            .ok_or_else(|| error("only the path of a Unix socket may be other than UTF-8"))?;
         if let Some(text) = text.strip_prefix("udp://") {
             return host_and_port(text).map(|(host, port)| Self::Udp { host, port });
         }
@@ -88,17 +112,17 @@ fn host_and_port(text: &str) -> Result<(String, u16), AddressError> {
 }
 
 /// A path, or `@` and a name.
-fn unix(path: &str) -> Result<PathBuf, AddressError> {
+fn unix(path: &[u8]) -> Result<PathBuf, AddressError> {
     if path.is_empty() {
         return Err(error("expected a path after the colon"));
     }
-    if path == "@" {
+    if path == b"@" {
         return Err(error("expected a name after '@'"));
     }
-    if path.contains('\0') {
+    if path.contains(&0) {
         return Err(error("a path cannot contain a NUL byte"));
     }
-    Ok(PathBuf::from(path))
+    Ok(PathBuf::from(OsStr::from_bytes(path)))
 }
 
 /// Checks the characters of a host and the range of a port.
@@ -186,6 +210,36 @@ mod tests {
                 error.contains("only ?role=publish, ?role=subscribe or ?role=both"),
                 "{text}: {error}"
             );
+        }
+    }
+
+    /// Paths that are not UTF-8 were refused.
+    #[test]
+    fn path_may_be_any_bytes() {
+        let parse = |text: &[u8]| Listen::try_from(OsStr::from_bytes(text));
+        let path = || PathBuf::from(OsStr::from_bytes(b"/caf\xe9"));
+        for (text, address, role) in [
+            (&b"unix:/caf\xe9"[..], ListenAddress::Unix(path()), None),
+            (
+                b"unixgram:/caf\xe9",
+                ListenAddress::UnixDatagram(path()),
+                None,
+            ),
+            (
+                b"unix:/caf\xe9?role=publish",
+                ListenAddress::Unix(path()),
+                Some(Role::Publish),
+            ),
+        ] {
+            assert_eq!(parse(text), Ok(Listen { address, role }));
+        }
+        for (text, cause) in [
+            (&b"caf\xe9:7000"[..], "only the path of a Unix socket"),
+            (b"unix:/caf\xe9?role=x", "may follow an address"),
+            (b"unix:\xe9\0", "a NUL byte"),
+        ] {
+            let error = parse(text).unwrap_err().to_string();
+            assert!(error.contains(cause), "{text:?}: {error}");
         }
     }
 
