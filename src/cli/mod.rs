@@ -71,8 +71,8 @@ pub(crate) struct Cli {
     #[command(subcommand)]
     pub(crate) command: Command,
 
-    /// Log more: the options in force, each client that connects or leaves; twice: also each pass
-    /// of the loop
+    /// Log more: the options in force, each client that connects or leaves; twice: also each health
+    /// probe, which leaves without a byte, and each pass of the loop
     #[arg(short, long, global = true, action = clap::ArgAction::Count, conflicts_with = "quiet")]
     #[arg(display_order = 100)]
     verbose: u8,
