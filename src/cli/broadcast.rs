@@ -80,8 +80,7 @@ pub(crate) struct BroadcastArgs {
     #[arg(long, value_name = "FORMAT")]
     tag_format: Option<TagFormat>,
 
-    /// Announce to the room each client that joins or leaves, and to a new client those present; a
-    /// connection that leaves within a second without a byte, as health probes do, is not announced
+    /// Announce to the room each client that joins or leaves, and to a new client those present
     #[arg(long)]
     announce: bool,
 

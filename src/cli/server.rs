@@ -49,8 +49,7 @@ pub(crate) struct ServerArgs {
     #[arg(long, value_name = "TEXT")]
     greeting: Option<Template>,
 
-    /// Serve one client, or answer one datagram, then exit; a client that leaves without a byte in
-    /// either direction does not count
+    /// Serve one client, or answer one datagram, then exit
     #[arg(long)]
     once: bool,
 

@@ -9,12 +9,13 @@ use std::time::{Duration, Instant};
 
 use log::info;
 
+use super::candidates::Candidates;
 use super::kernel::Kernel;
 use super::source::Source;
 use super::{Connect, ConnectError, SERVER};
 use crate::net::address::Address;
 use crate::net::error::cause;
-use crate::net::{ConnectOptions, Dial, Event, Readiness};
+use crate::net::{ConnectOptions, Dial, Event};
 
 /// The first pause between two rounds of attempts; each is twice as long as the one before.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
@@ -40,9 +41,8 @@ pub(super) struct Dialed<N: Dial> {
 
 /// The socket of a server that was reached.
 pub(super) enum DialedSocket<N: Dial> {
-    /// A stream, and its readiness as far as it was told.
-    Stream(N::Stream, Readiness),
-    Datagrams(N::Datagrams),
+    Stream(N::Stream),
+    Datagrams(Candidates<N::Datagrams>),
 }
 
 /// Connects; retries while no server listens, for as long as the settings say.
@@ -68,16 +68,12 @@ impl<N: Kernel> Dialer<'_, N> {
         let mut pause = FIRST_PAUSE;
         let mut announced = false;
         loop {
-            let began_in_time = self.retry_left().is_some_and(|left| !left.is_zero());
             let error = match self.try_addresses() {
                 Ok(dialed) => return Ok(dialed),
                 Err(error) => error,
             };
             let left = self.retry_left().unwrap_or_default();
-            // The process may have been stopped since the server refused. A time limit is judged
-            // after a last look.
-            let is_late = left.is_zero() && began_in_time && error.kind() != ErrorKind::TimedOut;
-            let retries = (!left.is_zero() || is_late) && is_transient(error.kind());
+            let retries = !left.is_zero() && is_transient(error.kind());
             let error = self.failure(&error);
             if !retries {
                 return Err(error);
@@ -111,12 +107,14 @@ impl<N: Kernel> Dialer<'_, N> {
         Some(limit.max(SHORTEST_ATTEMPT))
     }
 
-    /// Tries each address of the server once; returns the last error if all fail.
+    /// Tries each address of the server once; returns the last error if all fail. Of datagrams only the
+    /// answers will tell which address has a server.
     fn try_addresses(&mut self) -> io::Result<Dialed<N>> {
         let limit = self.limit();
         let resolved = self.connect.source.as_ref();
         let resolved = resolved.map(|source| self.net.while_blocking(|| source.resolve()));
         let source = resolved.transpose().map_err(|e| permanent(&e))?.flatten();
+        let mut found: Option<Dialed<N>> = None;
         let mut error = None;
         let addresses = self.net.resolve(&self.connect.to);
         for peer in addresses.map_err(|e| permanent(&e))? {
@@ -124,23 +122,38 @@ impl<N: Kernel> Dialer<'_, N> {
                 continue;
             }
             match self.try_address(&peer, source, limit) {
-                Ok((socket, local)) => {
-                    return Ok(Dialed {
-                        socket,
-                        peer,
-                        local,
-                    });
-                }
+                Ok((socket, local)) => match (&mut found, socket) {
+                    (
+                        Some(Dialed {
+                            socket: DialedSocket::Datagrams(all),
+                            ..
+                        }),
+                        DialedSocket::Datagrams(more),
+                    ) => all.append(more),
+                    (_, socket) => {
+                        let is_stream = matches!(socket, DialedSocket::Stream(_));
+                        found = Some(Dialed {
+                            socket,
+                            peer,
+                            local,
+                        });
+                        if is_stream {
+                            break;
+                        }
+                    }
+                },
                 Err(e) => error = Some(e),
             }
         }
-        Err(error.unwrap_or_else(|| match &self.connect.source {
-            Some(source) => {
-                let text = format!("the source {source} is of another address family");
-                io::Error::other(text)
-            }
-            None => ErrorKind::NotFound.into(),
-        }))
+        found.ok_or_else(|| {
+            error.unwrap_or_else(|| match &self.connect.source {
+                Some(source) => {
+                    let text = format!("the source {source} is of another address family");
+                    io::Error::other(text)
+                }
+                None => ErrorKind::NotFound.into(),
+            })
+        })
     }
 
     /// True if a socket for this address can be bound to the source, if there is one.
@@ -173,9 +186,9 @@ impl<N: Kernel> Dialer<'_, N> {
         let deadline = limit.and_then(|limit| self.net.now().checked_add(limit));
         let mut stream = self.begin(peer, options, deadline)?;
         self.net.register(&mut stream, SERVER)?;
-        let ready = self.wait_for_writable(deadline)?;
+        self.wait_for_writable(deadline)?;
         let local = self.net.finish_connect(&stream, peer)?;
-        Ok((DialedSocket::Stream(stream, ready), local))
+        Ok((DialedSocket::Stream(stream), local))
     }
 
     fn open_datagrams(
@@ -195,7 +208,7 @@ impl<N: Kernel> Dialer<'_, N> {
             // So that the file of its name is removed after a signal, too.
             self.net.catch_signals()?;
         }
-        Ok((DialedSocket::Datagrams(socket), local))
+        Ok((DialedSocket::Datagrams(Candidates::new(socket)), local))
     }
 
     /// Begins to connect a stream, once there is room in the accept queue.
@@ -222,17 +235,15 @@ impl<N: Kernel> Dialer<'_, N> {
 
     /// Waits until the stream under the key [`SERVER`] is writable: then it is connected, or has
     /// failed.
-    fn wait_for_writable(&mut self, deadline: Option<Instant>) -> io::Result<Readiness> {
+    fn wait_for_writable(&mut self, deadline: Option<Instant>) -> io::Result<()> {
         let mut events = Vec::new();
         loop {
             let left = self.left(deadline);
             self.net.wait(left, &mut events)?;
-            let writable = |event| match event {
-                Event::Client(SERVER, ready) if ready.writable => Some(ready),
-                _ => None,
-            };
-            if let Some(ready) = events.drain(..).find_map(writable) {
-                return Ok(ready);
+            let is_writable =
+                |event| matches!(event, Event::Client(SERVER, ready) if ready.writable);
+            if events.drain(..).any(is_writable) {
+                return Ok(());
             }
             // Only after a poll that began at the deadline: the process may have been stopped.
             if left.is_some_and(|left| left.is_zero()) {

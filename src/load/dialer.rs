@@ -14,6 +14,7 @@ use super::run::{ConnectRequest, Run};
 use super::{Load, LoadError};
 use crate::net::address::Address;
 use crate::net::error::cause;
+use crate::net::probe::answering_first;
 use crate::net::{ConnectOptions, Dial, Readiness};
 
 /// Connections that are being opened at a time: fewer than an accept queue usually holds.
@@ -21,6 +22,9 @@ const AT_ONCE: usize = 100;
 
 /// The pause after a full accept queue or a failure.
 const PAUSE: Duration = Duration::from_millis(5);
+
+/// The time in which one of several addresses of a UDP server answers.
+const LONGEST_PROBE: Duration = Duration::from_millis(500);
 
 /// Local addresses of clients on this machine, those after 127.0.0.1: one alone would run out of
 /// ports.
@@ -76,9 +80,13 @@ impl<N: Dial> Dialer<N> {
     /// A dialer for the clients with the keys below `keys`.
     pub(super) fn new(load: &Load, net: &N, keys: usize) -> Result<Self, LoadError> {
         let name = load.to.to_string();
-        let addresses = net.while_blocking(|| load.to.resolve());
-        let addresses =
-            addresses.map_err(|e| LoadError(format!("cannot connect to {name}: {}", cause(&e))))?;
+        let addresses = net.while_blocking(|| {
+            let limit = load.timeout.min(LONGEST_PROBE);
+            Ok(answering_first(load.to.resolve()?, limit))
+        });
+        let addresses = addresses.map_err(|e: io::Error| {
+            LoadError(format!("cannot connect to {name}: {}", cause(&e)))
+        })?;
         let gap = |rate: Rate| Duration::from_nanos(rate.nanos(1));
         Ok(Self {
             addresses: addresses.into(),

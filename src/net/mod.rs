@@ -8,6 +8,7 @@
 //! | `stream.rs`, `link.rs` | the trait [`Stream`]; a stream with its readiness and its outbox |
 //! | `socket.rs`, `pipe.rs` | streams of the kernel: connected sockets; standard input and output |
 //! | `signals.rs`, `retry.rs` | signals as requests to a loop, job control; a timer for the input of a terminal |
+//! | `probe.rs` | the address of a UDP server that answers |
 //! | `listener.rs`, `accept_error.rs` | listening sockets; errors of accepting |
 //! | `datagram/` | datagram sockets that receive and reply in batches |
 //! | `unix.rs`, `options/`, `address/` | names of Unix sockets; socket options; addresses |
@@ -27,6 +28,8 @@ pub(crate) mod listener;
 pub(crate) mod options;
 pub(crate) mod pipe;
 mod poller;
+#[cfg(feature = "load")]
+pub(crate) mod probe;
 #[cfg(target_os = "linux")]
 mod retry;
 pub(crate) mod signals;

@@ -1,8 +1,8 @@
-//! Log lines about conditions that last and are met often: at most one a minute.
+//! Warnings about conditions that last and are met often: at most one a minute.
 
 use std::time::{Duration, Instant};
 
-use log::{debug, warn};
+use log::warn;
 
 /// The shortest time between two lines.
 const INTERVAL: Duration = Duration::from_secs(60);
@@ -16,13 +16,6 @@ impl LogThrottle {
     pub(super) fn warn(&mut self, now: Instant, text: impl FnOnce() -> String) {
         if self.is_due(now) {
             warn!("{}", text());
-        }
-    }
-
-    /// The same for a line of detail.
-    pub(super) fn debug(&mut self, now: Instant, text: impl FnOnce() -> String) {
-        if self.is_due(now) {
-            debug!("{}", text());
         }
     }
 

@@ -22,6 +22,8 @@ struct Echo {
     /// Bytes of the datagrams for which the client had room.
     returned: Vec<u8>,
     shown: Vec<u8>,
+    /// Number of addresses that refuse datagrams, before that of the server.
+    refusing: usize,
     /// Time at which a datagram was last received or returned.
     moved: Option<Instant>,
 }
@@ -42,7 +44,14 @@ impl Echo {
     }
 
     fn serve(&mut self, world: &mut World) -> bool {
-        let id = OUTPUT + 1;
+        let first = OUTPUT + 1;
+        let id = first + self.refusing;
+        for refusing in first..id.min(world.count()) {
+            if world.receive_datagram(refusing).is_some() {
+                world.reset(refusing);
+                return true;
+            }
+        }
         if id >= world.count() {
             return false;
         }
@@ -122,5 +131,41 @@ fn each_line_is_a_datagram_and_a_silence_ends_the_client() {
             .end_read
             .max(world.history(OUTPUT).moved);
         assert!(ended - progress.unwrap() >= silence, "ended early");
+    });
+}
+
+#[test]
+fn the_address_that_does_not_refuse_is_sent_all_of_the_first_datagrams() {
+    for_each_seed(SEEDS, &[], |seed| {
+        let mut rng = Rng::with_seed(seed);
+        // Not more datagrams than are kept for another address.
+        let input = text(&mut rng, 64);
+        let room = 2 * input.len() + 1;
+        let odds = Odds {
+            smallest_buffer: room,
+            buffer: room,
+            ..odds(&mut rng)
+        };
+        let refusing = rng.usize(..4);
+        let echo = Rc::new(RefCell::new(Echo {
+            rng: rng.fork(),
+            input: input.clone(),
+            refusing,
+            ..Echo::default()
+        }));
+        let remote = Box::new(SharedEcho(Rc::clone(&echo)));
+        let mut world = World::new(rng.fork(), odds, remote);
+        let standard = [world.open_connected(), world.open_connected()];
+        assert_eq!(standard, [INPUT, OUTPUT]);
+        let net = SimNet::new(world);
+
+        // The port is the number of addresses.
+        let to = format!("udp://127.0.0.1:{}", refusing + rng.usize(1..3));
+        let connect = Connect::new(to.parse().unwrap());
+        connect.run_over(net.clone(), 4100).unwrap();
+
+        let lines = input.split_inclusive(|&byte| byte == b'\n');
+        let datagrams: Vec<Vec<u8>> = lines.map(<[u8]>::to_vec).collect();
+        assert_eq!(echo.borrow().received, datagrams);
     });
 }

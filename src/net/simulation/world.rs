@@ -29,8 +29,6 @@ pub(crate) struct Odds {
     pub(crate) early: usize,
     /// The process is stopped for a while after a wait that could sleep.
     pub(crate) stopped: usize,
-    /// That may take hours.
-    pub(crate) stopped_for_hours: bool,
     /// An event tells of input that isn't there.
     pub(crate) spurious: usize,
     /// A connection is refused; gets no answer, ever; finds a full accept queue.
@@ -257,13 +255,18 @@ impl World {
         let timeout = timeout.map(|t| if part < 1.0 { t.mul_f64(part) } else { t });
         self.sleep(timeout, events);
         if sleeps && self.chance(odds.stopped) {
-            let for_hours = odds.stopped_for_hours && self.rng.bool();
-            let longest = if for_hours { 10_000_000 } else { 10_000 };
-            self.now += Duration::from_millis(self.rng.u64(..longest));
+            self.now += Duration::from_millis(self.rng.u64(..10_000));
             for _ in 0..self.rng.usize(..10) {
                 self.act();
             }
         }
+    }
+
+    /// Tells the readiness of a connection from now on, and that of now.
+    pub(super) fn register(&mut self, id: usize, key: usize) {
+        self.connections[id].key = Some(key);
+        let level = self.connections[id].level();
+        self.raise(id, level);
     }
 
     fn check_idle_polls(&mut self, timeout: Option<Duration>) {
