@@ -2,6 +2,7 @@
 
 use std::io::{self, ErrorKind, Write};
 
+use super::no_loop::NoLoop;
 use super::raise_descriptor_limit;
 use crate::cli::LoadArgs;
 use crate::report::{self, HdrLog, Limits, Progress, json, table};
@@ -17,6 +18,7 @@ pub(crate) fn run(args: &LoadArgs, quiet: bool) -> Result<(), String> {
         Ok((outcome, reasons)) => (Some(outcome), reasons),
         Err(error) => (None, vec![error]),
     };
+    let _ending = NoLoop::begin(); // the output may not be read
     let text = match &outcome {
         // Also without an outcome: a program reads the object.
         outcome if args.json => json::text(&load, outcome.as_ref(), &intervals, &reasons),
@@ -37,10 +39,12 @@ fn measure(
     quiet: bool,
     intervals: &mut Vec<Value>,
 ) -> Result<(LoadOutcome, Vec<String>), String> {
+    let starting = NoLoop::begin().map_err(|e| format!("cannot catch signals: {e}"))?;
     let comment = format!("{} {}", load.mode.name(), load.to);
     let log = args.hdr.as_deref();
     let mut log = log.map(|path| HdrLog::create(path, comment)).transpose()?;
     let progress = Progress::new(load, args.has_lines(), quiet);
+    drop(starting);
     let outcome = load.run(|interval| {
         progress.show(interval);
         if let Some(log) = &mut log {

@@ -2,9 +2,9 @@
 
 pub(crate) mod connect;
 pub(crate) mod load;
+mod no_loop;
 pub(crate) mod serve;
 mod small;
-mod starting;
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 

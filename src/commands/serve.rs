@@ -10,9 +10,9 @@ use resound::{
     Stats, TextEncoding,
 };
 
+use super::no_loop::NoLoop;
 use super::raise_descriptor_limit;
 use super::small::Small;
-use super::starting::Starting;
 use crate::cli::{BroadcastArgs, EchoArgs, ReplyArgs, ServerArgs};
 use crate::units::{self, duration};
 
@@ -148,7 +148,7 @@ fn serve<S: Service>(
     streams: Streams,
 ) -> Result<(), String> {
     let cannot_catch = |e: io::Error| format!("cannot catch signals: {e}");
-    let starting = Starting::begin().map_err(cannot_catch)?;
+    let starting = NoLoop::begin().map_err(cannot_catch)?;
     let config = fitted(config)?;
     let mut server = Server::bind(&config, service).map_err(|e| e.to_string())?;
     server.catch_signals().map_err(cannot_catch)?;
@@ -167,6 +167,7 @@ fn serve<S: Service>(
     let stats = server
         .run()
         .map_err(|e| format!("cannot wait for events: {e}"))?;
+    let _ending = NoLoop::begin(); // the log may not be read
     info!("stopped: {stats}");
     streams.judge(&stats)
 }

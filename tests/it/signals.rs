@@ -1,13 +1,20 @@
 //! Signals, and what a process inherits of them: a mask that blocks them, dispositions that ignore
 //! them, the place of a container's first process.
 
+use std::io::Write;
+use std::process::Stdio;
 use std::thread;
 
 use crate::common::Folder;
 use crate::common::client::Client;
-use crate::common::program::{Ended, Program};
+use crate::common::program::Program;
+use crate::common::skipped;
+use crate::common::stdio::output_pipe;
 use nix::sys::signal::SigSet;
 use rustix::process::Signal;
+
+/// Bytes that a pipe holds (pipe(7)).
+const CAPACITY: usize = 65_536;
 
 /// Signals that ask for a stop.
 const STOPS: [Signal; 3] = [Signal::TERM, Signal::INT, Signal::HUP];
@@ -37,26 +44,36 @@ fn start_with_blocked_signals(args: &[&str]) -> Program {
     thread::scope(|scope| scope.spawn(start).join().expect("it only starts"))
 }
 
-/// Waits until its loop runs, sends it a signal and waits for its end.
-fn stop(program: Program, running: &str, signal: Signal) -> Ended {
-    program.will_have_logged(running);
-    program.signal(signal);
-    program.wait()
-}
+/// The servers, each with one of the ways in which it is used.
+const SERVERS: [&[&str]; 9] = [
+    &["echo"],
+    &["echo", "--prefix=> ", "--console"],
+    &["discard", "--show"],
+    &["reply", "now", "--once"],
+    &["daytime"],
+    &["time"],
+    &["chargen"],
+    &["broadcast", "--stdin", "--stdout"],
+    &["broadcast", "--announce", "--heartbeat=1s"],
+];
 
-/// Starts every command that has a loop and stops it by each signal.
-fn assert_stops(signals: &[Signal], start: fn(&[&str]) -> Program) {
+/// Starts every command that has a loop and stops it by each signal. The files of sockets are
+/// removed.
+fn assert_stops(signals: &[Signal], start: fn(&[&str]) -> Program, send: fn(&Program, Signal)) {
     let server = Program::start(&["echo", "-l", "127.0.0.1:0"]);
     let load = endless_load(&server);
     let load: Vec<&str> = load.iter().map(String::as_str).collect();
+    let folder = Folder::new();
+    let listen = ["-l", "127.0.0.1:0", "-l", &folder.unix("socket")];
+    let servers = SERVERS.map(|args| ([args, &listen].concat(), "ready"));
     for &signal in signals {
-        for (args, running) in [
-            (&["echo", "-l", "127.0.0.1:0"][..], "ready"),
-            (&["broadcast", "-l", "127.0.0.1:0"], "ready"),
-            (&load, "msg/s"),
-        ] {
-            let ended = stop(start(args), running, signal);
+        for (args, running) in servers.iter().chain([&(load.clone(), "msg/s")]) {
+            let program = start(args);
+            program.will_have_logged(running);
+            send(&program, signal);
+            let ended = program.wait();
             assert_eq!(ended.code, Some(0), "{args:?}, {signal:?}: {ended:?}");
+            assert!(!folder.path("socket").exists(), "{args:?}, {signal:?}");
         }
     }
 }
@@ -65,7 +82,7 @@ fn assert_stops(signals: &[Signal], start: fn(&[&str]) -> Program) {
 /// SIGKILL could stop.
 #[test]
 fn signals_that_were_blocked_at_the_start_stop_every_command() {
-    assert_stops(&STOPS, start_with_blocked_signals);
+    assert_stops(&STOPS, start_with_blocked_signals, Program::signal);
 }
 
 /// A signal that arrives while the process still starts is not lost.
@@ -83,9 +100,39 @@ fn a_signal_that_waits_while_blocked_stops_the_server() {
 /// A shell without job control starts `program &` with SIGINT ignored.
 #[test]
 fn signals_that_were_ignored_at_the_start_stop_every_command() {
-    assert_stops(&[Signal::TERM, Signal::INT], |args| {
-        Program::start_in_shell(IGNORING, args)
-    });
+    let start = |args: &[&str]| Program::start_in_shell(IGNORING, args);
+    assert_stops(&[Signal::TERM, Signal::INT], start, Program::signal);
+}
+
+/// The kernel keeps from the first process of a container each signal that it does not catch.
+#[cfg(target_os = "linux")]
+#[test]
+fn signals_stop_every_command_as_the_first_process() {
+    const FIRST: &str = r#"exec unshare --pid --fork --kill-child "$0" "$@""#;
+    let start = |args: &[&str]| Program::start_in_shell(FIRST, args);
+    if start(&["--version"]).wait().code != Some(0) {
+        return skipped("this user cannot make a namespace of processes");
+    }
+    assert_stops(&STOPS, start, Program::signal_child);
+}
+
+/// Regression: results that were not read, as in `resound load | less`, kept the load tester from
+/// ending.
+#[test]
+fn a_load_whose_results_are_not_read_ends_on_a_signal() {
+    let server = Program::start(&["echo", "-l", "127.0.0.1:0"]);
+    let to = server.address().to_string();
+    let mut args = vec!["load", &to, "--json", "--warmup=0s"];
+    args.extend(["--interval=10ms", "--duration=50ms"]);
+    for (signal, code) in [(Signal::INT, 130), (Signal::TERM, 143)] {
+        let (_reader, mut output) = output_pipe();
+        output.write_all(&vec![b' '; CAPACITY]).unwrap();
+        let load = Program::spawn_on(&args, Stdio::null(), output);
+        load.will_have_logged("msg/s");
+        // The first signal may come while it runs, and ends that.
+        let ended = load.signal_until_it_ends(signal);
+        assert_eq!(ended.code, Some(code), "{ended:?}");
+    }
 }
 
 /// Regression: the end of a terminal session killed the server, and its socket's file stayed behind.

@@ -247,6 +247,30 @@ impl Program {
         sent.expect("it hasn't been waited for");
     }
 
+    /// Sends a signal to the only child of the process.
+    #[track_caller]
+    pub(crate) fn signal_child(&self, signal: Signal) {
+        let id = self.child.id();
+        let path = format!("/proc/{id}/task/{id}/children");
+        let children = fs::read_to_string(path).expect("it runs");
+        let child = children.trim().parse().ok().and_then(Pid::from_raw);
+        let sent = kill_process(child.expect("it has one child"), signal);
+        sent.expect("it hasn't been waited for");
+    }
+
+    /// Sends a signal again and again until the process ends.
+    #[track_caller]
+    pub(crate) fn signal_until_it_ends(mut self, signal: Signal) -> Ended {
+        eventually("its end", || {
+            let has_ended = self.child.try_wait().expect("it is a child").is_some();
+            if !has_ended {
+                self.signal(signal);
+            }
+            has_ended
+        });
+        self.wait()
+    }
+
     /// Continues the process, once it has stopped.
     #[track_caller]
     pub(crate) fn continue_once_stopped(&self) {

@@ -1,4 +1,4 @@
-//! The time in which a server is starting, and no loop sees signals yet.
+//! The times in which no loop sees signals: before one runs, and after it has ended.
 
 use std::io;
 use std::sync::Arc;
@@ -9,24 +9,24 @@ use signal_hook::flag::register_conditional_shutdown;
 
 /// Until this is dropped, SIGTERM and SIGINT end the process at once. That holds also as the first
 /// process of a container, and where the process has inherited them blocked or ignored.
-pub(super) struct Starting(Arc<AtomicBool>);
+pub(super) struct NoLoop(Arc<AtomicBool>);
 
-impl Starting {
+impl NoLoop {
     /// Also keeps job control from stopping the process, as the server itself does for its console:
     /// a terminal may accept the log from the job in front alone (`tostop` in termios(3)).
     pub(super) fn begin() -> io::Result<Self> {
         SigSet::from_iter([Signal::SIGTTIN, Signal::SIGTTOU]).thread_block()?;
-        let starting = Arc::new(AtomicBool::new(true));
+        let active = Arc::new(AtomicBool::new(true));
         let ending = [Signal::SIGTERM, Signal::SIGINT];
         for number in ending.map(|signal| signal as i32) {
-            register_conditional_shutdown(number, 128 + number, Arc::clone(&starting))?;
+            register_conditional_shutdown(number, 128 + number, Arc::clone(&active))?;
         }
         SigSet::from_iter(ending).thread_unblock()?;
-        Ok(Self(starting))
+        Ok(Self(active))
     }
 }
 
-impl Drop for Starting {
+impl Drop for NoLoop {
     fn drop(&mut self) {
         self.0.store(false, Ordering::SeqCst);
     }
