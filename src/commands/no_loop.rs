@@ -12,10 +12,7 @@ use signal_hook::flag::register_conditional_shutdown;
 pub(super) struct NoLoop(Arc<AtomicBool>);
 
 impl NoLoop {
-    /// Also keeps job control from stopping the process, as the server itself does for its console:
-    /// a terminal may accept the log from the job in front alone (`tostop` in termios(3)).
     pub(super) fn begin() -> io::Result<Self> {
-        SigSet::from_iter([Signal::SIGTTIN, Signal::SIGTTOU]).thread_block()?;
         let active = Arc::new(AtomicBool::new(true));
         let ending = [Signal::SIGTERM, Signal::SIGINT];
         for number in ending.map(|signal| signal as i32) {

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use log::{debug, info, warn};
+use nix::sys::signal::{SigSet, Signal};
 use resound::{
     Address, BoundAddress, Broadcast, Config, Echo, OnEof, PrefixedEcho, Role, Server, Service,
     Stats, TextEncoding,
@@ -148,6 +149,7 @@ fn serve<S: Service>(
     streams: Streams,
 ) -> Result<(), String> {
     let cannot_catch = |e: io::Error| format!("cannot catch signals: {e}");
+    stay_in_background().map_err(cannot_catch)?;
     let starting = NoLoop::begin().map_err(cannot_catch)?;
     let config = fitted(config)?;
     let mut server = Server::bind(&config, service).map_err(|e| e.to_string())?;
@@ -170,6 +172,13 @@ fn serve<S: Service>(
     let _ending = NoLoop::begin(); // the log may not be read
     info!("stopped: {stats}");
     streams.judge(&stats)
+}
+
+/// Keeps job control from stopping the process, as the server itself does for its console: a terminal
+/// may accept the log from the job in front alone (`tostop` in termios(3)).
+fn stay_in_background() -> io::Result<()> {
+    let signals = SigSet::from_iter([Signal::SIGTTIN, Signal::SIGTTOU]);
+    Ok(signals.thread_block()?)
 }
 
 /// Logs each address, and in detail its options and those of the loop.
