@@ -134,6 +134,8 @@ pub struct Stats {
     pub undelivered: u64,
     /// Clients that skipped messages or were closed without some.
     pub incomplete: u64,
+    /// Clients that came and went without a byte in either direction, as health probes do.
+    pub probes: u64,
     /// The error at which reading standard input ended, if there was one.
     pub stdin_error: Option<io::ErrorKind>,
     /// The error at which writing standard output ended, if there was one.
@@ -196,6 +198,9 @@ impl fmt::Display for Stats {
         }
         if self.clients > 0 {
             write!(f, ", {}", self.reasons())?;
+        }
+        if self.probes > 0 {
+            write!(f, ", {} without a byte", self.probes)?;
         }
         Ok(())
     }

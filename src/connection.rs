@@ -50,6 +50,8 @@ pub(crate) struct Connection<T, S: Service> {
     output_shut: bool,
     /// True if the last flush stopped because the client had had its share.
     has_more: bool,
+    /// True while the client has not arrived: it may be a mere probe.
+    newcomer: bool,
 }
 
 #[cfg(test)]
@@ -85,6 +87,7 @@ impl<T: Stream, S: Service> Connection<T, S> {
             input: Input::Open,
             output_shut: false,
             has_more: false,
+            newcomer: false,
         };
         connection.follow(service, action);
         connection
@@ -144,6 +147,26 @@ impl<T: Stream, S: Service> Connection<T, S> {
         any
     }
 
+    /// Makes the client a newcomer, which arrives with its first input, or when it is told to.
+    pub(crate) fn await_arrival(&mut self) {
+        self.newcomer = self.state == State::Serving;
+    }
+
+    /// True while the client has not arrived.
+    pub(crate) fn is_newcomer(&self) -> bool {
+        self.newcomer
+    }
+
+    /// Tells the service that the client has arrived, unless it knows, or is served no more.
+    pub(crate) fn arrive(&mut self, service: &mut S) {
+        if self.newcomer
+            && let (State::Serving, Some(session)) = (self.state, self.session.as_mut())
+        {
+            self.newcomer = false;
+            service.arrive(session);
+        }
+    }
+
     /// Tells the service that the client has paused after input.
     pub(crate) fn pause(&mut self, service: &mut S) {
         if let (State::Serving, Some(session)) = (self.state, self.session.as_mut()) {
@@ -169,6 +192,7 @@ impl<T: Stream, S: Service> Connection<T, S> {
 
     /// Hands input to the service, if it still wants any, and sends the reply.
     fn receive(&mut self, service: &mut S, input: &[u8]) {
+        self.arrive(service);
         if let (State::Serving, Some(session)) = (self.state, self.session.as_mut()) {
             let between = service.owed(session).unfinished == 0;
             let Outcome { reply, action } = service.receive(session, input);
@@ -285,7 +309,8 @@ impl<T: Stream, S: Service> Connection<T, S> {
             return;
         };
         self.copy_unfinished(service, &mut session);
-        service.close(session, reason);
+        let last = service.close(session, reason);
+        self.link.send(last, true);
         self.state = State::Closing(reason);
         self.settle(service);
     }
@@ -836,8 +861,9 @@ mod tests {
             }
         }
 
-        fn close(&mut self, _: usize, reason: CloseReason) {
+        fn close(&mut self, _: usize, reason: CloseReason) -> Slices<'_> {
             self.closed.push(reason);
+            Slices::EMPTY
         }
 
         fn owed<'a>(&'a self, taken: &'a usize) -> Owed<'a> {

@@ -287,8 +287,8 @@ pub use net::options::{Keepalive, SocketOptions};
 pub use peer::Peer;
 pub use server::{BoundAddress, Handle, OnEof, Server};
 pub use service::{
-    Action, Balance, Broadcast, Chargen, Daytime, Discard, Echo, Framing, MOST_INPUT, Needs,
-    Outcome, Owed, PrefixedEcho, Release, Replay, Reply, ReplyOn, Room, RoomError, Service,
+    ARRIVAL, Action, Balance, Broadcast, Chargen, Daytime, Discard, Echo, Framing, MOST_INPUT,
+    Needs, Outcome, Owed, PrefixedEcho, Release, Replay, Reply, ReplyOn, Room, RoomError, Service,
     TagError, TagFormat, Time, TimeFormat, TimeFormatError, Traffic,
 };
 pub use text::encoding::{EncodingError, TextEncoding};

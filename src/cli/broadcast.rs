@@ -80,7 +80,8 @@ pub(crate) struct BroadcastArgs {
     #[arg(long, value_name = "FORMAT")]
     tag_format: Option<TagFormat>,
 
-    /// Announce to the room each client that joins or leaves, and to a new client those present
+    /// Announce to the room each client that joins or leaves, and to a new client those present; a
+    /// connection that leaves within a second without a byte, as health probes do, is not announced
     #[arg(long)]
     announce: bool,
 

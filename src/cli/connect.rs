@@ -10,6 +10,7 @@ use super::values::{Limit, address, check_destination, source, timeout};
 
 #[derive(Args, Debug)]
 #[expect(clippy::doc_markdown, reason = "this is the text of the help")]
+#[expect(clippy::struct_excessive_bools, reason = "each is an option")]
 pub(crate) struct ConnectArgs {
     /// Address of the server: HOST:PORT, [IPv6]:PORT, PORT (on 127.0.0.1), the same after udp://
     /// for datagrams, unix:PATH, unix:@NAME or unixgram:PATH
@@ -20,6 +21,11 @@ pub(crate) struct ConnectArgs {
     /// print what is received until the server ends. May be repeated
     #[arg(long, value_name = "TEXT")]
     send: Vec<Template>,
+
+    /// Never read standard input, nor end the direction to the server: print what is received until
+    /// the server ends; with --send the texts are sent before
+    #[arg(short = 'd', long)]
+    recv_only: bool,
 
     /// Time limit of connecting, and then of silence in both directions: it ends the connection,
     /// with a failure if nothing was received; or 'unlimited' [default: unlimited; over datagrams
@@ -80,12 +86,14 @@ impl ConnectArgs {
         let mut connect = Connect::new(self.to.clone());
         connect.raw = self.raw;
         connect.send = send.map_err(|e| format!("--send: {e}"))?;
+        connect.recv_only = self.recv_only;
         connect.timeout = self.timeout.map(time);
         connect.encoding = self.encoding;
         connect.crlf = self.crlf;
         connect.broadcast = self.broadcast;
         connect.source.clone_from(&self.source);
         connect.retry = self.retry.map(time);
+        connect.end_on_signals = true;
         Ok(connect)
     }
 }

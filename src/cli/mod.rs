@@ -50,7 +50,7 @@ Exit code: 0 when the server has ended, or after a timeout if something was rece
 const LOAD_HELP: &str = "\
 SIZE is a number of bytes such as 65536, 64KiB or 1MiB, DURATION a time such as 10s, 250ms or 1m30s, RATE a number per second or in another time such as 20000, 0.5, 30/m or 1/2s.
 
-The server must return messages unchanged: 'resound echo' for echo, stream and churn, 'resound broadcast' for fanout; 'resound discard' is for sink, 'resound chargen' for source. To load it with datagrams from another machine it needs --udp-rate unlimited.
+The server must return messages unchanged: 'resound echo' for echo, stream and churn, 'resound broadcast' for fanout; 'resound discard' is for sink, 'resound chargen' for source. A server of another kind is named, with the first bytes that it sent. To load it with datagrams from another machine it needs --udp-rate unlimited.
 
 Exit code: 0 on success, also after Ctrl-C; 1 if it cannot connect, there are errors, nothing was measured, or --max-p99 or --min-rate is not met; 2 for a wrong command line.";
 
@@ -71,8 +71,8 @@ pub(crate) struct Cli {
     #[command(subcommand)]
     pub(crate) command: Command,
 
-    /// Log more: the options in force, each client that connects or leaves; twice: also each pass
-    /// of the loop
+    /// Log more: the options in force, each client that connects or leaves; twice: also each health
+    /// probe, which leaves without a byte, and each pass of the loop
     #[arg(short, long, global = true, action = clap::ArgAction::Count, conflicts_with = "quiet")]
     #[arg(display_order = 100)]
     verbose: u8,

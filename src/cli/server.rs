@@ -49,7 +49,8 @@ pub(crate) struct ServerArgs {
     #[arg(long, value_name = "TEXT")]
     greeting: Option<Template>,
 
-    /// Serve one client, or answer one datagram, then exit
+    /// Serve one client, or answer one datagram, then exit; a client that leaves without a byte in
+    /// either direction does not count
     #[arg(long)]
     once: bool,
 

@@ -36,6 +36,14 @@ pub(super) struct DatagramTransport<D> {
     queued_bytes: usize,
     /// The beginning of a line that is still incomplete.
     incomplete: Vec<u8>,
+    /// True if the beginning of that line was too long: its rest is dropped.
+    skips_line: bool,
+    /// True if sending the first of the queued datagrams has failed.
+    retried: bool,
+    /// The last failure, which concerns one datagram.
+    failure: Option<ConnectError>,
+    /// True if a datagram was sent, and none was refused since.
+    expects_answer: bool,
 }
 
 impl<D: Datagrams> DatagramTransport<D> {
@@ -53,17 +61,29 @@ impl<D: Datagrams> DatagramTransport<D> {
             queue: VecDeque::new(),
             queued_bytes: 0,
             incomplete: Vec::new(),
+            skips_line: false,
+            retried: false,
+            failure: None,
+            expects_answer: false,
         }
     }
 
-    fn push(&mut self, datagram: Vec<u8>) -> Result<(), ConnectError> {
+    /// Queues a datagram. One that is too long is left out: the others are sent.
+    fn push(&mut self, datagram: Vec<u8>) {
         if datagram.len() > MAX_DATAGRAM {
             let cause = format!("the limit is {MAX_DATAGRAM}");
-            return Err(self.too_long(datagram.len(), &cause));
+            self.failure = Some(self.too_long(datagram.len(), &cause));
+        } else {
+            self.queued_bytes += datagram.len();
+            self.queue.push_back(datagram);
         }
-        self.queued_bytes += datagram.len();
-        self.queue.push_back(datagram);
-        Ok(())
+    }
+
+    /// Removes the first of the queued datagrams.
+    fn pop(&mut self) {
+        self.retried = false;
+        let datagram = self.queue.pop_front();
+        self.queued_bytes -= datagram.map_or(0, |datagram| datagram.len());
     }
 
     fn too_long(&self, length: usize, cause: &str) -> ConnectError {
@@ -75,13 +95,18 @@ impl<D: Datagrams> DatagramTransport<D> {
     }
 
     /// Queues the line read so far, unless it is empty.
-    fn queue_line(&mut self, last: bool) -> Result<(), ConnectError> {
+    fn queue_line(&mut self, last: bool) {
         let line = std::mem::take(&mut self.incomplete);
         let datagram = self.encoder.convert(&line, last).into_owned();
-        if datagram.is_empty() {
-            return Ok(());
+        if !datagram.is_empty() {
+            self.push(datagram);
         }
-        self.push(datagram)
+    }
+
+    /// Remembers an error that concerns one datagram.
+    fn fail(&mut self, error: &io::Error, sending: Option<usize>) {
+        self.expects_answer &= !is_refused(error);
+        self.failure = Some(self.failure(error, sending));
     }
 
     /// The failure that an error of the socket means; `sending` is the length of the datagram, or
@@ -126,22 +151,27 @@ impl<D: Datagrams> Transport for DatagramTransport<D> {
         self.queued_bytes + self.queue.len()
     }
 
-    fn queue_text(&mut self, text: &[u8]) -> Result<(), ConnectError> {
-        self.push(text.to_vec())
+    fn queue_text(&mut self, text: &[u8]) {
+        self.push(text.to_vec());
     }
 
-    fn queue_input(&mut self, input: &[u8]) -> Result<(), ConnectError> {
+    fn queue_input(&mut self, input: &[u8]) {
         for part in input.split_inclusive(|&byte| byte == b'\n') {
+            let ends = part.ends_with(b"\n");
+            if self.skips_line {
+                self.skips_line = !ends;
+                continue;
+            }
             self.incomplete.extend_from_slice(part);
-            if part.ends_with(b"\n") || self.incomplete.len() > MAX_LINE {
-                self.queue_line(false)?;
+            if ends || self.incomplete.len() > MAX_LINE {
+                self.skips_line = !ends;
+                self.queue_line(false);
             }
         }
-        Ok(())
     }
 
-    fn end_input(&mut self) -> Result<(), ConnectError> {
-        self.queue_line(true)
+    fn end_input(&mut self) {
+        self.queue_line(true);
     }
 
     fn send(&mut self) -> Result<bool, ConnectError> {
@@ -153,12 +183,19 @@ impl<D: Datagrams> Transport for DatagramTransport<D> {
             match self.socket.send(first) {
                 Ok(_) => {
                     sent = true;
-                    self.queued_bytes -= first.len();
-                    self.queue.pop_front();
+                    self.expects_answer = true;
+                    self.pop();
                 }
                 Err(e) if e.kind() == io::ErrorKind::WouldBlock => self.ready.writable = false,
                 Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
-                Err(e) => return Err(self.failure(&e, Some(first.len()))),
+                Err(e) => {
+                    let length = first.len();
+                    self.fail(&e, Some(length));
+                    // The error may be that of a datagram before this one (udp(7)).
+                    if !is_refused(&e) || std::mem::replace(&mut self.retried, true) {
+                        self.pop();
+                    }
+                }
             }
         }
         Ok(sent)
@@ -173,10 +210,33 @@ impl<D: Datagrams> Transport for DatagramTransport<D> {
                     return Ok(Received::Nothing);
                 }
                 Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                Err(e) if is_refused(&e) => self.fail(&e, None),
                 Err(e) => return Err(self.failure(&e, None)),
             }
         }
     }
+
+    /// Datagrams have no end.
+    fn is_delivered(&mut self) -> Result<bool, ConnectError> {
+        Ok(true)
+    }
+
+    fn is_gone(&self) -> bool {
+        false
+    }
+
+    fn take_failure(&mut self) -> Option<ConnectError> {
+        self.failure.take()
+    }
+
+    fn expects_answer(&self) -> bool {
+        self.expects_answer
+    }
+}
+
+/// True for the error of a datagram that no server took.
+fn is_refused(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::ConnectionRefused
 }
 
 #[cfg(test)]
@@ -208,11 +268,11 @@ mod tests {
     fn each_line_is_a_datagram_and_so_is_an_unfinished_last_line() {
         let mut all = transport(|connect| connect.crlf = true);
         for part in ["one\ntw", "o\n\n", "thr", "ee"] {
-            all.queue_input(part.as_bytes()).unwrap();
+            all.queue_input(part.as_bytes());
         }
         assert_eq!(all.queue, [&b"one\r\n"[..], b"two\r\n", b"\r\n"]);
-        all.end_input().unwrap();
-        all.end_input().unwrap();
+        all.end_input();
+        all.end_input();
         assert_eq!(all.queue.len(), 4);
         assert_eq!(all.queue[3], b"three");
         assert_eq!(all.unsent(), 5 + 5 + 2 + 5 + 4);
@@ -222,15 +282,28 @@ mod tests {
     fn the_length_of_a_line_counts_in_its_encoding() {
         let line = format!("{}\n", "é".repeat(MAX_DATAGRAM - 1));
         let mut latin = transport(|connect| connect.encoding = "latin1".parse().unwrap());
-        latin.queue_input(line.as_bytes()).unwrap();
+        latin.queue_input(line.as_bytes());
         assert_eq!(latin.queue[0].len(), MAX_DATAGRAM);
-        let error = transport(|_| {}).queue_input(line.as_bytes()).unwrap_err();
+        let mut utf8 = transport(|_| {});
+        utf8.queue_input(line.as_bytes());
         let text =
             "cannot send a datagram of 131013 bytes to udp://127.0.0.1:7: the limit is 65507";
-        assert_eq!(error.to_string(), text);
-        // The error does not wait for the end of such a line.
-        let mut endless = transport(|_| {});
-        let mut parts = (0..100).map(|_| endless.queue_input(&[b'a'; 10_000]));
-        assert!(parts.any(|taken| taken.is_err()));
+        assert_eq!(utf8.take_failure().unwrap().to_string(), text);
+    }
+
+    /// One refused line must not swallow those after it.
+    #[test]
+    fn line_that_is_too_long_is_left_out_and_later_ones_are_sent() {
+        let mut all = transport(|_| {});
+        // The failure does not wait for the end of such a line.
+        let mut parts = 0;
+        while all.failure.is_none() {
+            all.queue_input(&[b'a'; 10_000]);
+            parts += 1;
+            assert!(parts < 100);
+        }
+        all.queue_input(b"its rest");
+        all.queue_input(b" and end\nnext\n");
+        assert_eq!(all.queue, [b"next\n"]);
     }
 }

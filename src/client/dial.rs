@@ -15,7 +15,7 @@ use super::source::Source;
 use super::{Connect, ConnectError, SERVER};
 use crate::net::address::Address;
 use crate::net::error::cause;
-use crate::net::{ConnectOptions, Dial, Event};
+use crate::net::{ConnectOptions, Dial, Event, Readiness};
 
 /// The first pause between two rounds of attempts; each is twice as long as the one before.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
@@ -41,7 +41,8 @@ pub(super) struct Dialed<N: Dial> {
 
 /// The socket of a server that was reached.
 pub(super) enum DialedSocket<N: Dial> {
-    Stream(N::Stream),
+    /// A stream, and its readiness as far as it was told.
+    Stream(N::Stream, Readiness),
     Datagrams(Candidates<N::Datagrams>),
 }
 
@@ -68,12 +69,16 @@ impl<N: Kernel> Dialer<'_, N> {
         let mut pause = FIRST_PAUSE;
         let mut announced = false;
         loop {
+            let began_in_time = self.retry_left().is_some_and(|left| !left.is_zero());
             let error = match self.try_addresses() {
                 Ok(dialed) => return Ok(dialed),
                 Err(error) => error,
             };
             let left = self.retry_left().unwrap_or_default();
-            let retries = !left.is_zero() && is_transient(error.kind());
+            // The process may have been stopped since the server refused. A time limit is judged
+            // after a last look.
+            let is_late = left.is_zero() && began_in_time && error.kind() != ErrorKind::TimedOut;
+            let retries = (!left.is_zero() || is_late) && is_transient(error.kind());
             let error = self.failure(&error);
             if !retries {
                 return Err(error);
@@ -131,7 +136,7 @@ impl<N: Kernel> Dialer<'_, N> {
                         DialedSocket::Datagrams(more),
                     ) => all.append(more),
                     (_, socket) => {
-                        let is_stream = matches!(socket, DialedSocket::Stream(_));
+                        let is_stream = matches!(socket, DialedSocket::Stream(..));
                         found = Some(Dialed {
                             socket,
                             peer,
@@ -186,9 +191,9 @@ impl<N: Kernel> Dialer<'_, N> {
         let deadline = limit.and_then(|limit| self.net.now().checked_add(limit));
         let mut stream = self.begin(peer, options, deadline)?;
         self.net.register(&mut stream, SERVER)?;
-        self.wait_for_writable(deadline)?;
+        let ready = self.wait_for_writable(deadline)?;
         let local = self.net.finish_connect(&stream, peer)?;
-        Ok((DialedSocket::Stream(stream), local))
+        Ok((DialedSocket::Stream(stream, ready), local))
     }
 
     fn open_datagrams(
@@ -235,15 +240,17 @@ impl<N: Kernel> Dialer<'_, N> {
 
     /// Waits until the stream under the key [`SERVER`] is writable: then it is connected, or has
     /// failed.
-    fn wait_for_writable(&mut self, deadline: Option<Instant>) -> io::Result<()> {
+    fn wait_for_writable(&mut self, deadline: Option<Instant>) -> io::Result<Readiness> {
         let mut events = Vec::new();
         loop {
             let left = self.left(deadline);
             self.net.wait(left, &mut events)?;
-            let is_writable =
-                |event| matches!(event, Event::Client(SERVER, ready) if ready.writable);
-            if events.drain(..).any(is_writable) {
-                return Ok(());
+            let writable = |event| match event {
+                Event::Client(SERVER, ready) if ready.writable => Some(ready),
+                _ => None,
+            };
+            if let Some(ready) = events.drain(..).find_map(writable) {
+                return Ok(ready);
             }
             // Only after a poll that began at the deadline: the process may have been stopped.
             if left.is_some_and(|left| left.is_zero()) {

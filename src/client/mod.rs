@@ -25,12 +25,13 @@ mod stdio;
 mod stream;
 
 use std::fmt;
+use std::io;
 use std::time::Duration;
 
 use log::debug;
 
 use crate::net::Poller;
-use crate::net::address::{Address, ListenAddress};
+use crate::net::address::ListenAddress;
 use crate::net::error::cause;
 use crate::text::encoding::TextEncoding;
 use crate::text::template::{Recipient, Template};
@@ -39,7 +40,7 @@ use datagram::DatagramTransport;
 use dial::{Dialed, DialedSocket};
 use encode::InputEncoder;
 use kernel::Kernel;
-use relay::Relay;
+use relay::{Relay, Transport};
 pub use source::{Source, SourceError};
 use stream::StreamTransport;
 
@@ -51,9 +52,11 @@ const HIGH_WATER: usize = 256 * 1024;
 
 /// A connection between a server and the standard streams, and how it is made.
 ///
-/// It ends when the server has ended its output and all of it is written. After the end of input
-/// the server is told (half-close), and its output is still received. Datagrams have no end: one
-/// second without a datagram after the end of input ends the connection.
+/// It ends when both directions have ended: the server has ended its output and all of it is written,
+/// and the input has ended and all of it is sent. After the end of input the server is told
+/// (half-close), and its output is still received; after the server's end input is still sent, unless
+/// it is typed at a terminal. Datagrams have no end: one second without a datagram after the end of
+/// input ends the connection.
 ///
 /// ```no_run
 /// use std::time::Duration;
@@ -67,6 +70,7 @@ const HIGH_WATER: usize = 256 * 1024;
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
+#[expect(clippy::struct_excessive_bools, reason = "each is an option")]
 pub struct Connect {
     /// The server's address. The addresses of a name are tried in order until one accepts.
     pub to: ListenAddress,
@@ -75,6 +79,9 @@ pub struct Connect {
     /// Texts sent in place of standard input, in their encoding: one after the other to a stream,
     /// each as a datagram of its own. `{peer}` is the server's address, `{local}` the client's.
     pub send: Vec<Template>,
+    /// True if standard input is not read: the direction to the server stays open, after the texts
+    /// of `send` if there are any, until the server ends.
+    pub recv_only: bool,
     /// Limit of connecting to one address, and then of a silence of both sides, which ends the
     /// connection. `None`: no limit but the second after the last datagram;
     /// [`Duration::MAX`]: no limit at all.
@@ -92,6 +99,9 @@ pub struct Connect {
     /// Time for which connecting is retried while no server listens, after pauses that double from
     /// 100 ms to 1 s. `None`: no retry; [`Duration::MAX`]: no limit.
     pub retry: Option<Duration>,
+    /// True if SIGINT, SIGTERM and SIGHUP end the process even if it has inherited them blocked or
+    /// ignored (SIGHUP: blocked), or is a container's first one.
+    pub end_on_signals: bool,
 }
 
 /// The reason why connecting has failed, or why a connection has ended badly: one line.
@@ -121,24 +131,34 @@ impl Connect {
             to,
             raw: false,
             send: Vec::new(),
+            recv_only: false,
             timeout: None,
             encoding: TextEncoding::default(),
             crlf: false,
             broadcast: false,
             source: None,
             retry: None,
+            end_on_signals: false,
         }
     }
 
     /// Connects, and relays until the connection ends.
     ///
     /// # Errors
-    /// If connecting fails; if the connection or standard output fails; if the timeout passes and
-    /// nothing was received.
+    /// If connecting fails; if the connection or a standard stream fails; if input could not be sent;
+    /// if the timeout passes and nothing was received.
     pub fn run(&self) -> Result<(), ConnectError> {
-        let net = Poller::new(Vec::new(), Vec::new());
+        let net = self.open_poller();
         let net = net.map_err(|e| ConnectError::new("cannot start", cause(&e)))?;
         self.run_over(net, HIGH_WATER)
+    }
+
+    fn open_poller(&self) -> io::Result<Poller> {
+        let mut net = Poller::new(Vec::new(), Vec::new())?;
+        if self.end_on_signals {
+            net.end_on_signals()?;
+        }
+        Ok(net)
     }
 
     /// The same over any kernel.
@@ -152,8 +172,9 @@ impl Connect {
         let recipient = Recipient { id: 0, peer, local };
         let encoder = InputEncoder::new(self);
         match socket {
-            DialedSocket::Stream(stream) => {
-                let transport = StreamTransport::new(stream, &recipient.peer, encoder);
+            DialedSocket::Stream(stream, ready) => {
+                let mut transport = StreamTransport::new(stream, &recipient.peer, encoder);
+                transport.latch(ready);
                 Relay::new(net, self, transport, &recipient, high_water)?.run()
             }
             DialedSocket::Datagrams(socket) => {
@@ -165,6 +186,6 @@ impl Connect {
 }
 
 /// The error of a connection that has failed.
-fn connection_lost(address: &Address, cause: impl fmt::Display) -> ConnectError {
+fn connection_lost(address: impl fmt::Display, cause: impl fmt::Display) -> ConnectError {
     ConnectError::new(format!("the connection to {address} is lost"), cause)
 }

@@ -3,11 +3,11 @@
 use std::io;
 use std::time::{Duration, Instant};
 
-use log::info;
+use log::{info, warn};
 
 use super::kernel::Kernel;
 use super::stdio::{Input, Output};
-use super::{Connect, ConnectError, SERVER};
+use super::{Connect, ConnectError, SERVER, connection_lost};
 use crate::net::error::cause;
 use crate::net::{Event, Readiness};
 use crate::text::duration;
@@ -40,18 +40,33 @@ pub(super) trait Transport {
     fn unsent(&self) -> usize;
 
     /// Queues a text that is sent unchanged, before all input.
-    fn queue_text(&mut self, text: &[u8]) -> Result<(), ConnectError>;
+    fn queue_text(&mut self, text: &[u8]);
 
     /// Queues input, converted to the server's encoding.
-    fn queue_input(&mut self, input: &[u8]) -> Result<(), ConnectError>;
+    fn queue_input(&mut self, input: &[u8]);
 
-    /// Ends the input: the server is told once all is sent, if it can be told.
-    fn end_input(&mut self) -> Result<(), ConnectError>;
+    /// Ends the input, if it has not ended: the server is told once all is sent, if it can be told.
+    fn end_input(&mut self);
 
     /// Sends what the kernel takes; returns true if something was sent.
     fn send(&mut self) -> Result<bool, ConnectError>;
 
     fn receive(&mut self, buffer: &mut [u8]) -> Result<Received, ConnectError>;
+
+    /// True once a server that has ended its output has taken all that was sent to it since.
+    ///
+    /// # Errors
+    /// If it takes no more.
+    fn is_delivered(&mut self) -> Result<bool, ConnectError>;
+
+    /// True if a server that has ended its output is known to take no more input.
+    fn is_gone(&self) -> bool;
+
+    /// A failure that concerns a part of the input only, unless it was taken before.
+    fn take_failure(&mut self) -> Option<ConnectError>;
+
+    /// False if no answer will be received, as far as it is known.
+    fn expects_answer(&self) -> bool;
 }
 
 /// The outcome of one attempt to receive.
@@ -63,6 +78,10 @@ pub(super) enum Received {
 }
 
 /// Both directions of a connection.
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "facts of two directions, in any combination"
+)]
 pub(super) struct Relay<N: Kernel, T> {
     net: N,
     /// The server's address in messages to the user.
@@ -70,12 +89,18 @@ pub(super) struct Relay<N: Kernel, T> {
     transport: T,
     input: Input<N::Stream>,
     output: Output<N::Stream>,
+    /// True if the end of input is not told: there is none, and the server goes on.
+    recv_only: bool,
     timeout: Option<Duration>,
     /// Time at which bytes were last sent, received or written to standard output.
     last_progress: Instant,
     received_any: bool,
+    /// True after the end of the server's output; it may still take input.
+    server_ended: bool,
     /// Time at which the last poll began.
     polled: Instant,
+    /// The first failure that concerns a part of the input only.
+    failure: Option<ConnectError>,
     /// Set once nothing more is sent and received.
     result: Option<Result<(), ConnectError>>,
     /// True after a signal that asks for a stop.
@@ -100,12 +125,11 @@ impl<N: Kernel, T: Transport> Relay<N, T> {
         for text in &connect.send {
             let mut renderer = TemplateRenderer::new(text.clone());
             renderer.set_time(relay.net.time_of_day());
-            relay
-                .transport
-                .queue_text(renderer.render(Some(recipient)))?;
+            let text = renderer.render(Some(recipient));
+            relay.transport.queue_text(text);
         }
-        if relay.input.is_ended() {
-            relay.transport.end_input()?;
+        if relay.input.is_ended() && !relay.recv_only {
+            relay.transport.end_input();
         }
         if relay.input.is_terminal() && relay.output.is_terminal() {
             let name = &relay.name;
@@ -127,7 +151,7 @@ impl<N: Kernel, T: Transport> Relay<N, T> {
             ending: true,
             hung_up: false,
         });
-        let input = if connect.send.is_empty() {
+        let input = if connect.send.is_empty() && !connect.recv_only {
             Input::open(&mut net, INPUT)?
         } else {
             Input::closed()
@@ -137,10 +161,13 @@ impl<N: Kernel, T: Transport> Relay<N, T> {
             transport,
             input,
             output: Output::open(connect, &mut net, OUTPUT)?,
+            recv_only: connect.recv_only,
             timeout: connect.timeout,
             last_progress: net.now(),
             polled: net.now(),
             received_any: false,
+            server_ended: false,
+            failure: None,
             result: None,
             interrupted: false,
             high_water,
@@ -155,19 +182,40 @@ impl<N: Kernel, T: Transport> Relay<N, T> {
             self.wait()?;
             self.transfer();
             self.write_output()?;
+            self.check_delivery();
             self.check_deadline();
         }
-        match self.result {
-            // The reader of our output has gone: it wants no more, which is no failure.
-            Some(result) if !self.output.is_closed() => result,
-            _ => Ok(()),
+        self.judge()
+    }
+
+    /// The result at the end: of several failures the first.
+    fn judge(mut self) -> Result<(), ConnectError> {
+        if let Some(failure) = self.failure.take() {
+            return Err(failure);
         }
+        if self.output.is_closed {
+            // The reader of the output wants no more, which is no failure of its own.
+            return self.check_input("standard output was closed");
+        }
+        self.result.unwrap_or(Ok(()))
+    }
+
+    /// Fails with this event if a part of the input, as far as there is any by now, is still unsent.
+    fn check_input(&mut self, event: &str) -> Result<(), ConnectError> {
+        if self.interrupted || self.input.is_terminal() {
+            return Ok(());
+        }
+        if self.transport.unsent() == 0 && self.input.read(&mut self.buffer).is_empty() {
+            return Ok(());
+        }
+        let text = format!("{event} before all of standard input was sent");
+        Err(ConnectError(text))
     }
 
     fn is_done(&self) -> bool {
         let quit = self.input.quit_requested && self.transport.unsent() == 0;
         let ended = quit || self.result.is_some();
-        self.interrupted || self.output.is_closed() || (ended && self.output.unwritten() == 0)
+        self.interrupted || self.output.is_closed || (ended && self.output.unwritten() == 0)
     }
 
     fn can_read(&self) -> bool {
@@ -177,7 +225,8 @@ impl<N: Kernel, T: Transport> Relay<N, T> {
 
     fn can_receive(&self) -> bool {
         let room = self.output.unwritten() <= self.high_water;
-        self.transport.is_readable() && room && self.result.is_none()
+        let more = self.result.is_none() && !self.server_ended;
+        self.transport.is_readable() && room && more
     }
 
     /// Waits until something can be moved, or for the deadline.
@@ -207,17 +256,15 @@ impl<N: Kernel, T: Transport> Relay<N, T> {
 
     /// Moves bytes in both directions: input to the server, received bytes to the output's outbox.
     fn transfer(&mut self) {
-        let read = if self.can_read() { self.read() } else { Ok(()) };
+        if self.can_read() {
+            self.read();
+        }
         if self.result.is_none() {
-            // Also after a failed read: the datagrams before one that is too long are sent.
             match self.transport.send() {
                 Ok(true) => self.last_progress = self.net.now(),
                 Ok(false) => {}
                 Err(e) => self.end(Err(e)),
             }
-        }
-        if let Err(e) = read {
-            self.end(Err(e));
         }
         let turns = if T::IS_STREAM { 1 } else { RECEIVES_PER_TURN };
         for _ in 0..turns {
@@ -225,16 +272,34 @@ impl<N: Kernel, T: Transport> Relay<N, T> {
                 self.receive();
             }
         }
+        if let Some(failure) = self.transport.take_failure() {
+            self.fail_partly(failure);
+        }
     }
 
-    fn read(&mut self) -> Result<(), ConnectError> {
+    fn read(&mut self) {
         let input = self.input.read(&mut self.buffer);
-        self.transport.queue_input(input)?;
+        self.transport.queue_input(input);
         if self.input.is_ended() {
             self.last_progress = self.net.now();
-            self.transport.end_input()?;
+            self.transport.end_input();
         }
-        Ok(())
+        if let Some(error) = self.input.take_error() {
+            self.failure.get_or_insert(error);
+        }
+    }
+
+    /// Goes on after a failure that concerns a part of the input, if there is more: at a terminal
+    /// the user sees the failure, and can start again.
+    fn fail_partly(&mut self, failure: ConnectError) {
+        let all_sent = self.input.is_ended() && self.transport.unsent() == 0;
+        let answers = self.received_any || self.transport.expects_answer();
+        if self.input.is_terminal() || (all_sent && !answers) {
+            self.end(Ok(()));
+        } else if self.failure.is_none() && !all_sent {
+            warn!("{failure}; going on with the rest");
+        }
+        self.failure.get_or_insert(failure);
     }
 
     fn receive(&mut self) {
@@ -245,7 +310,49 @@ impl<N: Kernel, T: Transport> Relay<N, T> {
                 self.last_progress = self.net.now();
                 self.output.queue(&self.buffer[..n], !T::IS_STREAM);
             }
-            Ok(Received::End) => self.end(Ok(())),
+            Ok(Received::End) => self.end_output(),
+            Err(e) => self.end(Err(e)),
+        }
+    }
+
+    /// The end of the server's output. What is typed at a terminal is meant for a server that
+    /// answers; between pipes, the server may be one that only takes input.
+    fn end_output(&mut self) {
+        self.server_ended = true;
+        self.last_progress = self.net.now();
+        self.output.queue(&[], true);
+        if !self.input.is_terminal() {
+            if self.input.is_ended() {
+                self.transport.end_input();
+            }
+            return;
+        }
+        let result = match self.transport.unsent() {
+            0 => Ok(()),
+            n => Err(connection_lost(
+                &self.name,
+                format_args!("the server has ended it, and {n} bytes were not sent"),
+            )),
+        };
+        self.end(result);
+    }
+
+    /// Ends the connection if the server has ended its output, and has taken all input or takes no
+    /// more.
+    fn check_delivery(&mut self) {
+        if !self.server_ended || self.result.is_some() {
+            return;
+        }
+        if self.output.unwritten() == 0 {
+            self.output.end();
+        }
+        match self.transport.is_delivered() {
+            Ok(delivered) if delivered && self.input.is_ended() => self.end(Ok(())),
+            Ok(_) if self.transport.is_gone() => {
+                let result = self.check_input("the server has closed the connection");
+                self.end(result);
+            }
+            Ok(_) => {}
             Err(e) => self.end(Err(e)),
         }
     }
@@ -264,7 +371,7 @@ impl<N: Kernel, T: Transport> Relay<N, T> {
             return None;
         }
         let all_sent = self.input.is_ended() && self.transport.unsent() == 0;
-        let implied = (!T::IS_STREAM && all_sent).then_some(ANSWER_TIMEOUT);
+        let implied = (!T::IS_STREAM && all_sent && !self.recv_only).then_some(ANSWER_TIMEOUT);
         self.last_progress.checked_add(self.timeout.or(implied)?)
     }
 
@@ -295,7 +402,7 @@ impl<N: Kernel, T: Transport> Relay<N, T> {
         let time = duration(timeout);
         if self.transport.unsent() > 0 {
             Err(ConnectError(format!("{name} accepted nothing for {time}")))
-        } else if self.received_any {
+        } else if self.received_any || self.server_ended {
             Ok(())
         } else {
             Err(ConnectError(format!(

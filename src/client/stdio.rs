@@ -29,6 +29,8 @@ pub(super) struct Input<S> {
     terminal: bool,
     /// True after such a line.
     pub(super) quit_requested: bool,
+    /// The error that has ended the input.
+    error: Option<io::ErrorKind>,
 }
 
 impl<S: Stream> Input<S> {
@@ -37,7 +39,7 @@ impl<S: Stream> Input<S> {
         Ok(Self {
             link: Some(open(Direction::Input, net, key)?),
             terminal,
-            quit_requested: false,
+            ..Self::closed()
         })
     }
 
@@ -47,6 +49,7 @@ impl<S: Stream> Input<S> {
             link: None,
             terminal: false,
             quit_requested: false,
+            error: None,
         }
     }
 
@@ -68,6 +71,12 @@ impl<S: Stream> Input<S> {
         self.terminal
     }
 
+    /// The error that has ended the input, unless it was taken before.
+    pub(super) fn take_error(&mut self) -> Option<ConnectError> {
+        let kind = self.error.take()?;
+        Some(ConnectError::new("cannot read standard input", kind))
+    }
+
     /// Reads once; returns what is meant for the server.
     pub(super) fn read<'a>(&mut self, buffer: &'a mut [u8]) -> &'a [u8] {
         let Some(link) = &mut self.link else {
@@ -86,8 +95,13 @@ impl<S: Stream> Input<S> {
                     None => typed,
                 }
             }
-            // The end; a terminal that was closed fails, which is an end, too.
-            Ok(_) | Err(_) => {
+            Ok(_) => {
+                self.link = None;
+                &[]
+            }
+            Err(e) => {
+                // A terminal that was closed fails, which is an end like any other.
+                self.error = Some(e.kind()).filter(|_| !self.terminal);
                 self.link = None;
                 &[]
             }
@@ -109,7 +123,10 @@ fn find_quit(typed: &[u8]) -> Option<usize> {
 
 /// Standard output.
 pub(super) struct Output<S> {
-    link: Link<S>,
+    /// Absent after the end of output.
+    link: Option<Link<S>>,
+    /// True if the reader of the output has gone.
+    pub(super) is_closed: bool,
     decoder: OutputDecoder,
     /// True if the output goes to a terminal.
     terminal: bool,
@@ -123,34 +140,39 @@ impl<S: Stream> Output<S> {
     ) -> io::Result<Self> {
         let terminal = net.is_terminal(Direction::Output);
         Ok(Self {
-            link: open(Direction::Output, net, key)?,
+            link: Some(open(Direction::Output, net, key)?),
+            is_closed: false,
             decoder: OutputDecoder::new(connect.encoding, terminal && !connect.raw),
             terminal,
         })
     }
 
     pub(super) fn latch(&mut self, ready: Readiness) {
-        self.link.latch(ready);
+        if let Some(link) = &mut self.link {
+            link.latch(ready);
+        }
     }
 
     pub(super) fn is_terminal(&self) -> bool {
         self.terminal
     }
 
-    /// True if the reader of the output has gone.
-    pub(super) fn is_closed(&self) -> bool {
-        self.link.broken.is_some()
-    }
-
     /// Bytes that standard output has not taken yet.
     pub(super) fn unwritten(&self) -> usize {
-        self.link.outbox.len()
+        self.link.as_ref().map_or(0, |link| link.outbox.len())
     }
 
     /// Queues received bytes, converted; with `last` no later bytes belong to them.
     pub(super) fn queue(&mut self, bytes: &[u8], last: bool) {
         let text = self.decoder.convert(bytes, last);
-        self.link.outbox.extend(text.iter());
+        if let Some(link) = &mut self.link {
+            link.outbox.extend(text.iter());
+        }
+    }
+
+    /// Ends the output, of which all is written: its reader is told at once.
+    pub(super) fn end(&mut self) {
+        self.link = None;
     }
 
     /// Writes what standard output takes.
@@ -158,11 +180,15 @@ impl<S: Stream> Output<S> {
     /// # Errors
     /// If writing fails for another reason than that the reader has gone.
     pub(super) fn write(&mut self) -> Result<(), ConnectError> {
-        if self.link.ready.readable && self.link.read(&mut [0; 1]).is_err() {
-            self.link.broken = Some(CloseReason::Reset);
+        let Some(link) = &mut self.link else {
+            return Ok(());
+        };
+        if link.ready.readable && link.read(&mut [0; 1]).is_err() {
+            link.broken = Some(CloseReason::Reset);
         }
-        self.link.flush();
-        match self.link.broken {
+        link.flush();
+        self.is_closed = link.broken.is_some();
+        match link.broken {
             Some(CloseReason::Error(kind)) => {
                 Err(ConnectError::new("cannot write to standard output", kind))
             }

@@ -60,7 +60,7 @@ macro_rules! small_services {
                 }
             }
 
-            fn close(&mut self, session: Session, reason: CloseReason) {
+            fn close(&mut self, session: Session, reason: CloseReason) -> Slices<'_> {
                 match (self, session) {
                     $((Self::$name(service), Session::$name(session)) => service.close(session, reason),)+
                     _ => unreachable!("{MISMATCH}"),

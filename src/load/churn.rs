@@ -7,6 +7,7 @@ use super::clients::Clients;
 use super::dialer::Connection;
 use super::faults::Fault;
 use super::message::Messages;
+use super::mismatch::{Beginning, First, FirstBytes};
 use super::moment::Moment;
 use super::run::{ConnectRequest, Input, Run};
 use super::workload::Workload;
@@ -99,14 +100,35 @@ impl<N: Dial> Churn<N> {
         None
     }
 
+    /// Tells a server of another kind by an answer.
+    fn check_first(&self, attempt: &Attempt<N>, run: &mut Run<N>) {
+        let message = First {
+            messages: &self.messages,
+            sender: 0,
+            number: attempt.number,
+            is_sent: true,
+            is_only: true,
+        };
+        let beginning = FirstBytes::default().compare(&attempt.received, message);
+        if let Some(beginning) = beginning {
+            run.tally.begins(beginning);
+        }
+    }
+
     fn judge(&self, attempt: &Attempt<N>, run: &mut Run<N>) {
+        self.check_first(attempt, run);
         let (now, size) = (run.clock(), self.messages.size());
         let (answer, more) = attempt.received.split_at(size);
         if !more.is_empty() {
             run.tally.faults().add(Fault::Stray, 1);
         }
-        if self.verify && !self.messages.is_intact(answer, 0, attempt.number) {
-            run.tally.faults().add(Fault::Corrupt, 1);
+        let is_first = attempt.number < self.clients.len() as u64;
+        if self.verify || is_first {
+            if self.messages.is_intact(answer, 0, attempt.number) {
+                run.tally.begins(Beginning::Right);
+            } else {
+                run.tally.faults().add(Fault::Corrupt, 1);
+            }
         }
         run.tally.answered(attempt.since, now);
     }
@@ -149,6 +171,7 @@ impl<N: Dial> Workload<N> for Churn<N> {
             match ended {
                 Ended::Answered => self.judge(&attempt, run),
                 Ended::Lost => {
+                    self.check_first(&attempt, run);
                     let now = run.clock();
                     run.tally.missed(Fault::Unanswered, attempt.since, now);
                 }
@@ -178,6 +201,7 @@ impl<N: Dial> Workload<N> for Churn<N> {
         for key in 0..self.clients.len() {
             let is_late = |attempt: &Attempt<N>| attempt.since < sent_before;
             if let Some(attempt) = self.clients.remove_if(key, is_late) {
+                self.check_first(&attempt, run);
                 let now = run.clock();
                 run.tally.missed(Fault::Unanswered, attempt.since, now);
                 self.release(key, run);
@@ -198,10 +222,13 @@ impl<N: Dial> Workload<N> for Churn<N> {
 
     fn give_up(&mut self, run: &mut Run<N>) {
         let now = run.clock();
-        let faults = run.tally.faults();
-        faults.add(Fault::Unanswered, self.requested as u64);
+        let requested = self.requested as u64;
+        run.tally.faults().add(Fault::Unanswered, requested);
         for key in 0..self.clients.len() {
             let attempt = self.clients.remove(key);
+            if let Some(attempt) = &attempt {
+                self.check_first(attempt, run);
+            }
             self.due.extend(attempt.map(|attempt| attempt.since));
         }
         for since in self.due.drain(..) {

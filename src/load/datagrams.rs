@@ -10,6 +10,7 @@ use super::dialer::Connection;
 use super::faults::Fault;
 use super::ledger::{Answer, Ledger};
 use super::message::{Messages, sender_and_number};
+use super::mismatch::{Beginning, First, Mismatch, MismatchKind};
 use super::moment::Moment;
 use super::run::{ConnectRequest, Run};
 use super::workload::Workload;
@@ -77,7 +78,10 @@ impl<T: Socket> Turn<'_, T> {
                 return Ok(());
             }
             match self.client.socket.receive(&mut run.buffer) {
-                Ok(n) => self.judge(n, run),
+                Ok(n) => {
+                    run.has_received = true;
+                    self.judge(n, run);
+                }
                 Err(e) if e.kind() == ErrorKind::WouldBlock => self.client.ready.readable = false,
                 Err(e) if e.kind() == ErrorKind::Interrupted => {}
                 Err(e) => return Err(e),
@@ -88,6 +92,9 @@ impl<T: Socket> Turn<'_, T> {
 
     /// Counts the datagram of this length at the beginning of the buffer.
     fn judge(&mut self, length: usize, run: &mut Run<impl Dial>) {
+        if self.shared.echoes && !run.tally.has_right() {
+            self.check_first(length, run);
+        }
         let now = run.clock();
         let datagram = &run.buffer[..length];
         let messages = &self.shared.messages;
@@ -95,14 +102,18 @@ impl<T: Socket> Turn<'_, T> {
         let Some((sender, number)) = known else {
             return run.tally.faults().add(Fault::Corrupt, 1);
         };
-        if self.shared.verify && !messages.is_intact(datagram, sender, number) {
+        let is_checked = self.shared.verify || !run.tally.has_right();
+        if is_checked && !messages.is_intact(datagram, sender, number) {
             return run.tally.faults().add(Fault::Corrupt, 1);
         }
         if sender != self.key || !self.shared.echoes {
             return run.tally.faults().add(Fault::Stray, 1);
         }
         match self.ledger.answer(number) {
-            Answer::InFlight(sent) => run.tally.answered(sent, now),
+            Answer::InFlight(sent) => {
+                run.tally.answered(sent, now);
+                run.tally.begins(Beginning::Right);
+            }
             Answer::Unsent => run.tally.faults().add(Fault::Stray, 1),
             Answer::Settled => {
                 let late = &mut self.client.late;
@@ -114,6 +125,25 @@ impl<T: Socket> Turn<'_, T> {
                 }
             }
         }
+    }
+
+    /// Tells a server of another kind by a datagram that is no message of this client.
+    fn check_first(&self, length: usize, run: &mut Run<impl Dial>) {
+        let message = First {
+            messages: &self.shared.messages,
+            sender: self.key,
+            number: 0,
+            is_sent: true,
+            is_only: false,
+        };
+        let datagram = &run.buffer[..length];
+        let known = sender_and_number(datagram).filter(|known| known.0 == self.key);
+        let is_own = |number| message.messages.is_intact(datagram, self.key, number);
+        if known.is_some_and(|(_, number)| is_own(number)) {
+            return;
+        }
+        let kind = message.kind_of(datagram).unwrap_or(MismatchKind::Alters);
+        run.tally.found_mismatch(Mismatch::new(kind, datagram));
     }
 
     fn send(&mut self, run: &mut Run<impl Dial>) -> io::Result<()> {

@@ -5,7 +5,8 @@ use super::clients::Clients;
 use super::dialer::Connection;
 use super::faults::Fault;
 use super::ledger::Ledger;
-use super::message::{Frame, Frames, Messages, sender_and_number};
+use super::message::{Frame, Frames, Messages, NO_SENDER, sender_and_number};
+use super::mismatch::{First, FirstBytes};
 use super::moment::Moment;
 use super::run::{ConnectRequest, Input, Run};
 use super::sequence::{Seen, Sequence};
@@ -34,6 +35,7 @@ struct Client<T> {
     extra: usize,
     /// Bytes of a message that was received in part.
     partial: usize,
+    first: FirstBytes,
     frames: Frames,
     received: Sequence,
 }
@@ -67,9 +69,15 @@ impl<T: Stream> Turn<'_, T> {
             let bytes = if shared.verify {
                 shared.messages.numbered(*key, first, count)
             } else {
+                if first == 0 {
+                    shared.messages.numbered(*key, 0, 1); // its answer is checked
+                }
                 shared.messages.plain(count)
             };
             client.link.send(bytes.into(), true);
+            if first == 0 {
+                shared.messages.numbered(NO_SENDER, 0, 1);
+            }
         }
     }
 
@@ -92,6 +100,7 @@ impl<T: Stream> Turn<'_, T> {
             };
             let now = run.clock();
             let buffer = std::mem::take(&mut run.buffer);
+            self.check_first(&buffer[..n], run);
             if self.shared.verify {
                 self.check(&buffer[..n], run, now);
             } else {
@@ -102,13 +111,29 @@ impl<T: Stream> Turn<'_, T> {
         false
     }
 
-    /// Counts messages by their length. Only the first is compared with what was sent.
-    fn count(&mut self, input: &[u8], run: &mut Run<impl Dial>, now: Moment) {
-        let messages = &self.shared.messages;
-        let size = messages.size();
-        if self.ledger.first() == 0 && !messages.goes_on(self.client.partial, input) {
-            run.tally.faults().add(Fault::Corrupt, 1);
+    /// Compares the first message with what was sent, which also tells a server of another kind.
+    fn check_first(&mut self, input: &[u8], run: &mut Run<impl Dial>) {
+        let message = First {
+            messages: &self.shared.messages,
+            sender: self.key,
+            number: 0,
+            is_sent: self.ledger.next() > 0,
+            is_only: false,
+        };
+        let Some(beginning) = self.client.first.compare(input, message) else {
+            return;
+        };
+        if !self.shared.verify
+            && let Some(fault) = beginning.fault()
+        {
+            run.tally.faults().add(fault, 1);
         }
+        run.tally.begins(beginning);
+    }
+
+    /// Counts messages by their length.
+    fn count(&mut self, input: &[u8], run: &mut Run<impl Dial>, now: Moment) {
+        let size = self.shared.messages.size();
         self.client.partial += input.len();
         while self.client.partial >= size {
             self.client.partial -= size;
@@ -203,6 +228,7 @@ impl<N: Dial> Workload<N> for Echo<N> {
                 link: Link::new(stream),
                 extra: 0,
                 partial: 0,
+                first: FirstBytes::default(),
                 frames: Frames::default(),
                 received: Sequence::starting_at(0),
             };

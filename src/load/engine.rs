@@ -3,6 +3,8 @@
 use std::time::{Duration, SystemTime};
 
 use super::dialer::{Dialed, Dialer};
+use super::faults::Fault;
+use super::mismatch::{Mismatch, MismatchKind};
 use super::moment::Moment;
 use super::outcome::{Interval, LoadEnd, LoadOutcome};
 use super::run::{ConnectRequest, Run};
@@ -90,7 +92,8 @@ impl<'a, N: Dial + 'static> Engine<'a, N> {
         Ok(self.into_outcome(started, end))
     }
 
-    fn into_outcome(self, started: SystemTime, end: LoadEnd) -> LoadOutcome {
+    fn into_outcome(mut self, started: SystemTime, end: LoadEnd) -> LoadOutcome {
+        let mismatch = self.mismatch(end);
         let tally = self.run.tally;
         let elapsed = tally.measured();
         let took = match self.load.rate {
@@ -108,7 +111,23 @@ impl<'a, N: Dial + 'static> Engine<'a, N> {
             slow_closed: self.slow.closed(),
             counts,
             faults,
+            mismatch,
         }
+    }
+
+    /// The kind of the server, if it is another than the load is for. Clients that stayed connected
+    /// and were sent nothing are a sign, too.
+    fn mismatch(&mut self, end: LoadEnd) -> Option<Mismatch> {
+        let faults = self.run.tally.faults();
+        let happened = |kinds: &[Fault]| kinds.iter().any(|kind| faults.count(*kind) > 0);
+        let stayed = self.most > 0 && !happened(&[Fault::Refused, Fault::Closed, Fault::Reset]);
+        let waited = end == LoadEnd::Duration && happened(&[Fault::Unanswered, Fault::Lost]);
+        if stayed && waited && !self.run.has_received {
+            return Some(Mismatch::new(MismatchKind::Silent, &[]));
+        }
+        // Connections that come and go are counted whatever the answer.
+        let all_checked = self.load.verify && self.load.mode != LoadMode::Churn;
+        self.run.tally.mismatch(all_checked).cloned()
     }
 
     /// Opens all connections, and waits until the clients can begin.
@@ -131,7 +150,7 @@ impl<'a, N: Dial + 'static> Engine<'a, N> {
         while self.interrupts == 0 && !self.workload.prepare(&mut self.run).map_err(LoadError)? {
             self.pass()?;
             if self.run.now > deadline {
-                return Err(LoadError(self.workload.obstacle()));
+                return Err(LoadError(self.workload.obstacle(&self.run)));
             }
         }
         Ok(())

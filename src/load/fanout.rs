@@ -8,6 +8,7 @@ use super::clients::Clients;
 use super::dialer::Connection;
 use super::faults::Fault;
 use super::message::{Frame, Frames, Messages, sender_and_number};
+use super::mismatch::{Mismatch, MismatchKind, begins_with_digits};
 use super::moment::Moment;
 use super::publisher::Publisher;
 use super::run::{ConnectRequest, Input, Run};
@@ -140,6 +141,11 @@ impl<N: Dial> Fanout<N> {
                 batch: NO_RUN,
             };
             let buffer = std::mem::take(&mut run.buffer);
+            let is_message = !member.frames.is_at_beginning() || begins_with_digits(&buffer[..n]);
+            if !is_message && !run.tally.has_begun() {
+                let mismatch = Mismatch::new(MismatchKind::Greets, &buffer[..n]);
+                run.tally.found_mismatch(mismatch);
+            }
             let frames = &mut member.frames;
             frames.feed(&buffer[..n], self.messages.size(), |frame| match frame {
                 Frame::Message(message) => receiver.take(message, run),
@@ -244,6 +250,13 @@ impl Receiver<'_> {
     }
 }
 
+/// The first bytes of a server that sends no messages, as a part of an error's line.
+fn first_bytes<N>(run: &Run<N>) -> String {
+    let mismatch = run.tally.mismatch(false);
+    let text = |first: &Mismatch| format!("; the server's first bytes were {}", first.quoted());
+    mismatch.map(text).unwrap_or_default()
+}
+
 impl<N: Dial> Workload<N> for Fanout<N> {
     fn open(&mut self, request: ConnectRequest, connection: Connection<N>, _: &mut Run<N>) {
         if let Connection::Stream(stream) = connection {
@@ -271,8 +284,11 @@ impl<N: Dial> Workload<N> for Fanout<N> {
     /// waits until none of them is in flight.
     fn prepare(&mut self, run: &mut Run<N>) -> Result<bool, String> {
         if self.members.get(0).is_none() {
+            let first = first_bytes(run);
             let cause = run.tally.faults().cause().unwrap_or_default();
-            return Err(format!("the first publisher is disconnected: {cause}"));
+            return Err(format!(
+                "the first publisher is disconnected: {cause}{first}"
+            ));
         }
         let (unreached, behind) = self.unreached();
         if unreached > 0 && run.now >= self.next_probe {
@@ -285,10 +301,11 @@ impl<N: Dial> Workload<N> for Fanout<N> {
         Ok(behind == 0)
     }
 
-    fn obstacle(&self) -> String {
+    fn obstacle(&self, run: &Run<N>) -> String {
         let ((unreached, _), all) = (self.unreached(), self.members.len() - 1);
+        let first = first_bytes(run);
         format!(
-            "{unreached} of {all} clients receive nothing that another publishes: is it a broadcast service that accepts lines of this length and puts no prefix in front of them?"
+            "{unreached} of {all} clients receive nothing that another publishes{first}: is it a broadcast service that accepts lines of this length and puts no prefix in front of them?"
         )
     }
 

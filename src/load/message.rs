@@ -3,13 +3,16 @@
 use memchr::memchr;
 
 /// Bytes of the number at the beginning.
-const DIGITS: usize = 16;
+pub(super) const DIGITS: usize = 16;
 
 /// Bits of it that are a sender's message number; the bits above are the sender.
 const COUNTING: u32 = 44;
 
 /// Senders that can be told apart.
 pub(super) const MOST_SENDERS: usize = 1 << (64 - COUNTING);
+
+/// The sender of messages whose numbers do not matter.
+pub(super) const NO_SENDER: usize = MOST_SENDERS - 1;
 
 /// Bytes sent at a time, at most, unless a single message is longer.
 const BATCH: usize = 256 * 1024;
@@ -28,7 +31,7 @@ pub(super) struct Messages {
 impl Messages {
     /// Messages of `size` bytes, of which at most `most` are sent at a time.
     pub(super) fn new(size: usize, most: usize) -> Self {
-        let mut message = vec![b'0'; DIGITS];
+        let mut message = digits(NO_SENDER, 0).to_vec();
         message.extend((b'A'..=b'Z').cycle().take(size - DIGITS - 1));
         message.push(b'\n');
         let count = most.min(BATCH / size).max(1);
@@ -48,17 +51,26 @@ impl Messages {
         self.batch.len() / self.size
     }
 
-    /// `count` messages without numbers of their own.
+    /// `count` messages whose numbers do not matter.
     pub(super) fn plain(&self, count: usize) -> &[u8] {
         &self.batch[..count * self.size]
     }
 
-    /// True if a message without a number, of which `received` bytes are known, continues like the
-    /// input, as far as both go.
-    pub(super) fn goes_on(&self, received: usize, input: &[u8]) -> bool {
-        let rest = &self.batch[received..self.size];
-        let length = rest.len().min(input.len());
-        rest[..length] == input[..length]
+    /// True if a message, of which `received` bytes are known, continues like the input, as far as
+    /// both go.
+    pub(super) fn goes_on(
+        &self,
+        sender: usize,
+        number: u64,
+        received: usize,
+        input: &[u8],
+    ) -> bool {
+        let digits = digits(sender, number);
+        let digits = digits.get(received..).unwrap_or_default();
+        let filler = &self.batch[received.max(DIGITS)..self.size];
+        let (number, rest) = input.split_at(digits.len().min(input.len()));
+        let length = filler.len().min(rest.len());
+        number == &digits[..number.len()] && rest[..length] == filler[..length]
     }
 
     /// `count` messages of a sender, the first of which has the number `first`.
@@ -87,7 +99,7 @@ pub(super) fn sender_and_number(message: &[u8]) -> Option<(usize, u64)> {
 }
 
 /// A sender and a number as text.
-fn digits(sender: usize, number: u64) -> [u8; DIGITS] {
+pub(super) fn digits(sender: usize, number: u64) -> [u8; DIGITS] {
     let all = (sender as u64) << COUNTING | number & ((1 << COUNTING) - 1);
     let mut digits = [0; DIGITS];
     for (pair, byte) in digits.chunks_exact_mut(2).zip(all.to_be_bytes()) {
@@ -131,6 +143,11 @@ pub(super) enum Frame<'a> {
 }
 
 impl Frames {
+    /// True at the beginning of a message.
+    pub(super) fn is_at_beginning(&self) -> bool {
+        self.partial.is_empty() && !self.skipping
+    }
+
     /// Passes the parts of the input, of which messages have `size` bytes, to `each`.
     pub(super) fn feed(&mut self, mut input: &[u8], size: usize, mut each: impl FnMut(Frame<'_>)) {
         while !self.partial.is_empty() && !input.is_empty() {
@@ -238,9 +255,10 @@ mod tests {
         assert_eq!(Messages::new(64, 1_000_000).most(), BATCH / 64);
         assert_eq!(Messages::new(BATCH * 2, 10).most(), 1);
         let messages = Messages::new(17, 1);
-        assert_eq!(messages.plain(1), b"0000000000000000\n");
-        assert!(messages.goes_on(0, b"000") && messages.goes_on(15, b"0\n0000"));
-        assert!(!messages.goes_on(0, b"001") && !messages.goes_on(16, b"0"));
+        assert_eq!(messages.plain(1), b"fffff00000000000\n");
+        let goes_on = |received, input: &[u8]| messages.goes_on(5, 2, received, input);
+        assert!(goes_on(0, b"000") && goes_on(4, b"50000000000") && goes_on(15, b"2\n000"));
+        assert!(!goes_on(0, b"001") && !goes_on(16, b"0") && goes_on(16, b"\n"));
     }
 
     #[test]

@@ -13,6 +13,7 @@
 //! | `slow.rs` | clients beside the workload that read nothing |
 //! | `clients.rs`, `ledger.rs` | the table of a workload's clients; the messages of one client: due, in flight, settled |
 //! | `message.rs`, `sequence.rs` | numbered messages, and how they are found in a stream; missing and repeated numbers |
+//! | `mismatch.rs` | a server of another kind than the load is for, recognised by its first bytes |
 //! | `run.rs`, `schedule.rs` with `rate.rs`, `moment.rs` | the state that loop and workloads share; send times of an open loop; the clock's type |
 //! | `tally.rs`, `faults.rs`, `outcome.rs` | counts while it runs; faults by kind; the result |
 //! | `simulation/` | tests: the loop and every workload over a simulated kernel, from seeds |
@@ -33,6 +34,7 @@ mod fanout;
 mod faults;
 mod ledger;
 mod message;
+mod mismatch;
 mod moment;
 mod one_way;
 mod outcome;
@@ -62,6 +64,7 @@ use engine::Engine;
 use fanout::Fanout;
 pub use faults::{Fault, Faults};
 use message::MOST_SENDERS;
+pub use mismatch::{Mismatch, MismatchKind};
 use one_way::OneWay;
 pub use outcome::{Counts, Interval, Latencies, LoadEnd, LoadOutcome};
 pub use rate::Rate;

@@ -5,6 +5,7 @@ use std::time::{Duration, SystemTime};
 use hdrhistogram::Histogram;
 
 use super::faults::Faults;
+use super::mismatch::Mismatch;
 
 /// Latencies in nanoseconds, with three significant digits, from 1 ns to an hour.
 pub type Latencies = Histogram<u64>;
@@ -101,6 +102,8 @@ pub struct LoadOutcome {
     pub counts: Counts,
     /// The faults, those of the warm-up included.
     pub faults: Faults,
+    /// The first bytes of the server, if it is of another kind than the load is for.
+    pub mismatch: Option<Mismatch>,
 }
 
 impl LoadOutcome {

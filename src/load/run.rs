@@ -35,6 +35,8 @@ pub(super) struct Run<N> {
     /// is answered (closed loop).
     pub(super) schedule: Option<Schedule>,
     pub(super) buffer: Vec<u8>,
+    /// True if anything was received.
+    pub(super) has_received: bool,
     /// Connections that clients have asked for.
     pub(super) requests: Vec<ConnectRequest>,
 }
@@ -59,6 +61,7 @@ impl<N: Dial> Run<N> {
             tally: Tally::new(size),
             schedule: None,
             buffer: vec![0; READ],
+            has_received: false,
             requests: Vec::new(),
         }
     }
@@ -95,7 +98,10 @@ impl<N: Dial> Run<N> {
     pub(super) fn read(&mut self, link: &mut Link<impl Stream>) -> Input {
         match link.read(&mut self.buffer) {
             Ok(Some(0)) => self.lose(link.broken, None),
-            Ok(Some(n)) => Input::Bytes(n),
+            Ok(Some(n)) => {
+                self.has_received = true;
+                Input::Bytes(n)
+            }
             Ok(None) => Input::Nothing,
             Err(e) => self.lose(link.broken, Some(&e)),
         }

@@ -4,6 +4,7 @@ use std::ops::Range;
 use std::time::Duration;
 
 use super::faults::{Fault, Faults};
+use super::mismatch::{Beginning, Mismatch, MismatchKind, begins_with_digits};
 use super::moment::Moment;
 use super::outcome::{Counts, Interval};
 
@@ -24,6 +25,9 @@ pub(super) struct Tally {
     /// The beginning of the interval.
     since: Moment,
     faults: Faults,
+    mismatch: Option<Mismatch>,
+    /// True if a message was answered as it should be.
+    has_right: bool,
     /// Bytes in a message.
     size: u64,
 }
@@ -39,6 +43,8 @@ impl Tally {
             interval: Counts::none(),
             since: Moment::START,
             faults: Faults::default(),
+            mismatch: None,
+            has_right: false,
             size: size as u64,
         }
     }
@@ -172,6 +178,41 @@ impl Tally {
 
     pub(super) fn faults(&mut self) -> &mut Faults {
         &mut self.faults
+    }
+
+    /// Records the beginning of what a client has received.
+    pub(super) fn begins(&mut self, beginning: Beginning) {
+        match beginning {
+            Beginning::Right => self.has_right = true,
+            Beginning::Late => {}
+            Beginning::Other(mismatch) | Beginning::Greeting(mismatch) => {
+                self.found_mismatch(mismatch);
+            }
+        }
+    }
+
+    /// True if a message was answered as it should be.
+    pub(super) fn has_right(&self) -> bool {
+        self.has_right
+    }
+
+    /// Records that a client's first bytes are those of a server of another kind. The kind that is
+    /// the most certain stays.
+    pub(super) fn found_mismatch(&mut self, mismatch: Mismatch) {
+        let known = self.mismatch.as_ref().map(|known| known.kind);
+        if known < Some(mismatch.kind) {
+            self.mismatch = Some(mismatch);
+        }
+    }
+
+    /// The first bytes of a server of another kind, if it is one. An answer that was altered is one
+    /// fault of many if the first answer of another client was right, or if it has a number and others
+    /// were right: all that were counted, if these were all checked.
+    pub(super) fn mismatch(&self, all_checked: bool) -> Option<&Mismatch> {
+        let mismatch = self.mismatch.as_ref()?;
+        let others = all_checked && self.total.messages > 0;
+        let is_fault = self.has_right || others && begins_with_digits(&mismatch.first);
+        (mismatch.kind != MismatchKind::Alters || !is_fault).then_some(mismatch)
     }
 
     /// The counts since the last call; the next interval begins.

@@ -29,7 +29,7 @@ pub(super) trait Workload<N: Dial> {
     }
 
     /// The reason why clients could not begin in time: one line.
-    fn obstacle(&self) -> String {
+    fn obstacle(&self, _run: &Run<N>) -> String {
         String::new()
     }
 

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use mio::net::{TcpStream, UdpSocket, UnixDatagram, UnixStream};
 use rustix::io::Errno;
-use socket2::{Domain, Protocol, Type};
+use socket2::{Domain, Protocol, SockRef, Type};
 
 use super::address::Address;
 use super::error::cause;
@@ -22,6 +22,8 @@ pub(crate) enum DatagramClient {
     Udp(UdpSocket, Option<SocketAddr>),
     Unix {
         socket: UnixDatagram,
+        /// The server's path.
+        to: PathBuf,
         /// The socket's own file, removed when this is dropped.
         _file: Option<SocketFile>,
     },
@@ -32,7 +34,15 @@ impl Datagrams for DatagramClient {
         match self {
             Self::Udp(socket, Some(to)) => socket.send_to(datagram, *to),
             Self::Udp(socket, None) => socket.send(datagram),
-            Self::Unix { socket, .. } => socket.send(datagram),
+            Self::Unix { socket, to, .. } => match socket.send(datagram) {
+                // The server is gone; another may have taken its place.
+                Err(e) if is_refused(&e) => {
+                    let again = SockRef::from(&*socket).connect(&socket_name(to)?);
+                    again.map_err(|_| ErrorKind::ConnectionRefused)?;
+                    socket.send(datagram)
+                }
+                result => result,
+            },
         }
     }
 
@@ -43,6 +53,15 @@ impl Datagrams for DatagramClient {
             Self::Unix { socket, .. } => socket.recv(buffer),
         }
     }
+}
+
+/// True for the errors of a Unix socket whose server is gone: the first send fails for that reason,
+/// and disconnects the socket.
+fn is_refused(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        ErrorKind::ConnectionRefused | ErrorKind::ConnectionReset | ErrorKind::NotConnected
+    )
 }
 
 impl Dial for Poller {
@@ -221,6 +240,7 @@ fn open_unix_datagram(to: &Path, source: Option<&Path>) -> io::Result<(DatagramC
     let local = Address::UnixDatagram(local.into());
     let socket = DatagramClient::Unix {
         socket,
+        to: to.to_owned(),
         _file: file,
     };
     Ok((socket, local))

@@ -4,7 +4,7 @@ use std::io;
 use std::net::{SocketAddr, UdpSocket};
 use std::os::fd::AsRawFd;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
 use mio::unix::SourceFd;
@@ -15,7 +15,7 @@ use super::datagram::{BatchCounts, DatagramSocket, ReplyFn};
 use super::kernel::{Event, Net};
 use super::listener::Listener;
 use super::pipe::Direction;
-use super::signals::CaughtSignals;
+use super::signals::{self, CaughtSignals};
 use super::socket::Socket;
 use super::spin::Spin;
 use super::stream::Readiness;
@@ -41,6 +41,8 @@ pub(crate) struct Poller {
     /// Stop requests of `control` that were passed on as events.
     stops_told: usize,
     signals: Option<CaughtSignals>,
+    /// True while signals end the process.
+    signals_end: Arc<AtomicBool>,
 }
 
 /// The numbers of listeners and datagram sockets, on which tokens depend. They stay the same after
@@ -122,6 +124,7 @@ impl Poller {
             control,
             stops_told: 0,
             signals: None,
+            signals_end: Arc::new(AtomicBool::new(false)),
         })
     }
 
@@ -138,7 +141,15 @@ impl Poller {
     /// whatever the process has inherited; only a SIGHUP that is ignored stays so (nohup(1)).
     pub(crate) fn catch_signals(&mut self) -> io::Result<()> {
         self.signals = Some(CaughtSignals::new(self.poll.registry(), SIGNALS)?);
+        self.signals_end.store(false, Ordering::SeqCst);
         Ok(())
+    }
+
+    /// Makes the same signals end the process at once, whatever it has inherited, until they are
+    /// caught.
+    pub(crate) fn end_on_signals(&mut self) -> io::Result<()> {
+        self.signals_end.store(true, Ordering::SeqCst);
+        signals::end_process_while(&self.signals_end)
     }
 
     pub(super) fn signals(&self) -> Option<&CaughtSignals> {

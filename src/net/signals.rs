@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use mio::{Interest, Registry, Token};
 use nix::sys::signal::{SigSet, Signal};
-use signal_hook::flag::register_conditional_shutdown;
+use signal_hook::flag::{register_conditional_default, register_conditional_shutdown};
 use signal_hook_mio::v1_0::Signals;
 
 use super::kernel::Event;
@@ -25,10 +25,7 @@ impl CaughtSignals {
     ///
     /// They are unblocked in this thread after that, so that one that has waited is a request, too.
     pub(super) fn new(registry: &Registry, token: Token) -> io::Result<Self> {
-        let mut stops = vec![Signal::SIGTERM, Signal::SIGINT];
-        if !is_ignored(Signal::SIGHUP) {
-            stops.push(Signal::SIGHUP);
-        }
+        let stops = stop_signals();
         let caught: Vec<Signal> = [&stops[..], &[Signal::SIGUSR1]].concat();
         let in_call = Arc::new(AtomicBool::new(false));
         let mut signals = Signals::new(caught.iter().map(|&signal| signal as i32))?;
@@ -56,6 +53,32 @@ impl CaughtSignals {
         self.in_call.store(false, Ordering::SeqCst);
         result
     }
+}
+
+/// Makes signals that ask for a stop end the process at once for as long as `condition` is true. By
+/// default they do so, except those that the process has inherited as blocked or ignored, and in a
+/// container's first process.
+pub(super) fn end_process_while(condition: &Arc<AtomicBool>) -> io::Result<()> {
+    let stops = stop_signals();
+    for number in stops.iter().map(|&signal| signal as i32) {
+        let condition = Arc::clone(condition);
+        if std::process::id() == 1 {
+            // No default action ends it.
+            register_conditional_shutdown(number, 128 + number, condition)?;
+        } else {
+            register_conditional_default(number, condition)?;
+        }
+    }
+    Ok(SigSet::from_iter(stops).thread_unblock()?)
+}
+
+/// SIGTERM, SIGINT, and SIGHUP unless the process has inherited it ignored (nohup(1)).
+fn stop_signals() -> Vec<Signal> {
+    let mut stops = vec![Signal::SIGTERM, Signal::SIGINT];
+    if !is_ignored(Signal::SIGHUP) {
+        stops.push(Signal::SIGHUP);
+    }
+    stops
 }
 
 /// Keeps job control from stopping this thread, and those that it starts, when it uses a terminal

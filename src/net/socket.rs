@@ -73,6 +73,24 @@ impl Stream for Socket {
         };
     }
 
+    /// The connection is closed once the peer has acknowledged the end of output (RFC 9293, LAST-ACK);
+    /// what is written to a Unix socket is with the peer at once.
+    fn is_delivered(&mut self) -> io::Result<bool> {
+        let Self::Tcp(stream) = self else {
+            return Ok(true);
+        };
+        let is_open = stream.shutdown(Shutdown::Write).is_ok();
+        self.check_connection()?;
+        Ok(!is_open)
+    }
+
+    fn check_connection(&mut self) -> io::Result<()> {
+        match self {
+            Self::Tcp(stream) => stream.take_error()?.map_or(Ok(()), Err),
+            Self::Unix(_) | Self::Pipe(_) => Ok(()),
+        }
+    }
+
     fn is_one_way(&self) -> bool {
         matches!(self, Self::Pipe(_))
     }

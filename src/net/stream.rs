@@ -14,6 +14,20 @@ pub(crate) trait Stream: Read + Write {
     /// output for complete.
     fn reset_on_close(&mut self);
 
+    /// True once the peer's kernel has all output of a stream whose two directions have ended. The
+    /// poller tells when that changes.
+    ///
+    /// # Errors
+    /// If the peer did not take all of it.
+    fn is_delivered(&mut self) -> io::Result<bool> {
+        Ok(true)
+    }
+
+    /// Fails if the connection has failed since its input has ended: reading tells only of the end.
+    fn check_connection(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+
     /// True if the stream has one direction only, like a pipe.
     fn is_one_way(&self) -> bool {
         false

@@ -123,7 +123,8 @@ fn rates(interval: &Interval) -> Vec<String> {
 
 fn latencies(interval: &Interval) -> Vec<String> {
     let latencies = &interval.counts.latency;
-    if latencies.is_empty() {
+    // Waits for answers that never arrived are no latencies.
+    if latencies.is_empty() || interval.counts.messages == 0 {
         return Vec::new();
     }
     let quantiles = [("p50", 0.5), ("p99", 0.99), ("max", 1.0)];
@@ -188,7 +189,10 @@ mod tests {
     #[test]
     fn a_warm_up_is_marked_and_absent_latencies_are_left_out() {
         let mut interval = sample::interval();
-        (interval.warmup, interval.counts) = (true, sample::nothing());
+        interval.warmup = true;
+        let latency = interval.counts.latency.clone(); // of messages that were never answered
+        interval.counts = sample::nothing();
+        interval.counts.latency = latency;
         interval.from = Duration::ZERO;
         interval.length = Duration::from_millis(250);
         interval.faults.add(Fault::Refused, 1200);

@@ -43,6 +43,7 @@ pub(super) fn outcome() -> LoadOutcome {
         slow_closed: 0,
         counts: counts(),
         faults: Faults::default(),
+        mismatch: None,
     }
 }
 

@@ -17,7 +17,8 @@ pub(crate) fn text(load: &Load, outcome: &LoadOutcome) -> String {
         let _ = writeln!(text, "{label:<16}{value}"); // a String takes everything
     }
     let bars = bars(&outcome.counts.latency);
-    if !bars.is_empty() {
+    // Waits for answers that never arrived are no latencies.
+    if !bars.is_empty() && outcome.counts.messages > 0 {
         let _ = write!(text, "\n{bars}");
     }
     text
@@ -93,9 +94,14 @@ fn rows(load: &Load, outcome: &LoadOutcome) -> Vec<(&'static str, String)> {
         (last, &counts.latency),
         ("connecting", &counts.connect),
     ];
+    // Waits for answers that never arrived are no latencies.
+    let is_shown = |label| match counts.messages {
+        0 => label != last && counts.deliveries > 0,
+        _ => true,
+    };
     let mut latencies: Vec<_> = latencies
         .iter()
-        .filter(|(_, latencies)| !latencies.is_empty())
+        .filter(|(label, latencies)| !latencies.is_empty() && is_shown(*label))
         .map(|(label, latencies)| (*label, quantiles(latencies)))
         .collect();
     if !latencies.is_empty() {
@@ -235,6 +241,36 @@ throughput      0 messages/s (0 in all)
 clients         1 of 1 connected at the same time
 errors          none
 "
+        );
+    }
+
+    /// A table and a histogram of messages that were never answered were shown.
+    #[test]
+    fn waits_without_an_answer_are_no_latencies() {
+        let mut outcome = sample::outcome();
+        outcome.counts.messages = 0;
+        outcome.counts.deliveries = 0;
+        outcome.counts.bytes = 0;
+        outcome.faults.add(Fault::Unanswered, 50);
+        assert_eq!(
+            text(&sample::load(), &outcome),
+            "\
+echo 127.0.0.1:9999: 50 clients, 64B a message, depth 1, 10.0s
+
+throughput      0 messages/s (0 in all)
+                0 B/s (0 bytes)
+clients         50 of 50 connected at the same time
+errors          50 unanswered
+"
+        );
+        // In fan-out some receivers may have got what others have not.
+        let (load, mut outcome) = sample::fanout();
+        outcome.counts.messages = 0;
+        let text = text(&load, &outcome);
+        assert!(text.contains("first receiver  81.2us"), "{text}");
+        assert!(
+            !text.contains("last receiver") && !text.contains('#'),
+            "{text}"
         );
     }
 

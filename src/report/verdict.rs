@@ -15,7 +15,9 @@ pub(crate) struct Limits {
 
 /// The reasons for a failure, a line each; none after a success.
 pub(crate) fn reasons(outcome: &LoadOutcome, limits: &Limits) -> Vec<String> {
-    let mut reasons = error_lines(&outcome.faults);
+    let mismatch = outcome.mismatch.iter().map(ToString::to_string);
+    let mut reasons: Vec<String> = mismatch.collect();
+    reasons.extend(error_lines(&outcome.faults));
     if outcome.end == LoadEnd::Abandoned {
         let time = seconds(outcome.elapsed);
         reasons.push(format!("no client was left after {time}"));
@@ -109,6 +111,7 @@ fn error_line(fault: Fault, n: u64) -> String {
 mod tests {
     use super::super::sample;
     use super::*;
+    use resound::load::{Mismatch, MismatchKind};
 
     #[test]
     fn a_success_has_no_reasons() {
@@ -171,6 +174,23 @@ mod tests {
             [
                 "1,200 messages were lost",
                 "1 message arrived without having been sent"
+            ]
+        );
+    }
+
+    #[test]
+    fn server_of_another_kind_is_named_first() {
+        let mut outcome = sample::outcome();
+        outcome.faults.add(Fault::Corrupt, 50);
+        outcome.mismatch = Some(Mismatch {
+            kind: MismatchKind::Greets,
+            first: b"220 ready\r\n".to_vec(),
+        });
+        assert_eq!(
+            reasons(&outcome, &Limits::default()),
+            [
+                r"the server greets: its first bytes were '220 ready\r\n'",
+                "50 messages returned changed"
             ]
         );
     }

@@ -29,7 +29,7 @@ pub(super) struct Accepting {
     latched: Vec<bool>,
     paused_until: Option<Instant>,
     throttle: LogThrottle,
-    /// True if only one client is ever accepted.
+    /// True if the server stops after one client.
     once: bool,
 }
 
@@ -58,26 +58,27 @@ impl Accepting {
         }
     }
 
-    /// Accepts clients from the queues that are not empty. True if the server's only client was
-    /// accepted: the listeners are to be closed.
+    /// Accepts clients from the queues that are not empty.
     pub(super) fn run<S: Service, N: Net>(
         &mut self,
         net: &mut N,
         clients: &mut Clients<S, N::Stream>,
-    ) -> bool {
+    ) {
         // While the room is held up nothing is published, and no newcomer announced.
         if !self.is_latched() || clients.is_held() || self.is_paused(net) {
-            return false;
+            return;
         }
         for listener in 0..self.latched.len() {
-            if !self.latched[listener] {
-                continue;
-            }
-            if self.accept_from(listener, net, clients) {
-                return true;
+            if self.latched[listener] {
+                self.accept_from(listener, net, clients);
             }
         }
-        false
+    }
+
+    /// True if the server is for one client, and its listeners are open still: a client that leaves
+    /// without a byte does not count.
+    pub(super) fn expects_only_client(&self) -> bool {
+        self.once && !self.latched.is_empty()
     }
 
     /// Ends a pause: a client has left, which may have made room.
@@ -86,13 +87,13 @@ impl Accepting {
     }
 
     /// Accepts the clients that the kernel has accepted already, before the listeners are closed:
-    /// that would reset them. A server for one client accepts no other.
+    /// that would reset them.
     pub(super) fn run_last<S: Service, N: Net>(
         &mut self,
         net: &mut N,
         clients: &mut Clients<S, N::Stream>,
     ) {
-        if self.once || clients.is_held() {
+        if clients.is_held() {
             return;
         }
         self.latched.fill(true);
@@ -132,42 +133,32 @@ impl Accepting {
         paused
     }
 
-    /// Accepts a batch from one listener. True if the server's only client was accepted.
+    /// Accepts a batch from one listener.
     fn accept_from<S: Service, N: Net>(
         &mut self,
         listener: usize,
         net: &mut N,
         clients: &mut Clients<S, N::Stream>,
-    ) -> bool {
+    ) {
         for _ in 0..BATCH {
             if clients.is_full() {
-                self.warn_of_limit(net, clients.limits().max_clients);
-                return false;
+                return self.warn_of_limit(net, clients.limits().max_clients);
             }
             match net.accept(listener) {
-                Ok((stream, address)) => {
-                    let admitted = self.admit(listener, stream, address, net, clients);
-                    if self.once && admitted {
-                        return true;
-                    }
-                }
+                Ok((stream, address)) => self.admit(listener, stream, address, net, clients),
                 Err(e) => match AcceptError::of(&e) {
                     AcceptError::Retry => {}
                     AcceptError::Drained => {
                         self.latched[listener] = false;
-                        return false;
+                        return;
                     }
-                    AcceptError::Exhausted => {
-                        self.pause(&e, net, clients.len());
-                        return false;
-                    }
+                    AcceptError::Exhausted => return self.pause(&e, net, clients.len()),
                 },
             }
         }
-        false
     }
 
-    /// Admits a client. False if its stream can't be registered with the kernel.
+    /// Admits a client, unless its stream can't be registered with the kernel.
     fn admit<S: Service, N: Net>(
         &mut self,
         listener: usize,
@@ -175,7 +166,7 @@ impl Accepting {
         address: Address,
         net: &mut N,
         clients: &mut Clients<S, N::Stream>,
-    ) -> bool {
+    ) {
         let ListenerInfo {
             role,
             address: local,
@@ -186,22 +177,21 @@ impl Accepting {
             local
         };
         match clients.open(net, stream, address, role, &local) {
-            Ok(key) => {
-                if self.once {
-                    clients.stop_after(key);
-                }
-                true
-            }
+            Ok(key) if self.once => clients.stop_after(key),
+            Ok(_) => {}
             Err((address, e)) => {
                 let now = net.now();
                 let text = || format!("cannot serve {address}: {}", cause(&e));
                 self.throttle.warn(now, text);
-                false
             }
         }
     }
 
+    /// Warns that newcomers wait, unless the server is for one client anyway.
     fn warn_of_limit(&mut self, net: &impl Net, limit: usize) {
+        if self.once {
+            return;
+        }
         self.throttle.warn(net.now(), || {
             let limit = plural(limit as u64, "client");
             format!("the limit of {limit} is reached: newcomers wait until one leaves")
@@ -224,9 +214,10 @@ impl Accepting {
 mod tests {
     use super::*;
     use crate::config::Config;
+    use crate::server::clients::Reaped;
     use crate::server::fixture::{self, TestNet};
     use crate::service::{Broadcast, Echo, Room};
-    use crate::testing::Script;
+    use crate::testing::{Answer, Script};
     use rustix::io::Errno;
 
     fn accepting(once: bool) -> Accepting {
@@ -250,7 +241,7 @@ mod tests {
     fn queue_is_accepted_until_it_is_empty() {
         let (mut net, mut accepting) = (queue(3), accepting(false));
         let mut clients = fixture::clients(Echo::new(), &Config::default(), &net);
-        assert!(!accepting.run(&mut net, &mut clients));
+        accepting.run(&mut net, &mut clients);
         assert_eq!((clients.len(), accepting.has_work()), (3, false));
         accepting.latch(7); // no such listener
         assert!(!accepting.has_work());
@@ -332,16 +323,33 @@ mod tests {
         let mut clients = fixture::clients(Echo::new(), &Config::default(), &net);
         accepting.run_last(&mut net, &mut clients);
         assert_eq!((clients.len(), net.accepts.len()), (BATCH * LAST_PASSES, 1));
-        let (mut net, mut accepting) = (queue(1), self::accepting(true));
-        accepting.run_last(&mut net, &mut clients);
-        assert_eq!(net.accepts.len(), 1, "one client was enough");
     }
 
     #[test]
-    fn server_for_one_client_accepts_no_other() {
-        let (mut net, mut accepting) = (queue(2), accepting(true));
-        let mut clients = fixture::clients(Echo::new(), &Config::default(), &net);
-        assert!(accepting.run(&mut net, &mut clients));
+    fn server_for_one_client_has_one_at_a_time_until_one_has_exchanged_a_byte() {
+        let (mut net, mut accepting) = (queue(3), accepting(true));
+        let once = Config {
+            once: true,
+            ..Config::default()
+        };
+        let mut clients = fixture::clients(Echo::new(), &once, &net);
+        accepting.run(&mut net, &mut clients);
+        assert_eq!((clients.len(), net.accepts.len()), (1, 2));
+        assert!(accepting.expects_only_client() && !clients.has_used_final());
+        // A probe: it leaves without a byte.
+        clients.touch(0, |connection, _| {
+            connection.stream_mut().on_read(Answer::End);
+            connection.expect_input();
+        });
+        clients.read(usize::MAX, false, |_, _, _| {});
+        assert_eq!(clients.reap(Instant::now, |_| {}), Reaped::Clients);
+        accepting.run_last(&mut net, &mut clients);
         assert_eq!((clients.len(), net.accepts.len()), (1, 1));
+        fixture::send(&mut clients, 0, b"hi");
+        assert!(clients.has_used_final());
+        accepting.close();
+        assert!(!accepting.expects_only_client());
+        accepting.run_last(&mut net, &mut clients);
+        assert_eq!(net.accepts.len(), 1, "one client was enough");
     }
 }

@@ -296,15 +296,21 @@ impl<T: Stream> Console<T> {
         match input.read(&mut buffer) {
             Ok(None) => {}
             Ok(Some(n)) if n > 0 => self.typed.extend(&buffer[..n]),
-            // The end; a terminal that has vanished is no different.
-            Ok(_) | Err(_) => {
-                self.input_ended = true;
-                if !self.typed.is_empty() {
-                    self.typed.push(b'\n');
-                }
+            Ok(_) => self.end_input(),
+            Err(e) => {
+                let cause = e.kind();
+                warn!("standard input has failed ({cause}): no more commands are read");
+                self.end_input();
             }
         }
         self.take_lines()
+    }
+
+    fn end_input(&mut self) {
+        self.input_ended = true;
+        if !self.typed.is_empty() {
+            self.typed.push(b'\n');
+        }
     }
 
     /// Takes the complete lines out of what was typed.

@@ -35,11 +35,14 @@ impl Limits {
     /// The bounds that a configuration sets for a service.
     pub(super) fn new(config: &Config, needs: Needs) -> Self {
         let linger = config.sockets.linger;
+        let most_clients = if config.once { 1 } else { usize::MAX };
         Self {
             turn: MOST_INPUT,
             publish: (needs.capacity / 4).max(1),
             backlog: needs.capacity / 2,
-            max_clients: config.max_clients.unwrap_or(usize::MAX),
+            max_clients: config
+                .max_clients
+                .map_or(most_clients, |max| max.min(most_clients)),
             high_water: config.high_water,
             patience: config.patience,
             slow_consumer: config.slow_consumer,

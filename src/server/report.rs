@@ -44,6 +44,10 @@ pub(super) fn lines<S: Service, T: Stream>(stats: &Stats, clients: &Clients<S, T
         ));
     }
     lines.push(furthest_behind(clients));
+    if stats.probes > 0 {
+        let clients = plural(stats.probes, "client");
+        lines.push(format!("probes: {clients} came and went without a byte"));
+    }
     lines.push(format!("closed: {}", stats.reasons()));
     lines
 }

@@ -1,8 +1,8 @@
-//! Warnings about conditions that last and are met often: at most one a minute.
+//! Log lines about conditions that last and are met often: at most one a minute.
 
 use std::time::{Duration, Instant};
 
-use log::warn;
+use log::{debug, warn};
 
 /// The shortest time between two lines.
 const INTERVAL: Duration = Duration::from_secs(60);
@@ -16,6 +16,13 @@ impl LogThrottle {
     pub(super) fn warn(&mut self, now: Instant, text: impl FnOnce() -> String) {
         if self.is_due(now) {
             warn!("{}", text());
+        }
+    }
+
+    /// The same for a line of detail.
+    pub(super) fn debug(&mut self, now: Instant, text: impl FnOnce() -> String) {
+        if self.is_due(now) {
+            debug!("{}", text());
         }
     }
 

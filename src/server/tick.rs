@@ -75,6 +75,7 @@ impl<S: Service, N: Net> Tick<S, N> {
         self.read();
         // After all turns: one write a client, however many messages were published.
         self.clients.publish();
+        self.close_behind_only_client();
         self.judge()?;
         // After the phases that close, before the console, which then shows the last input of
         // removed clients.
@@ -147,7 +148,12 @@ impl<S: Service, N: Net> Tick<S, N> {
     }
 
     fn accept(&mut self) {
-        if self.accepting.run(&mut self.net, &mut self.clients) {
+        self.accepting.run(&mut self.net, &mut self.clients);
+    }
+
+    /// Closes the listeners of a server for one client, once that client has exchanged a byte.
+    fn close_behind_only_client(&mut self) {
+        if self.accepting.expects_only_client() && self.clients.has_used_final() {
             self.close_listeners();
         }
     }
@@ -273,6 +279,9 @@ impl<S: Service, N: Net> Tick<S, N> {
     fn stop_by_itself(&mut self) {
         if self.stop.has_begun() {
             return;
+        }
+        if self.accepting.expects_only_client() {
+            self.close_listeners(); // it has had its client
         }
         self.begin_stop();
         if self.clients.limits().patience.is_some() {

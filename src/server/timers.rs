@@ -47,7 +47,7 @@ impl Timers {
                 connection.close(service, CloseReason::Idle);
             });
         }
-        clients.tell_pauses(now);
+        clients.tell_silences(now);
         for key in clients.end_holds(now) {
             self.end_patience(key, clients);
         }

@@ -39,8 +39,8 @@ pub struct Broadcast {
     own: OwnMessages,
     /// The clients, if messages are tagged or arrivals announced; else empty.
     members: BTreeMap<u64, Member>,
-    /// The text for the client that was accepted last.
-    greeting: Vec<u8>,
+    /// The last text for one client: its greeting, or the reason of its close.
+    notice: Vec<u8>,
     /// Number of clients that receive what is published.
     listeners: u64,
     /// The counter [`Traffic::promised`].
@@ -58,8 +58,10 @@ pub struct Broadcast {
 #[derive(Debug)]
 struct Member {
     address: Address,
-    /// True if the room is told of it.
-    announced: bool,
+    /// True if the room is told of it when it arrives. A standard stream is no visitor.
+    visitor: bool,
+    /// True once the room was told of it.
+    arrived: bool,
 }
 
 /// The cursor of a client that is owed nothing any more: a position that no byte reaches.
@@ -123,7 +125,7 @@ impl Broadcast {
             tagger: room.tag.clone().map(Tagger::new),
             own: OwnMessages::default(),
             members: BTreeMap::new(),
-            greeting: Vec::new(),
+            notice: Vec::new(),
             listeners: 0,
             promised: 0,
             missed: 0,
@@ -204,7 +206,7 @@ impl Broadcast {
 
     /// Promises the messages published since `mark` to every listener `except` one.
     fn promise(&mut self, since: Mark, except: Option<&mut Session>) {
-        let except = except.filter(|session| session.listens());
+        let except = except.filter(|session| session.listens() && session.until == u64::MAX);
         let published = self.log.messages() - since.messages;
         self.promised += published * (self.listeners - u64::from(except.is_some()));
         if let Some(session) = except {
@@ -345,7 +347,7 @@ impl Broadcast {
     fn greet(&mut self, id: u64) {
         let others = || {
             let others = self.members.iter();
-            others.filter(|(other, member)| **other != id && member.announced)
+            others.filter(|(other, member)| **other != id && member.arrived)
         };
         let named: Vec<String> = others()
             .take(MOST_NAMES)
@@ -356,25 +358,46 @@ impl Broadcast {
             (_, 0) => format!("here: {}", named.join(", ")),
             (_, n) => format!("here: {} and {n} more", named.join(", ")),
         };
-        self.greeting = self.frame_line(format!("* you are client {id}; {here}").as_bytes());
+        self.notice = self.frame_line(format!("* you are client {id}; {here}").as_bytes());
     }
 
-    /// Begins the membership of a client, and announces it to the others.
-    fn welcome(&mut self, peer: &Peer<'_>, session: &mut Session) {
-        let announced = self.room.announce && peer.is_announced();
-        if self.room.announce || self.tagger.is_some() {
-            let address = peer.address.clone();
-            let member = Member { address, announced };
-            self.members.insert(peer.id, member);
-        }
-        if !announced {
+    /// Begins the membership of a client, and greets it. The others are told when it arrives.
+    fn welcome(&mut self, peer: &Peer<'_>, session: &Session) {
+        if !self.room.announce && self.tagger.is_none() {
             return;
         }
-        if session.listens() {
+        let member = Member {
+            address: peer.address.clone(),
+            visitor: self.room.announce && peer.is_announced(),
+            arrived: false,
+        };
+        if member.visitor && session.listens() {
             self.greet(peer.id);
         }
-        let text = format!("* client {} ({}) came", peer.id, peer.address);
-        self.announce(&text, Some(session));
+        self.members.insert(peer.id, member);
+    }
+
+    /// The last line for a client that is closed for a fault of its own: why, and what it has lost.
+    fn explain(&self, session: &Session, reason: CloseReason, undelivered: u64) -> Vec<u8> {
+        let visitor = |member: &Member| member.visitor;
+        let told = self.members.get(&session.id).is_some_and(visitor)
+            && self.room.framing == Framing::Lines
+            && session.listens();
+        let why = match reason {
+            CloseReason::SlowConsumer => {
+                let messages = plural(session.missed + undelivered, "message");
+                format!("{messages} were not sent to you")
+            }
+            CloseReason::MessageTooLong => {
+                format!("a line may have {} bytes", self.room.max_message)
+            }
+            _ => return Vec::new(),
+        };
+        if told {
+            self.frame_line(format!("* you are disconnected ({reason}): {why}").as_bytes())
+        } else {
+            Vec::new()
+        }
     }
 }
 
@@ -412,6 +435,7 @@ impl Service for Broadcast {
             pause: lines.then(|| self.room.line_timeout.unwrap_or(HINT_AFTER)),
             most_input: tags.min(message).clamp(1, MOST_INPUT),
             capacity: self.room.log_size,
+            arrivals: self.room.announce,
             ..Needs::default()
         }
     }
@@ -430,14 +454,24 @@ impl Service for Broadcast {
             skipping: false,
             torn: false,
         };
-        self.greeting.clear();
+        self.notice.clear();
         if peer.listens() {
             session.cursor = self.log.join();
             self.listeners += 1;
             self.promised += self.count(&session, session.cursor, self.log.end());
         }
-        self.welcome(peer, &mut session);
-        (session, Outcome::reply(&self.greeting))
+        self.welcome(peer, &session);
+        (session, Outcome::reply(&self.notice))
+    }
+
+    fn arrive(&mut self, session: &mut Session) {
+        let Some(member) = self.members.get_mut(&session.id) else {
+            return;
+        };
+        if member.visitor && !std::mem::replace(&mut member.arrived, true) {
+            let text = format!("* client {} ({}) came", session.id, member.address);
+            self.announce(&text, Some(session));
+        }
     }
 
     fn receive<'a>(&'a mut self, session: &'a mut Session, mut input: &'a [u8]) -> Outcome<'a> {
@@ -506,9 +540,10 @@ impl Service for Broadcast {
         Outcome::NOTHING
     }
 
-    fn close(&mut self, mut session: Session, reason: CloseReason) {
+    fn close(&mut self, mut session: Session, reason: CloseReason) -> Slices<'_> {
         let owed = self.count(&session, session.cursor, self.end_for(&session));
         let undelivered = if reason.cuts_off() { owed } else { 0 };
+        self.notice = self.explain(&session, reason, undelivered);
         self.detach(&mut session);
         let Session { id, missed, .. } = session;
         if missed > 0 {
@@ -520,13 +555,14 @@ impl Service for Broadcast {
         }
         self.undelivered += undelivered;
         self.incomplete += u64::from(missed + undelivered > 0);
-        let Some(member) = self.members.remove(&id) else {
-            return;
-        };
-        if member.announced && reason != CloseReason::Shutdown {
+        let member = self.members.remove(&id).filter(|member| member.arrived);
+        if let Some(member) = member
+            && reason != CloseReason::Shutdown
+        {
             let text = format!("* client {id} ({}) left: {reason}", member.address);
             self.announce(&text, None);
         }
+        self.notice.as_slice().into()
     }
 
     fn published(&self) -> u64 {
@@ -629,6 +665,16 @@ mod tests {
         Broadcast::with_segments(room, segment)
     }
 
+    fn announcing(framing: Framing) -> Broadcast {
+        let room = Room {
+            announce: true,
+            framing,
+            max_message: 10,
+            ..Room::default()
+        };
+        Broadcast::with_segments(room, 1 << 10)
+    }
+
     fn join(room: &mut Broadcast) -> Session {
         join_as(room, Role::Both)
     }
@@ -674,6 +720,63 @@ mod tests {
         room.receive(&mut session, &input);
         let made = usize::try_from(room.published() - before).unwrap();
         assert!(input.len() * 20 < made && made <= MOST_TAGS + input.len());
+    }
+
+    /// A health probe connects and leaves without a byte.
+    #[test]
+    fn client_is_announced_when_it_arrives_and_only_then_when_it_leaves() {
+        let mut room = announcing(Framing::Lines);
+        let mut listener = join_as(&mut room, Role::Subscribe);
+        let probe = join(&mut room);
+        assert!(room.close(probe, CloseReason::PeerClosed).is_empty());
+        let mut visitor = join(&mut room);
+        assert_eq!(take(&mut room, &mut listener, 100), b"");
+        room.arrive(&mut visitor);
+        let (name, address) = (visitor.id, "127.0.0.1:5000");
+        let came = format!("* client {name} ({address}) came\n");
+        assert_eq!(take(&mut room, &mut listener, 100), came.as_bytes());
+        assert_eq!(take(&mut room, &mut visitor, 100), b"");
+        assert!(room.close(visitor, CloseReason::Reset).is_empty());
+        let left = format!("* client {name} ({address}) left: reset\n");
+        assert_eq!(take(&mut room, &mut listener, 100), left.as_bytes());
+        assert_eq!(room.traffic().unwrap().promised, 2);
+    }
+
+    #[test]
+    fn arrival_of_a_client_whose_input_has_ended_is_owed_to_the_others_only() {
+        let mut room = announcing(Framing::Lines);
+        let (mut speaker, mut ended) = (join(&mut room), join(&mut room));
+        room.receive(&mut speaker, b"one\n");
+        room.end(&mut ended); // it is owed a line still
+        room.arrive(&mut ended);
+        assert_eq!(room.traffic().unwrap().promised, 2);
+        assert_eq!(take(&mut room, &mut ended, 100), b"one\n");
+        assert!(take(&mut room, &mut speaker, 100).ends_with(b"came\n"));
+    }
+
+    #[test]
+    fn last_line_says_why_a_client_of_a_room_of_lines_is_closed() {
+        let last = |framing, role, reason| {
+            let mut room = announcing(framing);
+            let (mut speaker, client) = (join(&mut room), join_as(&mut room, role));
+            for _ in 0..3 {
+                room.receive(&mut speaker, &framing.message(b"x"));
+            }
+            String::from_utf8(room.close(client, reason).to_vec()).unwrap()
+        };
+        let slow = CloseReason::SlowConsumer;
+        assert_eq!(
+            last(Framing::Lines, Role::Both, slow),
+            "* you are disconnected (slow-consumer): 3 messages were not sent to you\n"
+        );
+        let too_long = CloseReason::MessageTooLong;
+        assert_eq!(
+            last(Framing::Lines, Role::Both, too_long),
+            "* you are disconnected (message-too-long): a line may have 10 bytes\n"
+        );
+        assert_eq!(last(Framing::Lines, Role::Both, CloseReason::Idle), "");
+        assert_eq!(last(Framing::Lines, Role::Publish, too_long), "");
+        assert_eq!(last(Framing::U32, Role::Both, slow), "");
     }
 
     #[test]

@@ -55,6 +55,10 @@ use crate::text::template::TemplateRenderer;
 /// Larger reads make a bulk stream cheaper; beyond this they outgrow the processor's cache.
 pub const MOST_INPUT: usize = 256 * 1024;
 
+/// The time after which a client that has sent nothing counts as arrived: longer than a health probe
+/// stays.
+pub const ARRIVAL: Duration = Duration::from_secs(1);
+
 /// The part of a server that receives the clients' input and provides their output.
 ///
 /// A plain service, which answers each client from what that client sent, implements
@@ -79,6 +83,15 @@ pub trait Service {
     /// Begins the session of a client that was accepted. The reply greets it.
     fn open(&mut self, peer: &Peer<'_>) -> (Self::Session, Outcome<'_>);
 
+    /// Called once for a client, only with [`Needs::arrivals`]: before its first input, or when it has
+    /// been here for [`ARRIVAL`] without any. A connection that comes and goes meanwhile, as a
+    /// health probe does, never arrives. Standard streams do not either.
+    ///
+    /// Default: ignored.
+    fn arrive(&mut self, session: &mut Self::Session) {
+        let _ = session;
+    }
+
     /// Takes `input` from a client: never empty, cut anywhere, at most [`Needs::most_input`] bytes.
     fn receive<'a>(&'a mut self, session: &'a mut Self::Session, input: &'a [u8]) -> Outcome<'a>;
 
@@ -101,11 +114,13 @@ pub trait Service {
         Outcome::NOTHING
     }
 
-    /// Ends a session. The client is closed, or closes once its waiting private output is sent.
+    /// Ends a session. The client is closed, or closes once its waiting private output is sent: in
+    /// that case the returned bytes are sent last.
     ///
-    /// Default: the session is dropped.
-    fn close(&mut self, session: Self::Session, reason: CloseReason) {
+    /// Default: the session is dropped, and nothing is sent.
+    fn close(&mut self, session: Self::Session, reason: CloseReason) -> Slices<'_> {
         let _ = (session, reason);
+        Slices::EMPTY
     }
 
     /// Answers a datagram with one datagram; `None` sends nothing. A datagram belongs to no
@@ -196,6 +211,7 @@ pub trait Service {
 /// Facts about a service, asked once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
+#[expect(clippy::struct_excessive_bools, reason = "needs, in any combination")]
 pub struct Needs {
     /// True if the service answers datagrams: it may be bound to UDP and Unix datagram sockets.
     pub datagrams: bool,
@@ -204,6 +220,8 @@ pub struct Needs {
     pub local_address: bool,
     /// True if the service wants [`Service::set_time`].
     pub time: bool,
+    /// True if the service wants [`Service::arrive`].
+    pub arrivals: bool,
     /// The silence after input at which [`Service::pause`] is called; `None` if never.
     pub pause: Option<Duration>,
     /// The most input, in bytes, that it takes at once: for services that make much output of
@@ -220,6 +238,7 @@ impl Default for Needs {
             datagrams: false,
             local_address: false,
             time: false,
+            arrivals: false,
             pause: None,
             most_input: MOST_INPUT,
             capacity: u64::MAX,

@@ -52,8 +52,8 @@ pub struct Room {
     pub replay: Replay,
     /// Text in front of each message. Default: none.
     pub tag: Option<TagFormat>,
-    /// True if the room is told of each client that joins or leaves, and a new client of those
-    /// present. Default: false.
+    /// True if the room is told of each client that [arrives](crate::Service::arrive) or leaves, and
+    /// a new client of those present. Default: false.
     pub announce: bool,
 }
 

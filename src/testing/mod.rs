@@ -73,8 +73,15 @@ impl<S: Service> Harness<S> {
         self.connect_as(Role::Both)
     }
 
-    /// Connects a client to a listener with this role.
+    /// Connects a client to a listener with this role. It [arrives](Service::arrive) at once.
     pub fn connect_as(&mut self, role: Role) -> ClientId {
+        let client = self.connect_quietly_as(role);
+        self.arrive(client);
+        client
+    }
+
+    /// The same, but the client arrives with its first input, or by [`arrive`](Self::arrive).
+    pub fn connect_quietly_as(&mut self, role: Role) -> ClientId {
         let id = self.clients.len() as u64 + 1;
         let port = u16::try_from(50_000 + id % 15_000).unwrap_or(u16::MAX);
         let local = |port| Address::Tcp(SocketAddr::from((Ipv4Addr::LOCALHOST, port)));
@@ -84,13 +91,23 @@ impl<S: Service> Harness<S> {
             local: &local(7),
             role,
         };
-        let connection = Connection::open(Script::default(), &mut self.service, &peer, b"");
+        let mut connection = Connection::open(Script::default(), &mut self.service, &peer, b"");
+        if self.service.needs().arrivals {
+            connection.await_arrival();
+        }
         self.clients.push(Client {
             connection,
             closed: None,
         });
         self.settle();
         ClientId(self.clients.len() - 1)
+    }
+
+    /// Lets the time pass after which a quiet client [arrives](crate::ARRIVAL).
+    pub fn arrive(&mut self, client: ClientId) {
+        let connection = &mut self.clients[client.0].connection;
+        connection.arrive(&mut self.service);
+        self.settle();
     }
 
     /// Sends bytes from a client, and [runs](Self::run) it. One read returns them, or several if they

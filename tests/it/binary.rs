@@ -226,6 +226,28 @@ fn verbose_logs_each_client_that_connects_and_that_leaves() {
     }
 }
 
+/// Health probes connect every few seconds, and leave without a byte.
+#[test]
+fn probes_are_counted_and_logged_only_when_twice_verbose() {
+    for (verbosity, logged) in [("-v", false), ("-vv", true)] {
+        let program = Program::start(&["echo", verbosity, "-l", "127.0.0.1:0"]);
+        for probe in (0..3).map(|_| program.connect()) {
+            probe.finish();
+            probe.receives_end();
+        }
+        let ended = program.terminate();
+        let each = if logged { 3 } else { 0 };
+        assert_eq!(count(&ended.log, " connected"), each, "{ended:#?}");
+        assert_eq!(count(&ended.log, " left after "), each, "{ended:#?}");
+        let counted = count(
+            &ended.log,
+            "1 client came and went without a byte: -vv logs each",
+        );
+        assert_eq!(counted, usize::from(!logged), "{ended:#?}");
+        assert!(ended.summary().contains("3 without a byte"), "{ended:#?}");
+    }
+}
+
 #[test]
 fn quiet_server_logs_nothing() {
     assert_eq!(log_of_a_visit(&[], &["-q"]).0, Vec::<String>::new());

@@ -2,11 +2,15 @@
 //! against others that misbehave.
 
 use std::fs::{self, File};
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::net::Shutdown;
+use std::os::unix::net::UnixListener;
 use std::process::Stdio;
+use std::time::Duration;
 
-use crate::common::connecting::{Piped, accept, connect_at_terminal, listener, unserved_port};
+use crate::common::connecting::{
+    Piped, accept, connect_at_terminal, listener, receives, rest, unserved_port,
+};
 use crate::common::program::{Program, run};
 use crate::common::pty::END;
 use crate::common::running::{Running, listening_on};
@@ -130,7 +134,159 @@ fn an_end_that_the_server_makes_ends_the_client() {
     server.write_all(b"bye").expect("it listens");
     server.shutdown(Shutdown::Write).expect("it is connected");
     piped.stdout.receives("bye");
+    piped.stdout.receives_end();
+    assert_eq!(piped.end().code, Some(0));
+}
+
+/// Regression: the end of one direction dropped the other, and was called success.
+#[test]
+fn input_is_delivered_to_a_server_that_has_ended_its_output() {
+    let sent = bytes(&mut random(), 4 << 20);
+    let texts = format!("--send={}", "x".repeat(100_000));
+    for args in [&[][..], &[texts.as_str()]] {
+        let (listener, address) = listener();
+        let mut piped = Piped::with(&[&[address.as_str()], args].concat());
+        let (mut server, _) = accept(&listener);
+        server.shutdown(Shutdown::Write).expect("it is connected");
+        piped.stdout.receives_end();
+        let Piped { program, stdin, .. } = piped;
+        let expected = if args.is_empty() {
+            let copy = sent.clone();
+            std::thread::spawn(move || stdin.send(copy));
+            sent.clone()
+        } else {
+            vec![b'x'; 100_000]
+        };
+        assert_same(&rest(&mut server), &expected);
+        let ended = program.wait();
+        assert_eq!((ended.code, ended.log), (Some(0), vec![]));
+    }
+}
+
+/// The kernel takes bytes for a server that has closed; the server's kernel answers with a reset.
+#[test]
+fn input_for_a_server_that_has_closed_is_a_failure() {
+    let (listener, address) = listener();
+    let mut piped = Piped::to(&address);
+    let (mut server, _) = accept(&listener);
+    server.write_all(b"bye").expect("it listens");
+    drop(server);
+    piped.stdout.receives("bye");
+    piped.stdout.receives_end();
+    piped.stdin.send("and another thing\n");
+    let ended = piped.end();
+    let lost = format!("resound: the connection to {address} is lost: reset");
+    assert_eq!((ended.code, ended.log), (Some(1), vec![lost]));
+}
+
+/// The kernel tells of it, though nothing is sent.
+#[test]
+fn client_whose_input_is_open_ends_when_the_server_is_known_to_be_gone() {
+    let folder = Folder::new();
+    let unix = UnixListener::bind(folder.path("s")).expect("the folder is new");
+    let piped = Piped::to(&folder.unix("s"));
+    let (server, _) = unix.accept().expect("it connects");
+    drop(server);
     assert_eq!(piped.program.wait().code, Some(0));
+    // A reset, after an end of the output.
+    let (listener, address) = listener();
+    let mut piped = Piped::to(&address);
+    let (server, _) = accept(&listener);
+    server.shutdown(Shutdown::Write).expect("it is connected");
+    piped.stdout.receives_end();
+    SockRef::from(&server)
+        .set_linger(Some(Duration::ZERO))
+        .expect("it can be set");
+    drop(server);
+    let ended = piped.program.wait();
+    let lost = format!("resound: the connection to {address} is lost: reset");
+    assert_eq!((ended.code, ended.log), (Some(1), vec![lost]));
+}
+
+#[test]
+fn an_end_that_the_server_makes_ends_a_client_at_a_terminal() {
+    let (listener, address) = listener();
+    let (program, _stdin, mut stdout) = connect_at_terminal(&["connect", &address]);
+    let (mut server, _) = accept(&listener);
+    server.write_all(b"bye\n").expect("it listens");
+    server.shutdown(Shutdown::Write).expect("it is connected");
+    assert_eq!(stdout.line(), "bye");
+    assert_eq!(program.wait().code, Some(0));
+}
+
+/// Regression: an error of reading counted as the end of input, which is success.
+#[test]
+fn input_that_can_not_be_read_is_a_failure_and_output_is_still_printed() {
+    let (listener, address) = listener();
+    let folder = File::open("/").expect("it is there");
+    let program = Program::spawn_on(&["connect", &address], folder, Stdio::piped());
+    let (mut server, _) = accept(&listener);
+    assert_same(&rest(&mut server), b"");
+    server.write_all(b"an answer").expect("it listens");
+    drop(server);
+    let ended = program.wait();
+    let line = "resound: cannot read standard input: is a directory".to_owned();
+    assert_eq!((ended.code, ended.log), (Some(1), vec![line]));
+    assert_eq!(ended.stdout, "an answer");
+}
+
+/// Regression: the end of the output's reader dropped input, and was called success.
+#[test]
+fn reader_that_has_read_enough_before_all_is_sent_is_a_failure() {
+    let (listener, address) = listener();
+    let Piped {
+        program,
+        stdin,
+        mut stdout,
+    } = Piped::to(&address);
+    let (mut server, _) = accept(&listener);
+    let feeding = std::thread::spawn(move || {
+        let rest = vec![b'x'; 64 << 20];
+        std::panic::catch_unwind(|| stdin.send(rest)).is_err()
+    });
+    server.write_all(b"enough").expect("it listens");
+    stdout.receives("enough");
+    program.assert_idle();
+    drop(stdout);
+    let ended = program.wait();
+    let line = "resound: standard output was closed before all of standard input was sent";
+    assert_eq!((ended.code, ended.log), (Some(1), vec![line.to_owned()]));
+    assert!(
+        feeding.join().expect("it catches"),
+        "all of it is somewhere"
+    );
+}
+
+/// Regression: readers whose input is /dev/null half-close at once, which means "gone" to many servers.
+#[test]
+fn client_that_only_receives_neither_reads_nor_ends_its_input() {
+    let (listener, address) = listener();
+    for args in [&["-d"][..], &["--recv-only", "--send=from the start\\n"]] {
+        for input in [
+            Stdio::null(),
+            Stdio::from(File::open("/").expect("it is there")),
+        ] {
+            let args = [&["connect", &address], args].concat();
+            let (mut stdout, output) = output_pipe();
+            let program = Program::spawn_on(&args, input, output);
+            let (mut server, _) = accept(&listener);
+            if args.len() > 3 {
+                receives(&mut server, "from the start\n");
+            }
+            for line in ["one\n", "two\n"] {
+                server.write_all(line.as_bytes()).expect("it listens");
+                stdout.receives(line);
+            }
+            program.assert_idle();
+            server.set_nonblocking(true).expect("it can be set");
+            let error = server.read(&mut [0; 9]).expect_err("it has not ended");
+            assert_eq!(error.kind(), ErrorKind::WouldBlock);
+            drop(server);
+            stdout.receives_end();
+            let ended = program.wait();
+            assert_eq!((ended.code, ended.log), (Some(0), vec![]));
+        }
+    }
 }
 
 #[test]

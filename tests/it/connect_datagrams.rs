@@ -3,12 +3,14 @@
 use std::net::UdpSocket;
 use std::os::unix::net::UnixDatagram;
 use std::path::Path;
+use std::process::Stdio;
 
 use crate::common::connecting::{
     Piped, connect_at_terminal, connect_without_input, datagram, udp_socket,
 };
 use crate::common::program::{Program, run};
 use crate::common::running::{Running, listening_on};
+use crate::common::stdio::output_pipe;
 use crate::common::with;
 use crate::common::{DEADLINE, Folder, assert_same, eventually};
 use resound::Echo;
@@ -136,8 +138,46 @@ fn unused_port_is_reported() {
     // Even if no answer is waited for.
     let piped = Piped::to(&address);
     piped.stdin.send("hello\n");
-    let ended = piped.program.wait();
-    assert_eq!((ended.code, ended.log), (Some(1), vec![line]));
+    let warning = &line["resound: ".len()..];
+    let warning = format!("{warning}; going on with the rest");
+    piped.program.will_have_logged(&warning);
+    let ended = piped.end();
+    assert_eq!((ended.code, ended.log.last()), (Some(1), Some(&line)));
+    // At a terminal it ends at once.
+    let (program, stdin, _stdout) = connect_at_terminal(&["connect", &address]);
+    stdin.send("hello\n");
+    let ended = program.wait();
+    assert_eq!((ended.code, ended.log.last()), (Some(1), Some(&line)));
+}
+
+/// Regression: one refused datagram swallowed the rest.
+#[test]
+fn refused_datagrams_do_not_swallow_the_rest() {
+    let (server, address) = refusing();
+    let Piped {
+        program,
+        stdin,
+        mut stdout,
+    } = Piped::to(&address);
+    stdin.send("one\n");
+    program.will_have_logged("no server listens there; going on");
+    stdin.send("two\n");
+    let port = server.local_addr().expect("it has one");
+    drop(server);
+    let server = UdpSocket::bind(port).expect("it is free");
+    server.set_read_timeout(Some(DEADLINE)).expect("not zero");
+    stdin.send("three\nfour\n");
+    let (got, client) = datagram(|buffer| server.recv_from(buffer));
+    let got = String::from_utf8(got).expect("it is text");
+    assert!(matches!(got.as_str(), "two\n" | "three\n"), "{got:?}");
+    server.send_to(b"an answer", client).expect("it is there");
+    stdout.receives("an answer");
+    while arrives(&server) != "four\n" {}
+    drop(stdin);
+    let ended = program.wait();
+    let line = format!("resound: cannot reach {address}: no server listens there");
+    assert_eq!((ended.code, ended.log.last()), (Some(1), Some(&line)));
+    assert_eq!(ended.log.len(), 2, "{:?}", ended.log);
 }
 
 #[test]
@@ -150,10 +190,19 @@ fn a_line_longer_than_a_datagram_is_a_failure() {
     piped.stdin.send("short\n");
     assert_eq!(arrives(&server), "short\n");
     piped.stdin.send("a".to_owned() + &longest);
-    let ended = piped.program.wait();
+    // It does not swallow the rest.
+    piped.stdin.send("next\n");
+    assert_eq!(arrives(&server), "next\n");
+    let ended = piped.end();
     let line =
         format!("resound: cannot send a datagram of 65508 bytes to {address}: the limit is 65507");
-    assert_eq!((ended.code, ended.log), (Some(1), vec![line.clone()]));
+    assert_eq!(
+        (ended.code, ended.log.len()),
+        (Some(1), 2),
+        "{:?}",
+        ended.log
+    );
+    assert_eq!(ended.log.last(), Some(&line));
     let text = format!("--send={}", "a".repeat(65_508));
     let ended = run(&["connect", &address, &text]);
     assert_eq!((ended.code, ended.log), (Some(1), vec![line]));
@@ -249,12 +298,36 @@ fn unix_datagrams_are_relayed_both_ways() {
     piped.stdout.receives("hi");
     drop(server);
     piped.stdin.send("and now?\n");
-    let ended = piped.program.wait();
-    let line = format!(
-        "resound: cannot reach {}: no server listens there",
+    let failure = format!(
+        "cannot reach {}: no server listens there",
         unixgram(&folder, "s")
     );
-    assert_eq!((ended.code, ended.log), (Some(1), vec![line]));
+    piped.program.will_have_logged(&failure);
+    // A server that takes its place gets the rest.
+    std::fs::remove_file(folder.path("s")).expect("it was left behind");
+    let server = bind_unix(&folder.path("s"));
+    piped.stdin.send("and now?\n");
+    assert_same(
+        &datagram(|buffer| server.recv_from(buffer)).0,
+        b"and now?\n",
+    );
+    let ended = piped.end();
+    let line = format!("resound: {failure}");
+    assert_eq!((ended.code, ended.log.last()), (Some(1), Some(&line)));
+}
+
+#[test]
+fn client_that_only_receives_waits_for_datagrams_without_an_end() {
+    let (server, address) = udp_socket("127.0.0.1");
+    let (mut stdout, output) = output_pipe();
+    let args = ["connect", &address, "-d", "--send=hello"];
+    let program = Program::spawn_on(&args, Stdio::null(), output);
+    let (_, client) = datagram(|buffer| server.recv_from(buffer));
+    for _ in 0..3 {
+        program.assert_idle();
+    }
+    server.send_to(b"late", client).expect("it is there");
+    stdout.receives("late");
 }
 
 #[test]

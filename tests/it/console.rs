@@ -661,3 +661,17 @@ fn the_operator_and_the_clients_may_have_different_encodings() {
         client.receives(b"\xc4\xe3\xba\xc3?\n");
     }
 }
+
+/// Regression: the end of a console that can't be read was not said. It is no end of the server.
+#[test]
+fn input_that_can_not_be_read_is_said_and_clients_are_served() {
+    let folder = File::open("/").expect("it is there");
+    let program = Program::start_on(&console("echo", &[]), folder, Stdio::piped());
+    program.will_have_logged("standard input has failed (is a directory)");
+    let client = program.connect();
+    client.send("hello\n");
+    client.receives("hello\n");
+    let ended = program.terminate();
+    assert_eq!(ended.code, Some(0));
+    assert!(ended.stdout.contains(": hello\n"), "{ended:?}");
+}

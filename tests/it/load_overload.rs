@@ -1,12 +1,12 @@
 //! The load tester under settings that cannot be met: the shortfall is reported.
 
 use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::TcpStream;
 use std::thread;
 use std::time::Duration;
 
 use crate::common::Folder;
-use crate::common::loading::{SIZE, assert_faults, load, run};
+use crate::common::loading::{SIZE, assert_faults, load, run, serve};
 use crate::common::misbehaving::{Defect, Misbehaving};
 use crate::common::program::Program;
 use crate::common::with;
@@ -17,18 +17,6 @@ use socket2::{Domain, SockAddr, Socket, Type};
 
 /// Milliseconds in nanoseconds.
 const MS: u64 = 1_000_000;
-
-/// Serves each client on a thread of its own, which ends with the client.
-fn serve(client: fn(usize, TcpStream)) -> SocketAddr {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("there is a port");
-    let address = listener.local_addr().expect("it is bound");
-    thread::spawn(move || {
-        for (number, stream) in listener.incoming().flatten().enumerate() {
-            thread::spawn(move || client(number, stream));
-        }
-    });
-    address
-}
 
 /// Echoes `count` messages, each after a pause.
 fn echo(mut stream: TcpStream, count: usize, pause: Duration) {

@@ -22,6 +22,7 @@ mod load_datagrams;
 mod load_descriptors;
 mod load_fanout;
 mod load_faults;
+mod load_mismatch;
 mod load_modes;
 mod load_open_loop;
 mod load_overload;

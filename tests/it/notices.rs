@@ -4,10 +4,11 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::common::client::Client;
+use crate::common::flood::Flood;
 use crate::common::watched_room::{FRAMINGS, WatchedRoom, framed, wire, with_publishers};
 use crate::common::with;
 use crate::common::{assert_same, eventually};
-use resound::{Config, Framing, Heartbeat, Replay, Room};
+use resound::{ARRIVAL, Config, Framing, Heartbeat, Replay, Room};
 
 #[test]
 fn tags_are_per_message_and_not_per_read() {
@@ -78,6 +79,7 @@ fn joins_and_leaves_are_announced_and_new_clients_get_the_members() {
         let encoded = |text: String| wire(framing, &text);
         let first = room.join();
         first.receives(encoded("* you are client 1; nobody else is here".into()));
+        room.hand_in(&first, encoded("hello".into()));
         let second = room.join();
         let (one, two) = (first.name(), second.name());
         second.receives(encoded(format!(
@@ -102,11 +104,19 @@ fn joins_and_leaves_are_announced_and_new_clients_get_the_members() {
         if framing != Framing::Raw {
             let fourth = room.join();
             let four = fourth.name();
-            first.receives(encoded(format!("* client 4 ({four}) came")));
             fourth.send(vec![b'x'; 1001]); // a frame of too many bytes, too
+            first.receives(encoded(format!("* client 4 ({four}) came")));
             first.receives(encoded(format!(
                 "* client 4 ({four}) left: message-too-long"
             )));
+            fourth.receives(encoded(format!(
+                "* you are client 4; here: client 1 ({one})"
+            )));
+            if framing == Framing::Lines {
+                let why = "* you are disconnected (message-too-long): a line may have 1000 bytes";
+                fourth.receives(encoded(why.into()));
+            }
+            fourth.receives_end();
         }
         first.receives_nothing();
     }
@@ -120,17 +130,75 @@ fn newcomers_are_greeted_before_they_get_the_past() {
     }));
     let (first, second) = (room.join(), room.join());
     let (one, two) = (first.name(), second.name());
+    room.hand_in(&first, "hello\n");
     second.receives(format!(
-        "* you are client 2; here: client 1 ({one})\n* client 1 ({one}) came\n"
+        "* you are client 2; nobody else is here\n* client 1 ({one}) came\nhello\n"
     ));
-    first.send("hello\n");
-    second.receives("hello\n");
+    room.hand_in(&second, "hi\n");
     let third = room.join();
     third.receives(format!(
         "* you are client 3; here: client 1 ({one}), client 2 ({two})\n\
-         * client 2 ({two}) came\nhello\n"
+         * client 2 ({two}) came\nhi\n"
     ));
     third.receives_nothing();
+}
+
+/// A health probe, which connects and leaves without a byte, is no visitor.
+#[test]
+fn client_is_announced_with_its_first_byte_or_after_a_second() {
+    let room = WatchedRoom::of(&with(Room::default(), |room| room.announce = true));
+    let first = room.join();
+    room.hand_in(&first, "hello\n");
+    first.receives("* you are client 1; nobody else is here\n");
+    for resets in [true, false, true, false] {
+        let probe = room.join();
+        if resets {
+            probe.reset();
+        }
+    }
+    room.wait_for_closes(4);
+    let talker = room.join();
+    let name = talker.name();
+    talker.send("h");
+    first.receives(format!("* client 6 ({name}) came\n"));
+    talker.reset();
+    first.receives(format!("* client 6 ({name}) left: reset\n"));
+    let start = Instant::now();
+    let quiet = room.join();
+    first.receives(format!("* client 7 ({}) came\n", quiet.name()));
+    assert!(start.elapsed() >= ARRIVAL, "too early");
+    assert_eq!(room.stop().probes, 4);
+}
+
+#[test]
+fn slow_consumer_is_told_in_its_last_line_what_it_has_lost() {
+    let config = with(with_publishers(), |config| {
+        config.patience = Some(Duration::ZERO);
+        config.sockets.linger = Some(Duration::from_secs(30));
+    });
+    let room = WatchedRoom::with(
+        &config,
+        &with(Room::default(), |room| {
+            room.announce = true;
+            room.log_size = 5 << 18;
+        }),
+    );
+    let slow = Client::with_small_buffers(room.server.address());
+    eventually("it being let in", || room.watch.opened() == 1);
+    let (healthy, publisher) = (room.join(), room.join_at(1));
+    for block in Flood::of_megabytes(64).blocks() {
+        publisher.send(&block);
+        healthy.receives_until(&mut Vec::new(), &block);
+        if room.watch.closed() > 0 {
+            break;
+        }
+    }
+    let got = String::from_utf8(slow.rest()).expect("it is text");
+    let lost = room.stop().undelivered;
+    let why = format!("{lost} messages were not sent to you");
+    let notice = format!("* you are disconnected (slow-consumer): {why}");
+    assert!(lost > 0);
+    assert_eq!(got.lines().last(), Some(&*notice));
 }
 
 /// The default settings with a heartbeat.

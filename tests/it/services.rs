@@ -79,7 +79,9 @@ fn one_client_is_served_and_the_others_are_not() {
     let client = program.connect();
     client.send("hello");
     client.receives("hello");
-    assert!(Client::try_connect(&program.address()).is_err());
+    eventually("the listener being closed", || {
+        Client::try_connect(&program.address()).is_err()
+    });
     client.send("again");
     client.receives("again");
     client.finish();
@@ -87,6 +89,29 @@ fn one_client_is_served_and_the_others_are_not() {
     let ended = program.wait();
     assert_eq!(ended.code, Some(0));
     assert!(ended.log.last().unwrap().contains("1 client, 10 bytes in"));
+}
+
+/// A health probe, which connects and leaves without a byte, is not the one client.
+#[test]
+fn client_that_leaves_without_a_byte_is_not_the_only_one() {
+    for options in [&["echo"][..], &["broadcast", "--announce"]] {
+        let program = Program::start(&[options, &["--once", LISTEN]].concat());
+        for i in 0..4 {
+            let probe = program.connect();
+            if i > 1 {
+                probe.reset();
+            }
+        }
+        let client = program.connect();
+        client.send("x\n");
+        client.finish();
+        client.rest();
+        let ended = program.wait();
+        assert_eq!(ended.code, Some(0), "{options:?}");
+        let last = ended.log.last().unwrap();
+        assert!(last.contains("5 clients, 2 bytes in"), "{last}");
+        assert!(last.contains("4 without a byte"), "{last}");
+    }
 }
 
 #[test]

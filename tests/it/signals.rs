@@ -5,11 +5,11 @@ use std::io::Write;
 use std::process::Stdio;
 use std::thread;
 
-use crate::common::Folder;
 use crate::common::client::Client;
+use crate::common::connecting::unserved_port;
 use crate::common::program::Program;
-use crate::common::skipped;
 use crate::common::stdio::output_pipe;
+use crate::common::{Folder, skipped};
 use nix::sys::signal::SigSet;
 use rustix::process::Signal;
 
@@ -105,14 +105,12 @@ fn signals_that_were_ignored_at_the_start_stop_every_command() {
 }
 
 /// The kernel keeps from the first process of a container each signal that it does not catch.
-#[cfg(target_os = "linux")]
 #[test]
 fn signals_stop_every_command_as_the_first_process() {
-    const FIRST: &str = r#"exec unshare --pid --fork --kill-child "$0" "$@""#;
-    let start = |args: &[&str]| Program::start_in_shell(FIRST, args);
-    if start(&["--version"]).wait().code != Some(0) {
-        return skipped("this user cannot make a namespace of processes");
+    if Program::start_as_first_process(&["--version"]).is_none() {
+        return skipped("containers can't be made here");
     }
+    let start = |args: &[&str]| Program::start_as_first_process(args).expect("it was possible");
     assert_stops(&STOPS, start, Program::signal_child);
 }
 
@@ -162,4 +160,76 @@ fn a_hangup_that_was_ignored_at_the_start_stays_ignored() {
     client.send("hello");
     client.receives("hello");
     assert_eq!(program.terminate().code, Some(0));
+}
+
+/// Starts a client that only receives, and one that is retrying, and stops each by each signal. They
+/// end at once: by the signal, or in a container's first process with the code that a shell makes of
+/// it.
+fn assert_ends_clients(
+    signals: &[Signal],
+    start: impl Fn(&[&str]) -> Program,
+    send: impl Fn(&Program, Signal),
+    is_first: bool,
+) {
+    let server = Program::start(&["echo", "-l", "127.0.0.1:0"]);
+    let echo = server.address().to_string();
+    let (_reserved, nowhere) = unserved_port();
+    for &signal in signals {
+        for (args, running) in [
+            (&["connect", "-v", "-d", &echo][..], "connected to"),
+            (&["connect", "--retry", &nowhere], "retrying"),
+        ] {
+            let program = start(args);
+            program.will_have_logged(running);
+            send(&program, signal);
+            let ended = program.wait();
+            let code = is_first.then_some(128 + signal.as_raw());
+            assert_eq!(ended.code, code, "{args:?}, {signal:?}: {ended:?}");
+        }
+    }
+}
+
+/// Regression: a client that was started with signals blocked could only be killed.
+#[test]
+fn signals_that_were_blocked_at_the_start_end_a_client() {
+    let start = |args: &[&str]| start_with_blocked_signals(args);
+    assert_ends_clients(&STOPS, start, Program::signal, false);
+}
+
+/// Regression: `connect &` of a script survived Ctrl-C.
+#[test]
+fn signals_that_were_ignored_at_the_start_end_a_client() {
+    let start = |args: &[&str]| Program::start_in_shell(IGNORING, args);
+    assert_ends_clients(&[Signal::TERM, Signal::INT], start, Program::signal, false);
+}
+
+/// Regression: no default action of a signal ends a container's first process.
+#[test]
+fn client_that_is_the_first_process_of_a_container_ends_on_signals() {
+    if Program::start_as_first_process(&["--version"]).is_none() {
+        skipped("containers can't be made here");
+        return;
+    }
+    let start = |args: &[&str]| Program::start_as_first_process(args).expect("it was possible");
+    assert_ends_clients(&STOPS, start, Program::signal_child, true);
+}
+
+#[test]
+fn a_hangup_that_was_ignored_at_the_start_does_not_end_a_client() {
+    let server = Program::start(&["broadcast", "-l", "127.0.0.1:0"]);
+    let address = server.address().to_string();
+    let args = ["connect", "-v", "-d", &address];
+    let program = Program::start_in_shell(r#"trap '' HUP; exec "$0" "$@""#, &args);
+    program.will_have_logged("connected to");
+    program.signal(Signal::HUP);
+    program.assert_idle();
+    let client = Client::connect(&server.address());
+    client.send("still there\n");
+    drop(client);
+    server.terminate();
+    let ended = program.wait();
+    assert_eq!(
+        (ended.code, ended.stdout.as_str()),
+        (Some(0), "still there\n")
+    );
 }

@@ -196,6 +196,7 @@ impl Run {
             _ => Some(millis(rng, 5000)),
         };
         let mut world = self.net.0.borrow_mut();
+        world.odds.stopped = if rng.u8(..4) == 0 { 20 } else { 0 };
         world.odds.refused = rng.usize(1..4);
         let limited = self.connect.timeout.is_some();
         world.odds.unanswered = if limited { rng.usize(..4) } else { 0 };
@@ -254,6 +255,9 @@ impl Run {
         match error {
             Some(error) if error.ends_with("is lost: reset") => assert!(world.is_closed(id)),
             Some(error) if error.starts_with("cannot write") => assert!(self.no_space),
+            Some(error) if error.starts_with("standard output was closed") => {
+                assert!(world.is_closed(OUTPUT) && self.sent() != ends.expected);
+            }
             Some(error) if error.contains("accepted nothing for") => {
                 assert!(world.is_starved(id));
                 self.check_timeout();
@@ -263,19 +267,50 @@ impl Run {
                 self.check_timeout();
             }
             Some(error) => panic!("{error}"),
-            None if world.is_closed(OUTPUT) => {}
+            None if world.is_closed(OUTPUT) => self.check_read_is_sent(),
             None if world.stuck => self.check_stuck(),
-            None if self.connection().end_read.is_some() => {
+            None if self.connection().end_read.is_some() && self.input_ended() => {
                 assert!(ends.server_ended && ends.sent == ends.reply.len());
                 assert_eq!(self.connection().bytes_read, ends.reply.len());
-                let all = ends.server == ServerEnd::AfterClient;
-                assert!(!all || ends.received == ends.expected);
+                // The end of the server's output does not end the other direction.
+                assert!(self.sent() == ends.expected, "input was dropped");
             }
             None => {
-                assert!(self.connection().bytes_read > 0);
+                let connection = self.connection();
+                assert!(connection.bytes_read > 0 || connection.end_read.is_some());
+                self.check_read_is_sent();
                 self.check_timeout();
             }
         }
+    }
+
+    /// True if the client knows that there is no more input.
+    fn input_ended(&self) -> bool {
+        !self.connect.send.is_empty() || self.world().history(INPUT).end_read.is_some()
+    }
+
+    /// Input that the server has, or that is on its way to it.
+    fn sent(&self) -> Vec<u8> {
+        let (world, ends) = (self.world(), self.ends.borrow());
+        let id = world.count() - 1;
+        let current = ends.connection == Some(id);
+        let received = if current { &ends.received[..] } else { &[] };
+        [received, &world.in_flight(id)].concat()
+    }
+
+    /// Checks that all input that the client has read went to the server, unless that has closed.
+    fn check_read_is_sent(&self) {
+        let (world, ends) = (self.world(), self.ends.borrow());
+        if world.is_closed(world.count() - 1) {
+            return; // its kernel takes bytes before it answers with a reset
+        }
+        let read = world.history(INPUT).bytes_read;
+        let read = if self.connect.send.is_empty() {
+            sent(&ends.input[..read], self.connect.crlf)
+        } else {
+            ends.expected.clone()
+        };
+        assert!(self.sent() == read, "input was dropped");
     }
 
     /// Checks that the timeout has passed since bytes were last moved, and just that.
@@ -286,12 +321,14 @@ impl Run {
         let ended = connection.dropped.unwrap();
         let moves = [
             connection.moved,
+            connection.end_read,
             world.history(OUTPUT).moved,
             world.history(INPUT).end_read,
         ];
         let last = moves.into_iter().flatten().max();
         let id = world.count() - 1;
-        assert!(!world.is_readable(id), "what has arrived is not read");
+        let all_read = connection.end_read.is_some() || !world.is_readable(id);
+        assert!(all_read, "what has arrived is not read");
         let silence = ended - last.unwrap_or(connection.begun);
         assert!(silence >= timeout, "ended after {silence:?} of {timeout:?}");
         if !self.is_stopped_at_times() {
@@ -305,9 +342,10 @@ impl Run {
     fn check_stuck(&self) {
         let world = self.world();
         let id = world.count() - 1;
-        let held_up = world.is_starved(OUTPUT);
+        let held_up = world.is_starved(OUTPUT) || world.history(id).end_read.is_some();
         assert!(held_up || !world.is_readable(id), "input is forgotten");
-        let held_up = world.is_starved(id) || world.history(id).end_read.is_some();
+        let lost = world.is_closed(id) && world.is_starved(OUTPUT);
+        let held_up = world.is_starved(id) || lost;
         let reads = self.connect.send.is_empty() && world.history(INPUT).end_read.is_none();
         let unread = reads && world.is_readable(INPUT);
         assert!(held_up || !unread, "standard input is forgotten");
@@ -320,14 +358,13 @@ impl Run {
         let all: Vec<History> = (OUTPUT + 1..world.count())
             .map(|id| world.history(id))
             .collect();
-        if matches!(self.connect.to, ListenAddress::Unix(_)) || self.is_stopped_at_times() {
+        if matches!(self.connect.to, ListenAddress::Unix(_)) {
             return; // not every attempt leaves a connection
         }
-        let tried = if failed {
-            &all[..]
-        } else {
-            &all[..all.len() - 1]
-        };
+        if self.is_stopped_at_times() {
+            return self.check_last_attempt(&all, failed);
+        }
+        let tried = all.len() - usize::from(!failed);
         let count = match self.connect.to {
             ListenAddress::Tcp { port, .. } => usize::from(port),
             _ => 1,
@@ -335,12 +372,16 @@ impl Run {
         let mut due = self.start;
         let mut pause = Duration::from_millis(100);
         let mut limit = None;
+        let mut began_in_time = false;
         for (i, attempt) in all.iter().enumerate() {
             assert_near(attempt.begun, due);
             if i % count == 0 {
                 limit = self.limit(attempt.begun);
+                began_in_time = self
+                    .retry_left(attempt.begun)
+                    .is_some_and(|left| !left.is_zero());
             }
-            let Some(ended) = attempt.dropped.filter(|_| i < tried.len()) else {
+            let Some(ended) = attempt.dropped.filter(|_| i < tried) else {
                 continue;
             };
             let lasted = ended - attempt.begun;
@@ -353,11 +394,30 @@ impl Run {
             if (i + 1) % count == 0 {
                 let left = self.retry_left(ended).unwrap_or_default();
                 let last = i + 1 == all.len();
-                assert_eq!(left.is_zero(), failed && last, "retries end in time");
+                // A server that has refused may have begun to listen by the end.
+                let looks_again = began_in_time && !given_up;
+                let ends = left.is_zero() && !looks_again;
+                assert_eq!(ends, failed && last, "retries end in time");
                 due += pause.min(left);
                 pause = (pause * 2).min(Duration::from_secs(1));
             }
         }
+    }
+
+    /// Checks that retries, wherever the process was stopped, have ended with an attempt that began
+    /// when their time was over, or that had no answer until then.
+    fn check_last_attempt(&self, all: &[History], failed: bool) {
+        let Some(retry) = self.connect.retry.filter(|_| failed) else {
+            return;
+        };
+        let last = all.last().expect("it has tried");
+        let ended = last.dropped.expect("it has failed");
+        let end = self.start + retry;
+        let unanswered = self.world().is_undecided(OUTPUT + all.len());
+        assert!(
+            ended >= end && (unanswered || last.begun >= end),
+            "given up early"
+        );
     }
 
     fn retry_left(&self, at: Instant) -> Option<Duration> {
@@ -388,6 +448,7 @@ fn odds(rng: &mut Rng) -> Odds {
         spurious: *rng.choice(&often).unwrap(),
         whole_state: rng.bool(),
         cuts_reads: rng.u8(..4) == 0,
+        stopped_for_hours: true,
         connecting: Duration::from_millis(rng.u64(..5)),
         buffer: length(rng, 400) + 1,
         smallest_buffer: 1,

@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use fastrand::Rng;
 
-use super::{Engine, Fault, Load, LoadEnd, LoadError, LoadMode, LoadOutcome, Rate};
+use super::{Engine, Fault, Load, LoadEnd, LoadError, LoadMode, LoadOutcome, MismatchKind, Rate};
 use crate::net::Net;
 use crate::net::simulation::{Odds, SimNet, World, for_each_seed};
 use server::{Defect, Report, Server, Service};
@@ -233,6 +233,7 @@ fn right_server_gives_no_fault_and_all_messages_are_counted() {
         done.assert_faults(&[], 0);
         assert_eq!(done.outcome().end, LoadEnd::Duration);
         assert_eq!(done.outcome().slow_closed, 0);
+        assert_eq!(done.outcome().mismatch, None);
         let (world, report) = (done.net.0.borrow(), done.report.borrow());
         let active = slow..world.count();
         let answered: u64 = report.answered.iter().skip(slow).sum();
@@ -281,6 +282,10 @@ fn faults_of_a_server_are_counted_once_and_by_kind() {
             simulation.play(&mut rng, defect);
             let done = simulation.run(&mut rng);
             let defects = done.report.borrow().defects;
+            // Some answers that were changed don't make it a server of another kind.
+            if done.outcome().counts.messages > 0 {
+                assert_eq!(done.outcome().mismatch, None);
+            }
             if defect == Defect::Cut {
                 assert_eq!(done.faults(kinds), defects);
                 let others = done.faults(&[Unanswered]) + defects;
@@ -288,6 +293,33 @@ fn faults_of_a_server_are_counted_once_and_by_kind() {
             } else {
                 done.assert_faults(kinds, defects);
             }
+        }
+    });
+}
+
+#[test]
+fn servers_of_another_kind_are_named() {
+    for_each_seed(SEEDS, &[], |seed| {
+        let services = [Service::Room, Service::Sink, Service::Source];
+        for (service, mode) in services.into_iter().flat_map(|service| {
+            let modes = [LoadMode::Echo, LoadMode::Stream];
+            modes.map(|mode| (service, mode))
+        }) {
+            let mut rng = Rng::with_seed(seed);
+            let mut simulation = Simulation::new(&mut rng, mode, false);
+            simulation.load.slow = 0; // they send messages, too
+            simulation.server = Server::new(service, simulation.load.size);
+            let expected = match service {
+                Service::Room if simulation.load.clients > 1 => &[MismatchKind::Broadcasts][..],
+                // It sends before, or after, the first message is sent.
+                Service::Source => &[MismatchKind::Greets, MismatchKind::Alters],
+                _ => &[MismatchKind::Silent],
+            };
+            let done = simulation.run(&mut rng);
+            let mismatch = done.outcome().mismatch.as_ref();
+            let kind = mismatch.map(|mismatch| mismatch.kind);
+            let is_named = kind.is_some_and(|kind| expected.contains(&kind));
+            assert!(is_named, "{service:?} {mode:?}: {mismatch:?}");
         }
     });
 }

@@ -233,6 +233,23 @@ impl Stream for SimStream {
         }
     }
 
+    fn is_delivered(&mut self) -> io::Result<bool> {
+        self.check_connection()?;
+        let world = self.world.borrow();
+        let connection = &world.connections[self.id];
+        assert!(connection.to_remote.ended && connection.to_loop.ended);
+        Ok(connection.to_remote.data.is_empty())
+    }
+
+    fn check_connection(&mut self) -> io::Result<()> {
+        let mut world = self.world.borrow_mut();
+        world.calls += 1;
+        if world.connections[self.id].reset {
+            return Err(ErrorKind::ConnectionReset.into());
+        }
+        Ok(())
+    }
+
     fn reset_on_close(&mut self) {
         self.world.borrow_mut().connections[self.id].cut = true;
     }

@@ -80,6 +80,9 @@ impl World {
         let bytes = connection.to_remote.take(most);
         let ended = connection.to_remote.data.is_empty() && connection.to_remote.ended;
         self.tell_of_room(id);
+        if ended && self.connections[id].to_loop.ended {
+            self.raise(id, ALL); // both directions have ended
+        }
         (bytes, ended || self.connections[id].cut)
     }
 

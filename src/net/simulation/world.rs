@@ -29,6 +29,8 @@ pub(crate) struct Odds {
     pub(crate) early: usize,
     /// The process is stopped for a while after a wait that could sleep.
     pub(crate) stopped: usize,
+    /// That may take hours.
+    pub(crate) stopped_for_hours: bool,
     /// An event tells of input that isn't there.
     pub(crate) spurious: usize,
     /// A connection is refused; gets no answer, ever; finds a full accept queue.
@@ -255,7 +257,9 @@ impl World {
         let timeout = timeout.map(|t| if part < 1.0 { t.mul_f64(part) } else { t });
         self.sleep(timeout, events);
         if sleeps && self.chance(odds.stopped) {
-            self.now += Duration::from_millis(self.rng.u64(..10_000));
+            let for_hours = odds.stopped_for_hours && self.rng.bool();
+            let longest = if for_hours { 10_000_000 } else { 10_000 };
+            self.now += Duration::from_millis(self.rng.u64(..longest));
             for _ in 0..self.rng.usize(..10) {
                 self.act();
             }

@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use log::{debug, info, warn};
+use log::{Level, debug, info, log_enabled, warn};
 
 use crate::close::CloseReason;
 use crate::connection::Connection;
@@ -112,10 +112,35 @@ impl<T: Stream, S: Service> Client<T, S> {
         }
     }
 
-    /// Logs the end of the client; `now` is asked for the time only if it is logged.
+    /// True if it has exchanged a byte, in either direction, or is a standard stream. In a room that
+    /// `announces`, the greeting of a client that has not arrived does not count.
+    pub(super) fn is_used(&self, announces: bool) -> bool {
+        let arrived = !(announces && self.connection.is_newcomer());
+        !self.peer().is_remote() || (arrived && self.connection.traffic() != (0, 0))
+    }
+
+    /// True if it has left unused, as a health probe does.
+    pub(super) fn is_probe(&self, reason: CloseReason, announces: bool) -> bool {
+        let left = matches!(
+            reason,
+            CloseReason::PeerClosed | CloseReason::Reset | CloseReason::Error(_)
+        );
+        left && !self.is_used(announces)
+    }
+
+    /// Logs that the client has connected.
+    pub(super) fn log_connected(&self) {
+        debug!("client {} ({}) connected", self.id, self.address);
+    }
+
+    /// Logs the end of the client, and its beginning if that is not logged yet. `now` is asked for the
+    /// time only if it is logged.
     pub(super) fn log_closed(&self, reason: CloseReason, now: impl Fn() -> Instant) {
-        if !log::log_enabled!(log::Level::Debug) {
+        if !log_enabled!(Level::Debug) {
             return;
+        }
+        if self.connection.is_newcomer() && !log_enabled!(Level::Trace) {
+            self.log_connected();
         }
         let Self { id, address, .. } = self;
         let (received, sent) = self.connection.traffic();

@@ -34,8 +34,8 @@ impl<S: Service, T: Stream> Clients<S, T> {
         let holding = self.holding.first();
         let holding = holding.and_then(|h| h.deadline(self.limits.patience));
         let lingering = self.lingering.iter().filter_map(Lingering::deadline).min();
-        let pause = self.timeouts.next_pause().filter(|_| !self.is_held());
-        let deadlines = [holding, lingering, self.timeouts.next(), pause];
+        let notice = self.timeouts.next_notice().filter(|_| !self.is_held());
+        let deadlines = [holding, lingering, self.timeouts.next(), notice];
         deadlines.into_iter().flatten().min()
     }
 
@@ -75,15 +75,22 @@ impl<S: Service, T: Stream> Clients<S, T> {
         None
     }
 
-    /// Tells the service of clients that have paused after input, until it has published as much as
-    /// a tick allows. While the room is held up nothing is to be published.
-    pub(in crate::server) fn tell_pauses(&mut self, now: Instant) {
+    /// Tells the service of clients that have arrived without input, or have paused after input,
+    /// until it has published as much as a tick allows. While the room is held up nothing is to be
+    /// published.
+    pub(in crate::server) fn tell_silences(&mut self, now: Instant) {
         let start = self.service.published();
-        while !self.is_held()
-            && self.service.published() - start < self.limits.publish
-            && let Some(key) = self.timeouts.take_pause(now)
-        {
-            self.touch(key, Connection::pause);
+        let may_publish =
+            |clients: &Self| clients.service.published() - start < clients.limits.publish;
+        while !self.is_held() && may_publish(self) {
+            if let Some(key) = self.timeouts.take_arrival(now) {
+                self.touch(key, Connection::arrive);
+                self.note_arrival(key);
+            } else if let Some(key) = self.timeouts.take_pause(now) {
+                self.touch(key, Connection::pause);
+            } else {
+                return;
+            }
         }
     }
 

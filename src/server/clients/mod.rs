@@ -21,10 +21,11 @@ use std::collections::VecDeque;
 use std::io;
 use std::time::Instant;
 
-use log::debug;
+use log::{Level, log_enabled};
 use slab::Slab;
 
 use super::limits::Limits;
+use super::throttle::LogThrottle;
 use crate::bytes::aligned::Aligned;
 use crate::close::Stats;
 use crate::config::Config;
@@ -66,6 +67,7 @@ pub(super) struct Clients<S: Service, T> {
     /// Clients on their way out.
     lingering: Vec<Lingering>,
     timeouts: Timeouts,
+    probe_log: LogThrottle,
     /// Position in the shared output up to which every client was written to.
     flushed_to: u64,
     /// True once no client is served any more: the server stops.
@@ -89,6 +91,7 @@ impl<S: Service, T: Stream> Clients<S, T> {
             holding: Vec::new(),
             lingering: Vec::new(),
             timeouts: Timeouts::new(config.idle_timeout, config.write_timeout, needs.pause, now),
+            probe_log: LogThrottle::default(),
             flushed_to: service.published(),
             draining: false,
             stats: Stats::default(),
@@ -137,14 +140,25 @@ impl<S: Service, T: Stream> Clients<S, T> {
             local,
             role,
         };
-        debug!("client {} ({address}) connected", peer.id);
         let greeting = self.greeting.as_mut().filter(|_| peer.is_greeted());
         let greeting = greeting.map_or(&[][..], |greeting| {
             let recipient = greeting.save(&peer);
             greeting.render(recipient.get())
         });
-        let connection = Connection::open(stream, &mut self.service, &peer, greeting);
-        entry.insert(Client::new(connection, &peer, net.now()));
+        let now = net.now();
+        let mut connection = Connection::open(stream, &mut self.service, &peer, greeting);
+        let logged = log_enabled!(Level::Debug);
+        if peer.is_announced() && (self.needs.arrivals || logged) {
+            connection.await_arrival();
+        }
+        let newcomer = connection.is_newcomer();
+        let client = entry.insert(Client::new(connection, &peer, now));
+        if newcomer {
+            self.timeouts.note_newcomer(key, now);
+        }
+        if !newcomer || log_enabled!(Level::Trace) {
+            client.log_connected();
+        }
         self.settle(key);
         Ok(key)
     }
@@ -185,6 +199,17 @@ impl<S: Service, T: Stream> Clients<S, T> {
         client.skipped = client.skipped && connection.lag(&self.service) > 0;
         if !client.lingering && connection.closing().is_some() {
             self.begin_lingering(key);
+        }
+    }
+
+    /// Notes that a client may have arrived.
+    fn note_arrival(&mut self, key: usize) {
+        if self.table[key].connection.is_newcomer() {
+            return;
+        }
+        self.timeouts.note_arrival(key);
+        if !log_enabled!(Level::Trace) {
+            self.table[key].log_connected();
         }
     }
 
@@ -235,6 +260,12 @@ impl<S: Service, T: Stream> Clients<S, T> {
     /// Makes the server stop when this client is closed.
     pub(super) fn stop_after(&mut self, key: usize) {
         self.table[key].stops_server = true;
+    }
+
+    /// True if a client whose close stops the server has exchanged a byte.
+    pub(super) fn has_used_final(&self) -> bool {
+        let mut clients = self.iter();
+        clients.any(|client| client.stops_server && client.is_used(self.needs.arrivals))
     }
 
     /// Makes room for one client more than the limit, for a standard stream.

@@ -3,6 +3,8 @@
 
 use std::time::Instant;
 
+use log::{Level, log_enabled};
+
 use super::{Clients, Holding};
 use crate::close::CloseReason;
 use crate::connection::Connection;
@@ -10,6 +12,7 @@ use crate::net::Stream;
 use crate::net::address::Address;
 use crate::peer::Peer;
 use crate::service::Service;
+use crate::text::plural;
 
 /// Bytes read from a client in one turn if its input is shown on a console: showing bytes costs more
 /// than moving them.
@@ -69,6 +72,7 @@ impl<S: Service, T: Stream> Clients<S, T> {
             }
             client.queued = false;
             let (connection, peer) = client.split();
+            let newcomer = connection.is_newcomer();
             let has_read = connection.turn(
                 &mut self.service,
                 self.buffer.bytes_mut(),
@@ -81,6 +85,9 @@ impl<S: Service, T: Stream> Clients<S, T> {
             }
             if connection.waiting() > 0 && connection.is_writable() {
                 connection.flush(&mut self.service);
+            }
+            if newcomer {
+                self.note_arrival(key);
             }
             self.settle(key);
             turns += 1;
@@ -154,7 +161,7 @@ impl<S: Service, T: Stream> Clients<S, T> {
             let Some(reason) = client.connection.finish(&mut self.service) else {
                 continue;
             };
-            if client.stops_server {
+            if client.stops_server && client.is_used(self.needs.arrivals) {
                 reaped = Reaped::Final;
             }
             self.remove(key, reason, &now);
@@ -177,12 +184,23 @@ impl<S: Service, T: Stream> Clients<S, T> {
     fn remove(&mut self, key: usize, reason: CloseReason, now: &impl Fn() -> Instant) {
         let client = self.table.remove(key);
         self.timeouts.forget(key);
+        let (received, sent) = client.connection.traffic();
+        self.stats.count(reason, received, sent);
         if !client.lingering {
             client.log_closing(reason);
         }
-        client.log_closed(reason, now);
-        let (received, sent) = client.connection.traffic();
-        self.stats.count(reason, received, sent);
+        let probe = client.is_probe(reason, self.needs.arrivals);
+        if probe {
+            self.stats.probes += 1;
+        }
+        if probe && client.connection.is_newcomer() && !log_enabled!(Level::Trace) {
+            self.probe_log.debug(now(), || {
+                let probes = plural(self.stats.probes, "client");
+                format!("{probes} came and went without a byte: -vv logs each")
+            });
+        } else {
+            client.log_closed(reason, now);
+        }
         match (client.peer().address, reason) {
             (Address::Stdin, CloseReason::Error(kind)) => self.stats.stdin_error = Some(kind),
             (Address::Stdout, CloseReason::Error(kind)) => self.stats.stdout_error = Some(kind),

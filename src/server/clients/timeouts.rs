@@ -6,6 +6,7 @@
 use std::time::{Duration, Instant};
 
 use crate::connection::Activity;
+use crate::service::ARRIVAL;
 
 /// The timeouts of a server's clients, by their keys.
 #[derive(Debug)]
@@ -20,6 +21,8 @@ pub(super) struct Timeouts {
     write: Option<Queue>,
     /// Clients that have sent input, until they pause.
     pause: Option<Queue>,
+    /// Clients that have not sent anything yet, until they arrive.
+    newcomers: Queue,
     /// By key: tries in a row in which a stuck client has taken nothing.
     strikes: Vec<u8>,
 }
@@ -50,6 +53,7 @@ impl Timeouts {
     ) -> Self {
         Self {
             pause: pause.map(Queue::new),
+            newcomers: Queue::new(ARRIVAL),
             start,
             now: 0,
             idle: idle.map(Queue::new),
@@ -69,9 +73,28 @@ impl Timeouts {
         self.pause.is_some()
     }
 
-    /// True if a client may be late, or pause.
+    /// True if a client may be late, pause or arrive.
     pub(super) fn may_be_due(&self) -> bool {
-        self.are_on() || self.pause.as_ref().is_some_and(|queue| !queue.is_empty())
+        let pauses = self.pause.as_ref().is_some_and(|queue| !queue.is_empty());
+        self.are_on() || pauses || !self.newcomers.is_empty()
+    }
+
+    /// Notes a client that has not arrived yet, and was accepted at `now`.
+    pub(super) fn note_newcomer(&mut self, key: usize, now: Instant) {
+        let now = self.micros(now);
+        self.newcomers.touch(key, now);
+    }
+
+    /// Notes that a client has arrived.
+    pub(super) fn note_arrival(&mut self, key: usize) {
+        self.newcomers.remove(key);
+    }
+
+    /// Takes a client that arrives at `now`, without having sent anything, out of the newcomers.
+    pub(super) fn take_arrival(&mut self, now: Instant) -> Option<usize> {
+        let key = self.newcomers.late(self.micros(now))?;
+        self.newcomers.remove(key);
+        Some(key)
     }
 
     /// Notes that a client has sent input.
@@ -103,9 +126,10 @@ impl Timeouts {
         self.start.checked_add(Duration::from_micros(next))
     }
 
-    /// The moment at which the first client pauses.
-    pub(super) fn next_pause(&self) -> Option<Instant> {
-        let next = self.pause.as_ref()?.next()?;
+    /// The moment at which the first client pauses or arrives.
+    pub(super) fn next_notice(&self) -> Option<Instant> {
+        let pause = self.pause.as_ref().and_then(Queue::next);
+        let next = pause.into_iter().chain(self.newcomers.next()).min()?;
         self.start.checked_add(Duration::from_micros(next))
     }
 
@@ -183,6 +207,7 @@ impl Timeouts {
         for queue in queues.into_iter().flatten() {
             queue.remove(key);
         }
+        self.newcomers.remove(key);
     }
 
     fn micros(&self, now: Instant) -> u64 {
@@ -358,10 +383,27 @@ mod tests {
             timeouts.set_time(second(at));
             timeouts.note_input(5);
         }
-        assert_eq!(timeouts.next_pause(), Some(second(3)));
+        assert_eq!(timeouts.next_notice(), Some(second(3)));
         assert_eq!(timeouts.take_pause(second(2)), None);
         assert_eq!(timeouts.take_pause(second(3)), Some(5));
-        assert!(!timeouts.may_be_due() && timeouts.next_pause().is_none());
+        assert!(!timeouts.may_be_due() && timeouts.next_notice().is_none());
+    }
+
+    #[test]
+    fn newcomer_arrives_once_a_second_after_it_was_accepted() {
+        let start = Instant::now();
+        let mut timeouts = Timeouts::new(None, None, None, start);
+        assert!(!timeouts.may_be_due());
+        for (key, millis) in [(4, 0), (5, 100), (6, 200)] {
+            timeouts.note_newcomer(key, start + Duration::from_millis(millis));
+        }
+        timeouts.note_arrival(5);
+        timeouts.forget(6);
+        assert_eq!(timeouts.next_notice(), Some(start + ARRIVAL));
+        assert_eq!(timeouts.take_arrival(start + ARRIVAL / 2), None);
+        assert_eq!(timeouts.take_arrival(start + 2 * ARRIVAL), Some(4));
+        assert_eq!(timeouts.take_arrival(start + 2 * ARRIVAL), None);
+        assert!(!timeouts.may_be_due() && timeouts.next_notice().is_none());
     }
 
     #[test]

@@ -4,6 +4,7 @@ use std::cell::{Cell, RefCell};
 use std::fmt::Debug;
 
 use super::model::Model;
+use crate::bytes::Slices;
 use crate::close::CloseReason;
 use crate::peer::Peer;
 use crate::service::{
@@ -39,6 +40,11 @@ impl<S: Service> Service for Checked<S> {
         ((id, session), outcome)
     }
 
+    fn arrive(&mut self, session: &mut Self::Session) {
+        self.model.borrow_mut().arrive(session.0);
+        self.inner.arrive(&mut session.1);
+    }
+
     fn receive<'a>(&'a mut self, session: &'a mut Self::Session, input: &'a [u8]) -> Outcome<'a> {
         self.model.borrow_mut().receive(session.0, input);
         self.inner.receive(&mut session.1, input)
@@ -54,13 +60,15 @@ impl<S: Service> Service for Checked<S> {
         self.inner.end(&mut session.1)
     }
 
-    fn close(&mut self, session: Self::Session, reason: CloseReason) {
+    fn close(&mut self, session: Self::Session, reason: CloseReason) -> Slices<'_> {
         if reason == CloseReason::SlowConsumer {
             let behind = self.inner.owed(&session.1).lag > 0 || self.unfinished.get() > 0;
             assert!(behind, "a client that had caught up is closed");
         }
         self.model.borrow_mut().close(session.0, reason);
-        self.inner.close(session.1, reason);
+        let last = self.inner.close(session.1, reason);
+        assert_eq!(last.to_vec(), self.model.borrow().last_line(session.0));
+        last
     }
 
     fn published(&self) -> u64 {
@@ -104,6 +112,7 @@ impl<S: Service> Service for Checked<S> {
         Needs {
             time: needs.time,
             pause: needs.pause,
+            arrivals: needs.arrivals,
             most_input: needs.most_input,
             ..Needs::default()
         }

@@ -11,6 +11,7 @@ use super::run::Run;
 use crate::close::CloseReason;
 use crate::server::clients::SILENCE;
 use crate::server::limits::LINGER;
+use crate::service::ARRIVAL;
 
 /// After each tick.
 impl<S: CheckedService> Run<S> {
@@ -60,6 +61,25 @@ impl<S: CheckedService> Run<S> {
                 stopped || !late(blocked, write),
                 "it is stalled for too long"
             );
+        }
+    }
+
+    /// Checks that the room is told of a client with its first input, or after [`ARRIVAL`] without any.
+    /// `held`: the room was held up before the tick.
+    pub(super) fn check_arrivals(&self, now: Instant, held: bool) {
+        let clients = &self.tick.clients;
+        let model = clients.service().model().borrow();
+        for client in clients.iter().filter(|c| c.connection().is_serving()) {
+            let record = &model.records[&client.connection().stream().id()];
+            let (quiet, age) = (record.input.is_empty(), now - client.opened());
+            let early = record.arrived && quiet && age < ARRIVAL;
+            assert!(!early, "a client that may be a probe is announced");
+            let known = !clients.service().needs().arrivals || record.arrived;
+            assert!(known || quiet, "a client with input is not announced");
+            let held = held || clients.is_held();
+            let late = age > ARRIVAL + Duration::from_millis(10) && !held;
+            let stopped = self.world.borrow().stopped_for > Duration::ZERO;
+            assert!(known || !late || stopped, "a quiet client never arrives");
         }
     }
 
@@ -157,7 +177,12 @@ impl<S: CheckedService> Run<S> {
             Vec::new()
         };
         let written = &conn.history.written;
-        let end = follow(written, &record.greeting, &heartbeat, owed);
+        let private = Private {
+            first: &record.greeting,
+            between: &heartbeat,
+            last: &record.last,
+        };
+        let end = follow(written, private, owed);
         let reset = conn.reset_by_client || conn.resets_on_close || conn.reset_by_server;
         assert!(
             end != Position::Within || reset,
@@ -275,20 +300,24 @@ fn check_end_of_input(actor: &Actor, conn: &Conn, record: &Record) {
 pub(super) enum Position {
     /// After this number of whole messages that the client is owed.
     Between(usize),
-    /// Within a message, a heartbeat or the greeting.
+    /// Within a message or a private text.
     Within,
 }
 
-/// Follows a client's output: the greeting, then the messages that it is owed in their order, and
-/// heartbeats between them. Panics at any other byte.
-pub(super) fn follow(
-    written: &[u8],
-    greeting: &[u8],
-    heartbeat: &[u8],
-    owed: &[Vec<u8>],
-) -> Position {
-    let Some(mut rest) = written.strip_prefix(greeting) else {
-        assert!(greeting.starts_with(written), "no greeting at first");
+/// Texts for one client only: its greeting, heartbeats, and its last line. Each may be empty.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Private<'a> {
+    pub(super) first: &'a [u8],
+    pub(super) between: &'a [u8],
+    pub(super) last: &'a [u8],
+}
+
+/// Follows a client's output: the greeting, then the messages that it is owed in their order, with
+/// heartbeats between them, and the last line after some of them. Panics at any other byte.
+pub(super) fn follow(written: &[u8], private: Private<'_>, owed: &[Vec<u8>]) -> Position {
+    let (heartbeat, last) = (private.between, private.last);
+    let Some(mut rest) = written.strip_prefix(private.first) else {
+        assert!(private.first.starts_with(written), "no greeting at first");
         return Position::Within;
     };
     let mut messages = owed.iter();
@@ -296,13 +325,14 @@ pub(super) fn follow(
         while !heartbeat.is_empty() && rest.starts_with(heartbeat) {
             rest = &rest[heartbeat.len()..];
         }
-        if rest.is_empty() {
+        if rest.is_empty() || rest == last {
             return Position::Between(whole);
         }
-        let message = messages.next().map_or(heartbeat, |message| message);
-        let Some(after) = rest.strip_prefix(message) else {
-            let cut = message.starts_with(rest) || heartbeat.starts_with(rest);
-            assert!(cut, "bytes that the client is not owed");
+        let message = messages.next().map_or(&[][..], |message| message);
+        let after = rest.strip_prefix(message);
+        let Some(after) = after.filter(|after| after.len() < rest.len()) else {
+            let cut = [message, heartbeat, last].map(|text| text.starts_with(rest));
+            assert!(cut.contains(&true), "bytes that the client is not owed");
             return Position::Within;
         };
         rest = after;

@@ -10,7 +10,7 @@ use proptest::prelude::*;
 
 use super::HEARTBEAT;
 use super::checked::{Checked, CheckedService};
-use super::checks::{Position, follow};
+use super::checks::{Position, Private, follow};
 use crate::close::CloseReason;
 use crate::connection::Connection;
 use crate::net::address::{Address, Role};
@@ -124,6 +124,8 @@ enum Event {
     PrivateText,
     /// The server makes the client skip, if it can.
     Skip,
+    /// The client arrives without input.
+    Arrive,
     /// The client half-closes.
     End,
     /// The client resets the connection.
@@ -153,7 +155,10 @@ impl TestRoom {
             role,
         };
         let stream = TestStream::default();
-        let connection = Connection::open(stream.clone(), &mut self.service, &peer, b"");
+        let mut connection = Connection::open(stream.clone(), &mut self.service, &peer, b"");
+        if self.service.needs().arrivals {
+            connection.await_arrival();
+        }
         self.clients.push(Client {
             id,
             stream,
@@ -184,6 +189,7 @@ impl TestRoom {
                 connection.tell(service, &service.frame_line(HEARTBEAT));
                 connection.flush(service);
             }
+            Event::Arrive => connection.arrive(service),
             Event::Skip if connection.lag(service) > 0 => connection.skip(service),
             Event::Leave => connection.abort(service, CloseReason::Reset),
             _ => {}
@@ -210,13 +216,15 @@ impl TestRoom {
     fn position(&self, client: &Client) -> (Position, usize) {
         let owed = self.service.expected(client.id);
         let model = self.service.model.borrow();
-        let greeting = &model.records[&client.id].greeting;
-        let private = self.service.frame_line(HEARTBEAT);
+        let record = &model.records[&client.id];
+        let heartbeat = self.service.frame_line(HEARTBEAT);
+        let private = Private {
+            first: &record.greeting,
+            between: &heartbeat,
+            last: &record.last,
+        };
         let remote = client.stream.0.borrow();
-        (
-            follow(&remote.written, greeting, &private, &owed),
-            owed.len(),
-        )
+        (follow(&remote.written, private, &owed), owed.len())
     }
 
     /// Lets each client receive all it is owed, and then leave.
@@ -253,6 +261,7 @@ fn step() -> impl Strategy<Value = Step> {
         6 => (0..40usize).prop_map(Event::Receive),
         1 => Just(Event::PrivateText),
         1 => Just(Event::Skip),
+        1 => Just(Event::Arrive),
         1 => Just(Event::End),
         1 => Just(Event::Leave),
     ];

@@ -22,6 +22,10 @@ pub(super) struct Model {
 
 /// The record of one client.
 #[derive(Debug, Default)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "facts of a client, in any combination"
+)]
 pub(super) struct Record {
     /// Its number in notices and tags.
     number: u64,
@@ -35,6 +39,10 @@ pub(super) struct Record {
     /// True once a message was too long; input after it doesn't count.
     pub(super) too_long: bool,
     pub(super) greeting: Vec<u8>,
+    /// True once it has arrived.
+    pub(super) arrived: bool,
+    /// The line that it is sent last.
+    pub(super) last: Vec<u8>,
     /// Messages that it is owed.
     queue: VecDeque<Message>,
     /// Number of bytes of the first of them that it was sent.
@@ -85,20 +93,30 @@ impl Model {
         };
         let record = Record {
             number: peer.id,
-            name: name.clone(),
+            name,
             role: peer.role,
             queue: self.replay(peer.role),
             greeting,
             ..Record::default()
         };
         assert!(self.records.insert(id, record).is_none(), "opened twice");
-        if announce {
-            self.notice(id, &format!("* {name} came"));
-        }
+    }
+
+    /// Tells the others of a client, once.
+    pub(super) fn arrive(&mut self, id: usize) {
+        assert!(self.room.announce, "an arrival that the room did not want");
+        let record = self.record(id);
+        assert!(!record.arrived && record.reason.is_none(), "arrived twice");
+        record.arrived = true;
+        let name = record.name.clone();
+        self.notice(id, &format!("* {name} came"));
     }
 
     fn greeting(&self, number: u64) -> Vec<u8> {
-        let open = self.records.values().filter(|r| r.reason.is_none());
+        let open = self
+            .records
+            .values()
+            .filter(|r| r.reason.is_none() && r.arrived);
         let mut open: Vec<(u64, &str)> = open.map(|r| (r.number, &*r.name)).collect();
         open.sort_unstable();
         let names: Vec<&str> = open.iter().map(|(_, name)| *name).collect();
@@ -273,10 +291,34 @@ impl Model {
         if reason.cuts_off() {
             record.undelivered = record.queue.len() as u64;
         }
-        let name = record.name.clone();
-        if announce {
+        let (name, arrived) = (record.name.clone(), record.arrived);
+        self.record(id).last = self.explain(id, reason);
+        if announce && arrived {
             self.notice(id, &format!("* {name} left: {reason}"));
         }
+    }
+
+    /// The last line of a client that is closed with this reason.
+    fn explain(&self, id: usize, reason: CloseReason) -> Vec<u8> {
+        let record = &self.records[&id];
+        let listens = record.role != Role::Publish && !record.dropped;
+        if !self.room.announce || self.room.framing != Framing::Lines || !listens {
+            return Vec::new();
+        }
+        let lost = record.missed + record.undelivered;
+        let s = if lost == 1 { "" } else { "s" };
+        let why = match reason {
+            CloseReason::SlowConsumer => format!("{lost} message{s} were not sent to you"),
+            CloseReason::MessageTooLong => {
+                format!("a line may have {} bytes", self.room.max_message)
+            }
+            _ => return Vec::new(),
+        };
+        self.framed(format!("* you are disconnected ({reason}): {why}").as_bytes())
+    }
+
+    pub(super) fn last_line(&self, id: usize) -> Vec<u8> {
+        self.records[&id].last.clone()
     }
 
     pub(super) fn balance(&self, id: usize) -> Balance {

@@ -110,6 +110,7 @@ impl<S: CheckedService> Run<S> {
             let now = self.world.borrow().kernel.now;
             self.check_timeouts(now);
             self.check_idle_closes();
+            self.check_arrivals(now, held);
             if tick == self.last_client_at
                 && let Some(key) = self.tick.clients.keys().first()
             {

@@ -2,6 +2,7 @@
 
 use super::with;
 use std::fmt::Display;
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::thread;
 use std::time::Duration;
 
@@ -47,6 +48,19 @@ pub(crate) fn run(load: &Load) -> LoadOutcome {
 pub(crate) fn failure(load: &Load) -> String {
     let error = load.run(|_| ()).expect_err("it cannot be run");
     error.to_string()
+}
+
+/// Serves each client on a thread of its own, which ends with the client.
+#[track_caller]
+pub(crate) fn serve(client: fn(usize, TcpStream)) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("there is a port");
+    let address = listener.local_addr().expect("it is bound");
+    thread::spawn(move || {
+        for (number, stream) in listener.incoming().flatten().enumerate() {
+            thread::spawn(move || client(number, stream));
+        }
+    });
+    address
 }
 
 /// All faults with a count.

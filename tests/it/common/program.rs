@@ -124,6 +124,21 @@ impl Program {
         Some(Self::spawn(command).ready())
     }
 
+    /// Starts it as the first process of a container; [`Program::signal_child`] reaches it. None where
+    /// unshare(1) is missing, or may not make one.
+    #[track_caller]
+    pub(crate) fn start_as_first_process(args: &[&str]) -> Option<Self> {
+        let unshare = ["--map-root-user", "--pid", "--fork", "--kill-child"];
+        let mut command = Command::new("unshare");
+        let possible = command.args(unshare).arg("true").output();
+        if !possible.is_ok_and(|output| output.status.success()) {
+            return None;
+        }
+        command = Command::new("unshare");
+        command.args(unshare).arg(BINARY).args(args);
+        Some(Self::spawn(plain(command)))
+    }
+
     /// Starts it on standard streams of the test's own; it is ready.
     #[track_caller]
     pub(crate) fn start_on(args: &[&str], stdin: impl Into<Stdio>, out: impl Into<Stdio>) -> Self {
@@ -247,17 +262,6 @@ impl Program {
         sent.expect("it hasn't been waited for");
     }
 
-    /// Sends a signal to the only child of the process.
-    #[track_caller]
-    pub(crate) fn signal_child(&self, signal: Signal) {
-        let id = self.child.id();
-        let path = format!("/proc/{id}/task/{id}/children");
-        let children = fs::read_to_string(path).expect("it runs");
-        let child = children.trim().parse().ok().and_then(Pid::from_raw);
-        let sent = kill_process(child.expect("it has one child"), signal);
-        sent.expect("it hasn't been waited for");
-    }
-
     /// Sends a signal again and again until the process ends.
     #[track_caller]
     pub(crate) fn signal_until_it_ends(mut self, signal: Signal) -> Ended {
@@ -281,6 +285,15 @@ impl Program {
             stopped.is_some()
         });
         self.signal(Signal::CONT);
+    }
+
+    /// Sends a signal to the only child of the process.
+    #[track_caller]
+    pub(crate) fn signal_child(&self, signal: Signal) {
+        let children = self.proc(&format!("task/{}/children", self.child.id()));
+        let child = children.trim().parse().expect("there is one");
+        let child = Pid::from_raw(child).expect("it is not 0");
+        kill_process(child, signal).expect("it runs");
     }
 
     #[track_caller]

@@ -102,6 +102,10 @@ impl<S: Service> Service for Watched<S> {
         self.service.receive(session, input)
     }
 
+    fn arrive(&mut self, session: &mut S::Session) {
+        self.service.arrive(session);
+    }
+
     fn pause<'a>(&'a mut self, session: &'a mut S::Session) -> Outcome<'a> {
         self.service.pause(session)
     }
@@ -110,9 +114,9 @@ impl<S: Service> Service for Watched<S> {
         self.service.end(session)
     }
 
-    fn close(&mut self, session: S::Session, reason: CloseReason) {
+    fn close(&mut self, session: S::Session, reason: CloseReason) -> Slices<'_> {
         self.counts.closed.fetch_add(1, Ordering::SeqCst);
-        self.service.close(session, reason);
+        self.service.close(session, reason)
     }
 
     fn published(&self) -> u64 {
