@@ -38,6 +38,12 @@ pub(crate) struct ConnectArgs {
     #[arg(default_missing_value = "unlimited", value_parser = timeout)]
     retry: Option<Limit<Duration>>,
 
+    /// When the server ends the connection or it is lost, connect again, for DURATION each time or,
+    /// without it, forever; only the end of input or a signal ends the client
+    #[arg(long, value_name = "DURATION", num_args = 0..=1, require_equals = true)]
+    #[arg(default_missing_value = "unlimited", value_parser = timeout)]
+    reconnect: Option<Limit<Duration>>,
+
     /// Local address: IP, IP:PORT, [IPv6]:PORT or unixgram:PATH
     #[arg(long, value_name = "ADDR", value_parser = source())]
     source: Option<Source>,
@@ -73,6 +79,16 @@ impl ConnectArgs {
                 "--retry is for servers that accept connections, and '{to}' does not"
             ));
         }
+        if self.reconnect.is_some() && to.is_datagram() {
+            return Err(format!(
+                "--reconnect is for servers that accept connections, and '{to}' does not"
+            ));
+        }
+        if self.reconnect.is_some() && !self.send.is_empty() && !self.recv_only {
+            let text =
+                "--reconnect with --send takes --recv-only: the end of input ends the client";
+            return Err(text.to_owned());
+        }
         if let Some(source) = self.source.as_ref().filter(|source| !source.fits(to)) {
             return Err(format!("--source '{source}' is not for '{to}'"));
         }
@@ -93,6 +109,7 @@ impl ConnectArgs {
         connect.broadcast = self.broadcast;
         connect.source.clone_from(&self.source);
         connect.retry = self.retry.map(time);
+        connect.reconnect = self.reconnect.map(time);
         connect.end_on_signals = true;
         Ok(connect)
     }

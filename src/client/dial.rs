@@ -18,10 +18,10 @@ use crate::net::error::cause;
 use crate::net::{ConnectOptions, Dial, Event, Readiness};
 
 /// The first pause between two rounds of attempts; each is twice as long as the one before.
-const FIRST_PAUSE: Duration = Duration::from_millis(100);
+pub(super) const FIRST_PAUSE: Duration = Duration::from_millis(100);
 
 /// The longest pause between two rounds.
-const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+pub(super) const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 
 /// The shortest limit of an attempt: that of the last round, at the end of `--retry`.
 const SHORTEST_ATTEMPT: Duration = Duration::from_millis(10);
@@ -53,15 +53,18 @@ pub(super) fn dial<N: Kernel>(connect: &Connect, net: &mut N) -> Result<Dialed<N
         connect,
         net,
         start,
+        retry: connect.retry,
     }
     .run()
 }
 
 /// The settings of connecting, the kernel, and the time of the beginning.
-struct Dialer<'a, N> {
-    connect: &'a Connect,
-    net: &'a mut N,
-    start: Instant,
+pub(super) struct Dialer<'a, N> {
+    pub(super) connect: &'a Connect,
+    pub(super) net: &'a mut N,
+    pub(super) start: Instant,
+    /// Time for which it is retried.
+    pub(super) retry: Option<Duration>,
 }
 
 impl<N: Kernel> Dialer<'_, N> {
@@ -69,16 +72,13 @@ impl<N: Kernel> Dialer<'_, N> {
         let mut pause = FIRST_PAUSE;
         let mut announced = false;
         loop {
-            let began_in_time = self.retry_left().is_some_and(|left| !left.is_zero());
+            let began_in_time = self.is_in_time();
             let error = match self.try_addresses() {
                 Ok(dialed) => return Ok(dialed),
                 Err(error) => error,
             };
+            let retries = self.may_retry(began_in_time, &error) && is_transient(error.kind());
             let left = self.retry_left().unwrap_or_default();
-            // The process may have been stopped since the server refused. A time limit is judged
-            // after a last look.
-            let is_late = left.is_zero() && began_in_time && error.kind() != ErrorKind::TimedOut;
-            let retries = (!left.is_zero() || is_late) && is_transient(error.kind());
             let error = self.failure(&error);
             if !retries {
                 return Err(error);
@@ -91,7 +91,7 @@ impl<N: Kernel> Dialer<'_, N> {
         }
     }
 
-    fn failure(&self, error: &io::Error) -> ConnectError {
+    pub(super) fn failure(&self, error: &io::Error) -> ConnectError {
         ConnectError::new(
             format!("cannot connect to {}", self.connect.to),
             cause(error),
@@ -99,10 +99,21 @@ impl<N: Kernel> Dialer<'_, N> {
     }
 
     /// Time left for retries, if there are any.
-    fn retry_left(&self) -> Option<Duration> {
+    pub(super) fn retry_left(&self) -> Option<Duration> {
         let elapsed = self.net.now().duration_since(self.start);
-        let retry = self.connect.retry?;
+        let retry = self.retry?;
         Some(retry.saturating_sub(elapsed))
+    }
+
+    /// True if there is time left for retries.
+    pub(super) fn is_in_time(&self) -> bool {
+        self.retry_left().is_some_and(|left| !left.is_zero())
+    }
+
+    /// True if another attempt may follow. The process may have been stopped since the server refused:
+    /// an attempt that began in time is followed by a last one, unless it has reached its limit.
+    pub(super) fn may_retry(&self, began_in_time: bool, error: &io::Error) -> bool {
+        self.is_in_time() || (began_in_time && error.kind() != ErrorKind::TimedOut)
     }
 
     /// Limit of one attempt in this round.
@@ -114,7 +125,7 @@ impl<N: Kernel> Dialer<'_, N> {
 
     /// Tries each address of the server once; returns the last error if all fail. Of datagrams only the
     /// answers will tell which address has a server.
-    fn try_addresses(&mut self) -> io::Result<Dialed<N>> {
+    pub(super) fn try_addresses(&mut self) -> io::Result<Dialed<N>> {
         let limit = self.limit();
         let resolved = self.connect.source.as_ref();
         let resolved = resolved.map(|source| self.net.while_blocking(|| source.resolve()));

@@ -4,6 +4,7 @@
 //! | file | content |
 //! |---|---|
 //! | `dial.rs`, `candidates.rs`, `source.rs` | connecting: the addresses of a name, timeout, retries; those over UDP; the local address |
+//! | `reconnect.rs` | the next connection, after one that has ended |
 //! | `relay.rs` | the loop of a connection, over any `Transport` |
 //! | `stream.rs`, `datagram.rs` | the two transports: a byte stream, and datagrams |
 //! | `stdio.rs` | the standard streams |
@@ -17,6 +18,7 @@ mod decode;
 mod dial;
 mod encode;
 mod kernel;
+mod reconnect;
 mod relay;
 #[cfg(test)]
 mod simulation;
@@ -42,6 +44,7 @@ use encode::InputEncoder;
 use kernel::Kernel;
 use relay::{Relay, Transport};
 pub use source::{Source, SourceError};
+use stdio::Standard;
 use stream::StreamTransport;
 
 /// The key of the server's socket in events.
@@ -99,6 +102,10 @@ pub struct Connect {
     /// Time for which connecting is retried while no server listens, after pauses that double from
     /// 100 ms to 1 s. `None`: no retry; [`Duration::MAX`]: no limit.
     pub retry: Option<Duration>,
+    /// Time for which connecting is retried, as with `retry` but whatever the error is, when the server
+    /// has ended a connection or it is lost; then the next one follows, until input ends. `None`: the
+    /// end of the connection is the client's. Not for datagrams.
+    pub reconnect: Option<Duration>,
     /// True if SIGINT, SIGTERM and SIGHUP end the process even if it has inherited them blocked or
     /// ignored (SIGHUP: blocked), or is a container's first one.
     pub end_on_signals: bool,
@@ -138,6 +145,7 @@ impl Connect {
             broadcast: false,
             source: None,
             retry: None,
+            reconnect: None,
             end_on_signals: false,
         }
     }
@@ -171,15 +179,20 @@ impl Connect {
         debug!("connected to {peer} from {local}");
         let recipient = Recipient { id: 0, peer, local };
         let encoder = InputEncoder::new(self);
+        let standard = Standard::open(self, &mut net);
+        let standard = standard.map_err(|e| ConnectError::new("cannot start", cause(&e)))?;
         match socket {
             DialedSocket::Stream(stream, ready) => {
                 let mut transport = StreamTransport::new(stream, &recipient.peer, encoder);
                 transport.latch(ready);
-                Relay::new(net, self, transport, &recipient, high_water)?.run()
+                let relay = Relay::new(net, standard, self, transport, &recipient, high_water);
+                reconnect::run(self, relay, high_water)
             }
             DialedSocket::Datagrams(socket) => {
                 let transport = DatagramTransport::new(socket, &recipient.peer, encoder);
-                Relay::new(net, self, transport, &recipient, high_water)?.run()
+                let mut relay = Relay::new(net, standard, self, transport, &recipient, high_water);
+                relay.run()?;
+                relay.judge()
             }
         }
     }

@@ -1,20 +1,16 @@
 //! The loop of a connection: standard input to the server, received bytes to standard output.
 
-use std::io;
 use std::time::{Duration, Instant};
 
 use log::{info, warn};
 
 use super::kernel::Kernel;
-use super::stdio::{Input, Output};
+use super::stdio::{INPUT, Input, OUTPUT, Output, Standard};
 use super::{Connect, ConnectError, SERVER, connection_lost};
 use crate::net::error::cause;
 use crate::net::{Event, Readiness};
-use crate::text::duration;
 use crate::text::template::{Recipient, TemplateRenderer};
-
-const INPUT: usize = 1;
-const OUTPUT: usize = 2;
+use crate::text::{duration, plural};
 
 /// Datagrams received in one turn, before others are sent.
 const RECEIVES_PER_TURN: usize = 64;
@@ -77,6 +73,15 @@ pub(super) enum Received {
     End,
 }
 
+/// What is left of a connection after which another is to follow.
+pub(super) struct Ended<N: Kernel> {
+    /// The reason of the end.
+    pub(super) cause: String,
+    pub(super) lasted: Duration,
+    pub(super) net: N,
+    pub(super) standard: Standard<N::Stream>,
+}
+
 /// Both directions of a connection.
 #[expect(
     clippy::struct_excessive_bools,
@@ -91,6 +96,10 @@ pub(super) struct Relay<N: Kernel, T> {
     output: Output<N::Stream>,
     /// True if the end of input is not told: there is none, and the server goes on.
     recv_only: bool,
+    /// True if another connection follows one that the server has ended, or that is lost.
+    reconnects: bool,
+    /// Time at which the connection was made.
+    begun: Instant,
     timeout: Option<Duration>,
     /// Time at which bytes were last sent, received or written to standard output.
     last_progress: Instant,
@@ -113,37 +122,39 @@ pub(super) struct Relay<N: Kernel, T> {
 impl<N: Kernel, T: Transport> Relay<N, T> {
     pub(super) fn new(
         net: N,
+        standard: Standard<N::Stream>,
         connect: &Connect,
         transport: T,
         recipient: &Recipient,
         high_water: usize,
-    ) -> Result<Self, ConnectError> {
-        let cannot_start = |e: io::Error| ConnectError::new("cannot start", cause(&e));
-        let opened = Self::open(net, connect, transport, high_water);
-        let mut relay = opened.map_err(cannot_start)?;
-        relay.name = recipient.peer.to_string();
+    ) -> Self {
+        let name = recipient.peer.to_string();
+        if standard.are_a_terminal() {
+            info!("connected to {name}; type quit or press Ctrl-D to leave");
+        }
+        let unsent = standard.unsent.clone();
+        let mut relay = Self::over(net, standard, connect, transport, high_water);
+        relay.name = name;
         for text in &connect.send {
             let mut renderer = TemplateRenderer::new(text.clone());
             renderer.set_time(relay.net.time_of_day());
             let text = renderer.render(Some(recipient));
             relay.transport.queue_text(text);
         }
+        relay.transport.queue_input(&unsent);
         if relay.input.is_ended() && !relay.recv_only {
             relay.transport.end_input();
         }
-        if relay.input.is_terminal() && relay.output.is_terminal() {
-            let name = &relay.name;
-            info!("connected to {name}; type quit or press Ctrl-D to leave");
-        }
-        Ok(relay)
+        relay
     }
 
-    fn open(
-        mut net: N,
+    fn over(
+        net: N,
+        standard: Standard<N::Stream>,
         connect: &Connect,
         mut transport: T,
         high_water: usize,
-    ) -> io::Result<Self> {
+    ) -> Self {
         // Events of the time in which it connected are not kept.
         transport.latch(Readiness {
             readable: true,
@@ -151,33 +162,30 @@ impl<N: Kernel, T: Transport> Relay<N, T> {
             ending: true,
             hung_up: false,
         });
-        let input = if connect.send.is_empty() && !connect.recv_only {
-            Input::open(&mut net, INPUT)?
-        } else {
-            Input::closed()
-        };
-        Ok(Self {
+        Self {
             name: String::new(),
             transport,
-            input,
-            output: Output::open(connect, &mut net, OUTPUT)?,
+            input: standard.input,
+            output: standard.output,
             recv_only: connect.recv_only,
+            reconnects: connect.reconnect.is_some(),
+            begun: net.now(),
             timeout: connect.timeout,
             last_progress: net.now(),
             polled: net.now(),
             received_any: false,
             server_ended: false,
-            failure: None,
+            failure: standard.failure,
             result: None,
             interrupted: false,
             high_water,
             buffer: vec![0; high_water],
             net,
-        })
+        }
     }
 
     /// Relays until the connection ends and all that was received is written.
-    pub(super) fn run(mut self) -> Result<(), ConnectError> {
+    pub(super) fn run(&mut self) -> Result<(), ConnectError> {
         while !self.is_done() {
             self.wait()?;
             self.transfer();
@@ -185,11 +193,45 @@ impl<N: Kernel, T: Transport> Relay<N, T> {
             self.check_delivery();
             self.check_deadline();
         }
-        self.judge()
+        Ok(())
+    }
+
+    /// True if another connection is to follow, unless this one has ended for another reason than the
+    /// server: there may be more input, or output for a client that only receives.
+    pub(super) fn is_to_reconnect(&self) -> bool {
+        let left = self.interrupted || self.output.is_closed || self.input.quit_requested;
+        let more = self.recv_only || !self.input.is_ended();
+        self.reconnects && more && !left
+    }
+
+    /// Ends a connection after which another is to follow. Input that was read for it and not sent is
+    /// lost, which is a failure in the end.
+    pub(super) fn leave(mut self) -> Ended<N> {
+        let mut cause = match self.result.take() {
+            Some(Err(error)) => error.to_string(),
+            _ => format!("the server {} has ended the connection", self.name),
+        };
+        let unsent = self.transport.unsent();
+        if unsent > 0 {
+            let unsent = plural(unsent as u64, "byte");
+            cause = format!("{cause}; {unsent} of input were not sent");
+            self.failure.get_or_insert(ConnectError(cause.clone()));
+        }
+        Ended {
+            cause,
+            lasted: self.net.now() - self.begun,
+            standard: Standard {
+                input: self.input,
+                output: self.output,
+                unsent: Vec::new(),
+                failure: self.failure,
+            },
+            net: self.net,
+        }
     }
 
     /// The result at the end: of several failures the first.
-    fn judge(mut self) -> Result<(), ConnectError> {
+    pub(super) fn judge(mut self) -> Result<(), ConnectError> {
         if let Some(failure) = self.failure.take() {
             return Err(failure);
         }
@@ -321,6 +363,9 @@ impl<N: Kernel, T: Transport> Relay<N, T> {
         self.server_ended = true;
         self.last_progress = self.net.now();
         self.output.queue(&[], true);
+        if self.is_to_reconnect() {
+            return self.end(Ok(()));
+        }
         if !self.input.is_terminal() {
             if self.input.is_ended() {
                 self.transport.end_input();

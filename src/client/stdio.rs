@@ -11,6 +11,10 @@ use crate::net::pipe::Direction;
 use crate::net::{Readiness, Stream};
 use crate::text::escape::without_line_end;
 
+/// The keys of the two in events.
+pub(super) const INPUT: usize = 1;
+pub(super) const OUTPUT: usize = 2;
+
 /// Opens one of the standard streams.
 fn open<N: Kernel>(direction: Direction, net: &mut N, key: usize) -> io::Result<Link<N::Stream>> {
     let mut stream = net.open_standard(direction)?;
@@ -19,6 +23,59 @@ fn open<N: Kernel>(direction: Direction, net: &mut N, key: usize) -> io::Result<
     // For regular files the kernel reports no readiness.
     link.ready.readable = true;
     Ok(link)
+}
+
+/// The standard streams, which outlive a connection.
+pub(super) struct Standard<S> {
+    pub(super) input: Input<S>,
+    pub(super) output: Output<S>,
+    /// Input that was read while there was no connection.
+    pub(super) unsent: Vec<u8>,
+    /// The first failure that concerns a part of the input only.
+    pub(super) failure: Option<ConnectError>,
+}
+
+impl<S: Stream> Standard<S> {
+    pub(super) fn open<N: Kernel<Stream = S>>(connect: &Connect, net: &mut N) -> io::Result<Self> {
+        let input = if connect.send.is_empty() && !connect.recv_only {
+            Input::open(net, INPUT)?
+        } else {
+            Input::closed()
+        };
+        Ok(Self {
+            input,
+            output: Output::open(connect, net, OUTPUT)?,
+            unsent: Vec::new(),
+            failure: None,
+        })
+    }
+
+    /// True if a user types the input and sees the output.
+    pub(super) fn are_a_terminal(&self) -> bool {
+        self.input.terminal && self.output.terminal
+    }
+
+    /// Takes both for ready, after a time in which their events were not kept.
+    pub(super) fn latch_all(&mut self) {
+        let all = Readiness {
+            readable: true,
+            writable: true,
+            ..Readiness::default()
+        };
+        self.input.latch(all);
+        self.output.latch(all);
+    }
+
+    /// Reads input although there is no connection, so that its end is noticed.
+    pub(super) fn read_ahead(&mut self, most: usize, buffer: &mut [u8]) {
+        while self.input.is_readable() && self.unsent.len() < most {
+            let input = self.input.read(buffer);
+            self.unsent.extend_from_slice(input);
+        }
+        if let Some(error) = self.input.take_error() {
+            self.failure.get_or_insert(error);
+        }
+    }
 }
 
 /// Standard input.
@@ -151,10 +208,6 @@ impl<S: Stream> Output<S> {
         if let Some(link) = &mut self.link {
             link.latch(ready);
         }
-    }
-
-    pub(super) fn is_terminal(&self) -> bool {
-        self.terminal
     }
 
     /// Bytes that standard output has not taken yet.

@@ -9,6 +9,7 @@ mod addresses;
 mod binary;
 mod broadcast;
 mod connect;
+mod connect_again;
 mod connect_datagrams;
 mod connect_options;
 mod console;
