@@ -35,6 +35,7 @@ struct Attempt<N: Dial> {
     link: Link<N::Stream>,
     /// The time at which it was due, or asked for.
     since: Moment,
+    opened: Moment,
     number: u64,
     received: Vec<u8>,
 }
@@ -135,7 +136,7 @@ impl<N: Dial> Churn<N> {
 }
 
 impl<N: Dial> Workload<N> for Churn<N> {
-    fn open(&mut self, request: ConnectRequest, connection: Connection<N>, _: &mut Run<N>) {
+    fn open(&mut self, request: ConnectRequest, connection: Connection<N>, run: &mut Run<N>) {
         self.requested -= 1;
         let Connection::Stream(stream) = connection else {
             return;
@@ -147,6 +148,7 @@ impl<N: Dial> Workload<N> for Churn<N> {
         let attempt = Attempt {
             link,
             since: request.since,
+            opened: run.now,
             number,
             received: Vec::new(),
         };
@@ -199,7 +201,7 @@ impl<N: Dial> Workload<N> for Churn<N> {
     /// Closes connections that have had no answer for a whole timeout.
     fn expire(&mut self, sent_before: Moment, run: &mut Run<N>) {
         for key in 0..self.clients.len() {
-            let is_late = |attempt: &Attempt<N>| attempt.since < sent_before;
+            let is_late = |attempt: &Attempt<N>| attempt.opened < sent_before;
             if let Some(attempt) = self.clients.remove_if(key, is_late) {
                 self.check_first(&attempt, run);
                 let now = run.clock();

@@ -46,6 +46,8 @@ struct Client<T> {
     ready: Readiness,
     /// The newest datagrams that were given up.
     late: VecDeque<u64>,
+    /// The number of the first that was sent after the last check for late ones.
+    unchecked: u64,
 }
 
 /// One client while it sends and receives.
@@ -174,9 +176,18 @@ impl<T: Socket> Turn<'_, T> {
         Ok(())
     }
 
-    /// Counts datagrams as lost that were sent before this time, which makes room for others.
+    /// Counts datagrams as lost that were sent before this time, which makes room for others. While
+    /// there is more to read, answers may be among it; those that were due before and sent just now
+    /// can have none yet.
     fn expire(&mut self, sent_before: Moment, run: &mut Run<impl Dial>) {
-        while let Some(sent) = self.ledger.oldest().filter(|sent| *sent < sent_before) {
+        if self.client.ready.readable {
+            return;
+        }
+        let unchecked = std::mem::replace(&mut self.client.unchecked, self.ledger.next());
+        while let Some(sent) = self.ledger.oldest()
+            && sent < sent_before
+            && self.ledger.first() < unchecked
+        {
             let late = &mut self.client.late;
             if late.len() == MOST_LATE {
                 late.pop_front();
@@ -255,6 +266,7 @@ impl<N: Dial> Workload<N> for Datagrams<N> {
                 socket,
                 ready: Readiness::default(),
                 late: VecDeque::new(),
+                unchecked: 0,
             };
             self.clients.insert(request.key, client);
         }

@@ -267,11 +267,15 @@ impl<N: Dial> Dialer<N> {
         }
     }
 
-    /// Gives up connections that take longer than the timeout; returns their keys.
-    pub(super) fn expire(&mut self, run: &mut Run<N>) -> Result<Vec<usize>, LoadError> {
+    /// Gives up connections that have taken longer than the timeout until `now`; returns their keys.
+    pub(super) fn expire(
+        &mut self,
+        now: Moment,
+        run: &mut Run<N>,
+    ) -> Result<Vec<usize>, LoadError> {
         let mut failed = Vec::new();
         for key in 0..self.dialing.len() {
-            let late = |dialing: &mut Dialing<N>| dialing.since + self.timeout < run.now;
+            let late = |dialing: &mut Dialing<N>| dialing.since + self.timeout < now;
             if let Some(dialing) = self.dialing[key].take_if(late) {
                 self.in_flight -= 1;
                 let error = io::ErrorKind::TimedOut.into();

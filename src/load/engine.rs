@@ -13,13 +13,20 @@ use super::slow::Slow;
 use super::workload::Workload;
 use super::{Load, LoadError, LoadMode};
 use crate::net::error::cause;
-use crate::net::{Dial, Event, Readiness};
+use crate::net::{Dial, EVENTS_PER_WAIT, Event, Readiness};
 
 /// Checks for late messages and connections in a timeout.
 const CHECKS: u32 = 10;
 
 /// The time by which a wait may be longer than it was asked to be.
 const OVERSLEEP: Duration = Duration::from_millis(2);
+
+/// The time by which a pass may be longer than its wait before the process counts as held up: it was
+/// stopped, or the machine slept.
+const HELD: Duration = Duration::from_millis(20);
+
+/// The most polls before a judgement, where each fills the event buffer.
+const MOST_LOOKS: usize = 64;
 
 /// The time that a member of a room may take to join it, beside the timeout.
 const JOINING: Duration = Duration::from_millis(1);
@@ -46,6 +53,8 @@ pub(super) struct Engine<'a, N: Dial> {
     interval_end: Moment,
     /// Number of SIGINT and SIGTERM so far.
     interrupts: usize,
+    /// The time for which the process was held up so far.
+    held: Duration,
 }
 
 impl<'a, N: Dial + 'static> Engine<'a, N> {
@@ -67,6 +76,7 @@ impl<'a, N: Dial + 'static> Engine<'a, N> {
             next_check: Moment::START,
             interval_end: Moment::NEVER,
             interrupts: 0,
+            held: Duration::ZERO,
         })
     }
 
@@ -147,13 +157,23 @@ impl<'a, N: Dial + 'static> Engine<'a, N> {
         }
         let members = u32::try_from(self.load.active_clients()).unwrap_or(u32::MAX);
         let deadline = self.run.now + self.load.timeout + JOINING.saturating_mul(members);
-        while self.interrupts == 0 && !self.workload.prepare(&mut self.run).map_err(LoadError)? {
-            self.pass()?;
-            if self.run.now > deadline {
+        let held = self.held;
+        while self.interrupts == 0 && !self.prepare()? {
+            if self.run.now > deadline + self.held.saturating_sub(held) {
+                self.look()?;
+                if self.prepare()? {
+                    break;
+                }
                 return Err(LoadError(self.workload.obstacle(&self.run)));
             }
+            self.pass()?;
         }
         Ok(())
+    }
+
+    /// True if the clients can begin.
+    fn prepare(&mut self) -> Result<bool, LoadError> {
+        self.workload.prepare(&mut self.run).map_err(LoadError)
     }
 
     /// Begins the warm-up; returns the time of day at which the measured time begins.
@@ -211,8 +231,12 @@ impl<'a, N: Dial + 'static> Engine<'a, N> {
         self.workload.finish(&mut self.run);
         self.interval_end = Moment::NEVER;
         let until = self.run.now + self.load.timeout;
-        let interrupts = self.interrupts;
-        while !self.workload.is_settled() && self.run.now < until && self.interrupts == interrupts {
+        let (interrupts, held) = (self.interrupts, self.held);
+        while !self.workload.is_settled() && self.interrupts == interrupts {
+            if self.run.now >= until + self.held.saturating_sub(held) {
+                self.look()?;
+                break;
+            }
             self.pass()?;
             self.workload.advance(&mut self.run);
         }
@@ -227,14 +251,26 @@ impl<'a, N: Dial + 'static> Engine<'a, N> {
         while self.slow.has_open() && self.run.now < until {
             self.pass()?;
         }
-        Ok(())
+        self.look()
     }
 
     /// One pass of the loop.
     fn pass(&mut self) -> Result<(), LoadError> {
+        let (before, sleep) = (self.run.now, self.sleep());
+        self.take_events(sleep)?;
+        let took = self.run.now.since(before);
+        if took > sleep + HELD {
+            self.held += took;
+        }
+        self.dial()?;
+        self.check()
+    }
+
+    /// Waits for events, and passes them on; returns their number.
+    fn take_events(&mut self, timeout: Duration) -> Result<usize, LoadError> {
         let mut events = std::mem::take(&mut self.events);
         events.clear();
-        let waited = self.run.net.wait(Some(self.sleep()), &mut events);
+        let waited = self.run.net.wait(Some(timeout), &mut events);
         waited.map_err(|e| LoadError(format!("cannot wait for events: {}", cause(&e))))?;
         self.run.now = self.run.clock();
         for event in &events {
@@ -244,10 +280,25 @@ impl<'a, N: Dial + 'static> Engine<'a, N> {
                 _ => {}
             }
         }
+        let count = events.len();
         self.events = events;
         self.most = self.most.max(self.workload.connected());
-        self.dial()?;
-        self.check()
+        Ok(count)
+    }
+
+    /// Takes what has come by now, before something is judged as late: a wait may have ended without
+    /// an event, the event buffer may have been full, and the process may have been stopped meanwhile.
+    fn look(&mut self) -> Result<(), LoadError> {
+        for _ in 0..MOST_LOOKS {
+            let count = self.take_events(Duration::ZERO)?;
+            if self.has_turns {
+                self.workload.advance(&mut self.run);
+            }
+            if count < EVENTS_PER_WAIT {
+                break;
+            }
+        }
+        Ok(())
     }
 
     /// Passes an event on.
@@ -299,8 +350,9 @@ impl<'a, N: Dial + 'static> Engine<'a, N> {
         if now >= self.next_check {
             let timeout = self.load.timeout;
             self.next_check = now + timeout / CHECKS;
+            self.look()?;
             self.workload.expire(now.before(timeout), &mut self.run);
-            for key in self.dialer.expire(&mut self.run)? {
+            for key in self.dialer.expire(now, &mut self.run)? {
                 self.workload.refused(key, &mut self.run);
             }
         }

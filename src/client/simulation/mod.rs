@@ -18,7 +18,7 @@ use super::Connect;
 use super::kernel::Kernel;
 use crate::net::address::{Address, ListenAddress};
 use crate::net::pipe::Direction;
-use crate::net::simulation::{History, Odds, SimNet, SimStream, World, for_each_seed};
+use crate::net::simulation::{History, Odds, SimNet, SimStream, Stops, World, for_each_seed};
 use ends::{Ends, INPUT, NO_SPACE, OUTPUT, ReaderEnd, ServerEnd, SharedEnds};
 
 /// Seeds in an ordinary test run.
@@ -448,7 +448,7 @@ fn odds(rng: &mut Rng) -> Odds {
         spurious: *rng.choice(&often).unwrap(),
         whole_state: rng.bool(),
         cuts_reads: rng.u8(..4) == 0,
-        stopped_for_hours: true,
+        stops: Stops::Long,
         connecting: Duration::from_millis(rng.u64(..5)),
         buffer: length(rng, 400) + 1,
         smallest_buffer: 1,

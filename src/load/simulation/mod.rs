@@ -17,7 +17,7 @@ use fastrand::Rng;
 
 use super::{Engine, Fault, Load, LoadEnd, LoadError, LoadMode, LoadOutcome, MismatchKind, Rate};
 use crate::net::Net;
-use crate::net::simulation::{Odds, SimNet, World, for_each_seed};
+use crate::net::simulation::{Odds, SimNet, Stops, World, for_each_seed};
 use server::{Defect, Report, Server, Service};
 
 /// Seeds of each test in an ordinary run.
@@ -252,6 +252,32 @@ fn right_server_gives_no_fault_and_all_messages_are_counted() {
             LoadMode::Churn if scheduled.is_none() => assert!(done.messages <= answered),
             _ => assert_eq!(done.messages, answered),
         }
+        if let (Some(scheduled), false) = (scheduled, is_one_way(mode)) {
+            assert_eq!(done.outcome().counts.messages, scheduled);
+        }
+    });
+}
+
+/// Regression: clients whose answers had come were judged late when the load went on after a stop
+/// (Ctrl-Z and fg, a suspended machine).
+#[test]
+fn load_that_was_stopped_blames_no_server_that_has_answered() {
+    for_each_mode(|rng, mode, datagrams| {
+        let mut simulation = Simulation::new(rng, mode, datagrams);
+        let scheduled = (rng.u8(..3) == 0).then(|| simulation.open_loop(rng));
+        simulation.load.timeout = Duration::from_secs(30);
+        if scheduled.is_some() && rng.bool() {
+            // More answers wait than are read in a turn.
+            simulation.load.depth = usize::MAX;
+        }
+        // What the load has sent is answered meanwhile.
+        simulation.odds.buffer = 1 << 16;
+        simulation.odds.smallest_buffer = 1 << 16;
+        simulation.odds.queue_full = 0;
+        simulation.odds.stopped = rng.usize(2..100);
+        simulation.odds.stops = Stops::Whole;
+        let done = simulation.run(rng);
+        done.assert_faults(&[], 0);
         if let (Some(scheduled), false) = (scheduled, is_one_way(mode)) {
             assert_eq!(done.outcome().counts.messages, scheduled);
         }

@@ -14,7 +14,7 @@ mod world;
 pub(crate) use connection::History;
 pub(crate) use net::{SimNet, SimStream};
 pub(crate) use seeds::for_each_seed;
-pub(crate) use world::{Odds, Remote, World};
+pub(crate) use world::{Odds, Remote, Stops, World};
 
 #[cfg(test)]
 mod tests {

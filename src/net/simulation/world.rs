@@ -20,6 +20,18 @@ pub(crate) trait Remote {
     }
 }
 
+/// The stops of the process.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Stops {
+    /// At most ten seconds, in which the remote ends do some of what they can.
+    #[default]
+    Short,
+    /// The same, or up to three hours.
+    Long,
+    /// Up to three hours, in which the remote ends do all they can.
+    Whole,
+}
+
 /// Odds of each fault, as one in a number of calls (0: never).
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Odds {
@@ -29,8 +41,7 @@ pub(crate) struct Odds {
     pub(crate) early: usize,
     /// The process is stopped for a while after a wait that could sleep.
     pub(crate) stopped: usize,
-    /// That may take hours.
-    pub(crate) stopped_for_hours: bool,
+    pub(crate) stops: Stops,
     /// An event tells of input that isn't there.
     pub(crate) spurious: usize,
     /// A connection is refused; gets no answer, ever; finds a full accept queue.
@@ -257,9 +268,18 @@ impl World {
         let timeout = timeout.map(|t| if part < 1.0 { t.mul_f64(part) } else { t });
         self.sleep(timeout, events);
         if sleeps && self.chance(odds.stopped) {
-            let for_hours = odds.stopped_for_hours && self.rng.bool();
+            let for_hours = match odds.stops {
+                Stops::Short => false,
+                Stops::Long => self.rng.bool(),
+                Stops::Whole => true,
+            };
             let longest = if for_hours { 10_000_000 } else { 10_000 };
             self.now += Duration::from_millis(self.rng.u64(..longest));
+            if odds.stops == Stops::Whole {
+                self.complete();
+                while self.act() {}
+                return;
+            }
             for _ in 0..self.rng.usize(..10) {
                 self.act();
             }
