@@ -381,14 +381,13 @@ impl Broadcast {
     fn explain(&self, session: &Session, reason: CloseReason, undelivered: u64) -> Vec<u8> {
         let visitor = |member: &Member| member.visitor;
         let told = self.members.get(&session.id).is_some_and(visitor)
-            && self.room.framing == Framing::Lines
-            && session.listens();
+            && self.room.framing == Framing::Lines;
+        let lost = session.missed + undelivered;
         let why = match reason {
-            CloseReason::SlowConsumer => {
-                let messages = plural(session.missed + undelivered, "message");
-                format!("{messages} were not sent to you")
+            CloseReason::SlowConsumer if lost > 0 => {
+                format!("you have missed {}", plural(lost, "message"))
             }
-            CloseReason::MessageTooLong => {
+            CloseReason::MessageTooLong if session.listens() => {
                 format!("a line may have {} bytes", self.room.max_message)
             }
             _ => return Vec::new(),
@@ -767,7 +766,7 @@ mod tests {
         let slow = CloseReason::SlowConsumer;
         assert_eq!(
             last(Framing::Lines, Role::Both, slow),
-            "* you are disconnected (slow-consumer): 3 messages were not sent to you\n"
+            "* you are disconnected (slow-consumer): you have missed 3 messages\n"
         );
         let too_long = CloseReason::MessageTooLong;
         assert_eq!(

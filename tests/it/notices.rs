@@ -195,7 +195,7 @@ fn slow_consumer_is_told_in_its_last_line_what_it_has_lost() {
     }
     let got = String::from_utf8(slow.rest()).expect("it is text");
     let lost = room.stop().undelivered;
-    let why = format!("{lost} messages were not sent to you");
+    let why = format!("you have missed {lost} messages");
     let notice = format!("* you are disconnected (slow-consumer): {why}");
     assert!(lost > 0);
     assert_eq!(got.lines().last(), Some(&*notice));

@@ -2,11 +2,14 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
+/// The most failed seeds that are named.
+const NAMED: usize = 30;
+
 /// Runs the seeds below `count`, and `found`: those by which a fault was found once. `SEED` in the
 /// environment selects one of them, `SEEDS` another count.
 ///
 /// # Panics
-/// If a run has panicked; the message names the number of such runs and the first of them.
+/// If a run has panicked; the message names the number of such runs and the first [`NAMED`] of them.
 pub(crate) fn for_each_seed(count: u64, found: &[u64], run: impl Fn(u64)) {
     let variable = |name: &str| std::env::var(name).ok().and_then(|text| text.parse().ok());
     if let Some(seed) = variable("SEED") {
@@ -18,6 +21,9 @@ pub(crate) fn for_each_seed(count: u64, found: &[u64], run: impl Fn(u64)) {
     let failed: Vec<u64> = (0..count).chain(further).filter(fails).collect();
     if let Some(first) = failed.first() {
         let failures = failed.len();
-        panic!("{failures} of {count} seeds failed; SEED={first} runs the first of them again");
+        let named = &failed[..failures.min(NAMED)];
+        panic!(
+            "{failures} of {count} seeds failed: {named:?}; SEED={first} runs the first of them again"
+        );
     }
 }

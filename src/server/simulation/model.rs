@@ -308,7 +308,9 @@ impl Model {
         let lost = record.missed + record.undelivered;
         let s = if lost == 1 { "" } else { "s" };
         let why = match reason {
-            CloseReason::SlowConsumer => format!("{lost} message{s} were not sent to you"),
+            CloseReason::SlowConsumer if lost > 0 => {
+                format!("you have missed {lost} message{s}")
+            }
             CloseReason::MessageTooLong => {
                 format!("a line may have {} bytes", self.room.max_message)
             }

@@ -106,11 +106,15 @@ impl<S: CheckedService> Run<S> {
         for tick in 0..MOST_TICKS {
             self.maybe_stop(tick);
             let (held, before) = (self.tick.clients.is_held(), self.tick.clients.admitted());
+            let waiting = held || self.tick.clients.has_unpublished();
+            let published = self.tick.clients.service().published();
             self.tick.tick().unwrap();
             let now = self.world.borrow().kernel.now;
-            self.check_timeouts(now);
+            let judged_at = self.world.borrow().polled_at;
+            self.check_timeouts(judged_at);
             self.check_idle_closes();
-            self.check_arrivals(now, held);
+            let quiet = !waiting && self.tick.clients.service().published() == published;
+            self.check_arrivals(judged_at, quiet);
             if tick == self.last_client_at
                 && let Some(key) = self.tick.clients.keys().first()
             {
