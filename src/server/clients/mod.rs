@@ -159,6 +159,11 @@ impl<S: Service, T: Stream> Clients<S, T> {
         if !newcomer || log_enabled!(Level::Trace) {
             client.log_connected();
         }
+        // A replay. A greeting may have filled the stream: then no event says that it is writable.
+        if client.connection.wants_flush(&self.service) {
+            client.flushing = true;
+            self.flushes.push(key);
+        }
         self.settle(key);
         Ok(key)
     }

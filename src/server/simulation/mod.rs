@@ -55,10 +55,11 @@ use world::World;
 const HEARTBEAT: &[u8] = b"#";
 /// Seeds in an ordinary test run.
 const SEEDS: u64 = 500;
-/// Seeds by which a fault was found once. A client that skipped, and so was owed nothing for a
+/// Seeds by which a fault was found once. A greeting that filled the stream kept the replay behind it
+/// from being sent. A client that skipped, and so was owed nothing for a
 /// moment, had all of its write timeout again; the end of a client's input counted as activity,
 /// which gave it another idle timeout.
-const FOUND: [u64; 2] = [3464, 28531];
+const FOUND: [u64; 3] = [2888, 3464, 28531];
 
 #[test]
 fn echo_survives_every_order_of_events() {
