@@ -33,8 +33,9 @@ pub struct Config {
     pub max_clients: Option<usize>,
     /// High-water mark in bytes: a client with more unsent output is not read.
     pub high_water: u64,
-    /// The longest time for which a client that is behind may hold up the room; unlimited if none.
-    /// After it the client is a slow consumer.
+    /// The longest time for which a client that is half of [`Room::log_size`](crate::Room::log_size)
+    /// behind may hold up the room; unlimited if none. A client that has not caught up entirely by
+    /// then is a slow consumer, even if it reads all the time.
     pub patience: Option<Duration>,
     /// The treatment of a slow consumer.
     pub slow_consumer: SlowConsumer,

@@ -51,8 +51,8 @@ pub(crate) struct BroadcastArgs {
     #[arg(long, value_name = "DURATION", default_value = "unlimited", value_parser = timeout)]
     line_timeout: Limit<Duration>,
 
-    /// Time for which a client that does not read may hold up the others until it is a slow
-    /// consumer: a duration, 0 or 'unlimited'
+    /// Time for which a client that is half of --log-size behind may hold up the others: one that has
+    /// not caught up by then is a slow consumer, even if it reads; a duration, 0 or 'unlimited'
     #[arg(long, value_name = "DURATION", default_value = "1s", value_parser = patience)]
     patience: Limit<Duration>,
 
@@ -61,7 +61,7 @@ pub(crate) struct BroadcastArgs {
     slow_consumer: SlowConsumer,
 
     /// Room for messages that some clients have not read yet; a client that is half of it behind
-    /// holds up the others
+    /// holds up the others, so choose at least twice the longest burst
     #[arg(long, value_name = "SIZE", default_value = "4MiB", value_parser = size)]
     log_size: u64,
 
