@@ -85,7 +85,7 @@ mod tests {
     use crate::net::address::Role;
     use crate::server::fixture::{self, TestNet};
     use crate::service::{Broadcast, Echo, Room};
-    use crate::testing::Script;
+    use crate::testing::{Answer, Script};
 
     const SECOND: Duration = Duration::from_secs(1);
 
@@ -204,6 +204,39 @@ mod tests {
         run(&Timers::new(SlowConsumer::Close), &net, &mut clients);
         assert!(!clients.is_held());
         assert_eq!(closing(&clients, reader), None);
+    }
+
+    /// Memory is bounded by what a tick may publish, whoever publishes it.
+    #[test]
+    fn lines_after_a_pause_and_the_turns_behind_them_share_a_tick() {
+        let mut net = TestNet::new();
+        let room = Room {
+            line_timeout: Some(SECOND),
+            log_size: 40, // of which a tick may publish a quarter
+            ..Room::default()
+        };
+        let service = Broadcast::with_segments(room, 1 << 10);
+        let mut clients = fixture::clients(service, &Config::default(), &net);
+        clients.set_time(&net);
+        let [one, two] =
+            [(); 2].map(|()| fixture::admit(&mut clients, &mut net, Role::Both, false));
+        for key in [one, two] {
+            fixture::send(&mut clients, key, b"0123456789");
+        }
+        net.pass(SECOND);
+        run(&Timers::new(SlowConsumer::Close), &net, &mut clients);
+        assert_eq!(clients.service().published(), 11);
+        for published in [11, 15] {
+            clients.touch(one, |connection, _| {
+                connection
+                    .stream_mut()
+                    .on_read(Answer::Give(b"now\n".to_vec()));
+                connection.expect_input();
+            });
+            clients.read(usize::MAX, false, |_, _, _| {});
+            assert_eq!(clients.service().published(), published);
+            clients.publish();
+        }
     }
 
     #[test]

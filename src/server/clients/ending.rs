@@ -79,10 +79,7 @@ impl<S: Service, T: Stream> Clients<S, T> {
     /// until it has published as much as a tick allows. While the room is held up nothing is to be
     /// published.
     pub(in crate::server) fn tell_silences(&mut self, now: Instant) {
-        let start = self.service.published();
-        let may_publish =
-            |clients: &Self| clients.service.published() - start < clients.limits.publish;
-        while !self.is_held() && may_publish(self) {
+        while !self.is_held() && self.may_publish() {
             if let Some(key) = self.timeouts.take_arrival(now) {
                 self.touch(key, Connection::arrive);
                 self.note_arrival(key);

@@ -343,6 +343,12 @@ impl<S: Service, T: Stream> Clients<S, T> {
         self.service.published() != self.flushed_to
     }
 
+    /// True if the share of a tick is not used up by what was published since the last
+    /// [`publish`](Self::publish): memory is bounded by it.
+    fn may_publish(&self) -> bool {
+        self.service.published() - self.flushed_to < self.limits.publish
+    }
+
     /// True if a tick has work without any event: a turn, a flush, a publication, a removal.
     pub(super) fn has_work(&self) -> bool {
         let turns = !self.turns.is_empty() && !self.is_held();

@@ -53,7 +53,6 @@ impl<S: Service, T: Stream> Clients<S, T> {
         mut on_input: impl FnMut(usize, &Peer<'_>, &[u8]),
     ) -> usize {
         let held = self.is_held();
-        let start = self.service.published();
         let budget = if shown {
             self.limits.turn.min(SHOWN)
         } else {
@@ -61,7 +60,7 @@ impl<S: Service, T: Stream> Clients<S, T> {
         };
         let mut turns = 0;
         for _ in 0..self.turns.len() {
-            if turns == most || self.service.published() - start >= self.limits.publish {
+            if turns == most || !self.may_publish() {
                 break;
             }
             let key = self.turns.pop_front().expect("there are that many");

@@ -179,14 +179,22 @@ impl Actor {
     /// True if only a reset ends its connection: the server keeps it although its input has ended.
     fn can_leave(&self, kernel: &Kernel, id: usize, all_sent: bool) -> bool {
         let stays = kernel.subscribe_listener == Some(kernel.conns[id].listener);
-        stays && self.half_closed && !self.stopped && (self.behaviour.ends_early || all_sent)
+        stays
+            && self.half_closed
+            && self.reads(kernel.now)
+            && (self.behaviour.ends_early || all_sent)
+    }
+
+    /// True if it has not stopped reading, or its pause is over.
+    fn reads(&self, now: Instant) -> bool {
+        match self.paused_until {
+            Some(until) => now >= until,
+            None => !self.stopped,
+        }
     }
 
     fn can_receive(&self, kernel: &Kernel, id: usize) -> bool {
-        let reads = match self.paused_until {
-            Some(until) => kernel.now >= until,
-            None => !self.stopped,
-        };
+        let reads = self.reads(kernel.now);
         let sends = self.behaviour.sends_first && self.can_send(kernel, id);
         // A reset reaches even a client that does not read.
         (reads && !sends && kernel.is_receivable(id)) || kernel.conns[id].reset_by_server

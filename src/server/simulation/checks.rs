@@ -44,8 +44,8 @@ impl<S: CheckedService> Run<S> {
             let late = |at: Option<Instant>, limit: Option<Duration>| {
                 limit.is_some_and(|limit| at.is_some_and(|at| now > at + limit))
             };
-            // In a room a client may have to wait for its turn.
-            let waits = self.slack > 0;
+            // In a room, and in a stop, a client may have to wait for its turn.
+            let waits = self.slack > 0 || self.tick.is_stopping();
             assert!(
                 waits || !late(history.active_at, self.idle_timeout),
                 "it is idle for too long"

@@ -95,16 +95,18 @@ fn broadcast_survives_every_order_of_events() {
 }
 
 /// Bytes by which the log of such a room may exceed a tick's input and a backlog: the longest
-/// message, the segments in which it begins and ends, the replay, tags, and all notices.
+/// message, another one that a line timeout completes, the segments in which they begin and end, the
+/// replay, tags, and all notices.
 fn slack(room: &Room, segment: usize) -> u64 {
     let replay = match room.replay {
         Replay::None => 0,
         Replay::Messages(_) => room.log_size / 4,
         Replay::Bytes(bytes) => bytes,
     };
+    let late = room.line_timeout.map_or(0, |_| room.max_message + 1);
     let tags = if room.tag.is_some() { 300 * 8 } else { 0 };
     let notices = if room.announce { 15 * 150 } else { 0 };
-    (room.max_message + 8 + 4 * segment + tags + notices) as u64 + replay
+    (room.max_message + 8 + late + 4 * segment + tags + notices) as u64 + replay
 }
 
 /// A ping-pong client beside firehoses: every client with input has one turn in each tick.

@@ -120,6 +120,8 @@ impl Client {
             match (&self.socket).read(&mut got[filled..]) {
                 Ok(0) => break,
                 Ok(n) => filled += n,
+                // A stop and a continue of this process interrupt a read that has a timeout.
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
                 Err(e) => {
                     let short = got[..filled.min(60)].escape_ascii();
                     panic!(
