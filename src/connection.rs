@@ -167,11 +167,16 @@ impl<T: Stream, S: Service> Connection<T, S> {
         }
     }
 
-    /// Tells the service that the client has paused after input.
-    pub(crate) fn pause(&mut self, service: &mut S) {
+    /// True if there may be input that was not read.
+    pub(crate) fn may_have_input(&self) -> bool {
+        self.link.ready.readable
+    }
+
+    /// Tells the service that the beginning of a message has waited for too long.
+    pub(crate) fn complete_partial(&mut self, service: &mut S) {
         if let (State::Serving, Some(session)) = (self.state, self.session.as_mut()) {
             let between = service.owed(session).unfinished == 0;
-            let Outcome { reply, action } = service.pause(session);
+            let Outcome { reply, action } = service.complete_partial(session);
             self.link.send(reply, between);
             self.follow(service, action);
         }

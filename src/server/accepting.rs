@@ -64,10 +64,14 @@ impl Accepting {
         net: &mut N,
         clients: &mut Clients<S, N::Stream>,
     ) {
-        // While the room is held up nothing is published, and no newcomer announced.
-        if !self.is_latched() || clients.is_held() || self.is_paused(net) {
-            return;
+        // While the room is held up it takes no newcomer.
+        if self.is_latched() && !clients.is_held() && !self.is_paused(net) {
+            self.pass(net, clients);
         }
+    }
+
+    /// One pass over the listeners.
+    fn pass<S: Service, N: Net>(&mut self, net: &mut N, clients: &mut Clients<S, N::Stream>) {
         for listener in 0..self.latched.len() {
             if self.latched[listener] {
                 self.accept_from(listener, net, clients);
@@ -87,19 +91,16 @@ impl Accepting {
     }
 
     /// Accepts the clients that the kernel has accepted already, before the listeners are closed:
-    /// that would reset them.
+    /// that would reset them. A room that is held up takes them, too.
     pub(super) fn run_last<S: Service, N: Net>(
         &mut self,
         net: &mut N,
         clients: &mut Clients<S, N::Stream>,
     ) {
-        if clients.is_held() {
-            return;
-        }
         self.latched.fill(true);
         for _ in 0..LAST_PASSES {
-            if self.is_latched() {
-                self.run(net, clients);
+            if self.is_latched() && !self.is_paused(net) {
+                self.pass(net, clients);
             }
         }
     }
@@ -313,6 +314,8 @@ mod tests {
         }
         accepting.run(&mut net, &mut clients);
         assert_eq!((clients.len(), net.accepts.len()), (2, 1));
+        accepting.run_last(&mut net, &mut clients);
+        assert_eq!((clients.len(), net.accepts.len()), (3, 0), "at a stop");
     }
 
     /// A fault of the kind "stopped before accepted": the kernel resets what it has accepted.

@@ -431,7 +431,7 @@ impl Service for Broadcast {
         let lines = self.room.framing == Framing::Lines;
         Needs {
             time: self.tagger.is_some(),
-            pause: lines.then(|| self.room.line_timeout.unwrap_or(HINT_AFTER)),
+            partial_timeout: lines.then(|| self.room.line_timeout.unwrap_or(HINT_AFTER)),
             most_input: tags.min(message).clamp(1, MOST_INPUT),
             capacity: self.room.log_size,
             arrivals: self.room.announce,
@@ -507,8 +507,12 @@ impl Service for Broadcast {
         }
     }
 
-    fn pause<'a>(&'a mut self, session: &'a mut Session) -> Outcome<'a> {
-        if session.partial.is_empty() || !session.publishes {
+    fn has_partial(&self, session: &Session) -> bool {
+        !session.partial.is_empty()
+    }
+
+    fn complete_partial<'a>(&'a mut self, session: &'a mut Session) -> Outcome<'a> {
+        if session.partial.is_empty() {
             return Outcome::NOTHING;
         }
         if self.room.line_timeout.is_some() {

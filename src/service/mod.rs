@@ -95,11 +95,20 @@ pub trait Service {
     /// Takes `input` from a client: never empty, cut anywhere, at most [`Needs::most_input`] bytes.
     fn receive<'a>(&'a mut self, session: &'a mut Self::Session, input: &'a [u8]) -> Outcome<'a>;
 
-    /// Called when a client that has sent input has sent no more for [`Needs::pause`]. Never called
-    /// without it.
+    /// True if the beginning of a message waits for its rest. Asked after each turn of the client,
+    /// only with [`Needs::partial_timeout`].
     ///
-    /// Default: no reply. Override it to deal with a message whose rest is not in sight.
-    fn pause<'a>(&'a mut self, session: &'a mut Self::Session) -> Outcome<'a> {
+    /// Default: never.
+    fn has_partial(&self, session: &Self::Session) -> bool {
+        let _ = session;
+        false
+    }
+
+    /// Called when the beginning of a message has waited for its rest for
+    /// [`Needs::partial_timeout`], and no input of the client is there to be read.
+    ///
+    /// Default: no reply. Override it to complete the message without its rest.
+    fn complete_partial<'a>(&'a mut self, session: &'a mut Self::Session) -> Outcome<'a> {
         let _ = session;
         Outcome::NOTHING
     }
@@ -222,8 +231,9 @@ pub struct Needs {
     pub time: bool,
     /// True if the service wants [`Service::arrive`].
     pub arrivals: bool,
-    /// The silence after input at which [`Service::pause`] is called; `None` if never.
-    pub pause: Option<Duration>,
+    /// The time that the beginning of a message waits for its rest until
+    /// [`Service::complete_partial`] is called; `None` if it waits for ever.
+    pub partial_timeout: Option<Duration>,
     /// The most input, in bytes, that it takes at once: for services that make much output of
     /// little input. At least 1; [`MOST_INPUT`] is the limit in any case.
     pub most_input: usize,
@@ -239,7 +249,7 @@ impl Default for Needs {
             local_address: false,
             time: false,
             arrivals: false,
-            pause: None,
+            partial_timeout: None,
             most_input: MOST_INPUT,
             capacity: u64::MAX,
         }

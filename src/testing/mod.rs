@@ -123,11 +123,11 @@ impl<S: Service> Harness<S> {
         self.run(client);
     }
 
-    /// Lets the time pass after which a client's silence is told to the service
-    /// ([`Needs::pause`](crate::Needs::pause)).
-    pub fn pause(&mut self, client: ClientId) {
+    /// Lets the time pass for which the beginning of a message may wait for its rest
+    /// ([`Needs::partial_timeout`](crate::Needs::partial_timeout)).
+    pub fn complete_partial(&mut self, client: ClientId) {
         let connection = &mut self.clients[client.0].connection;
-        connection.pause(&mut self.service);
+        connection.complete_partial(&mut self.service);
         self.settle();
     }
 
@@ -301,8 +301,8 @@ mod tests {
             let (sender, reader) = (harness.connect(), harness.connect());
             harness.send(sender, b"hi");
             assert_eq!(harness.received(reader), b"");
-            harness.pause(sender);
-            harness.pause(sender);
+            harness.complete_partial(sender);
+            harness.complete_partial(sender);
             assert_eq!(harness.received(reader), expected.as_bytes());
         }
     }

@@ -262,7 +262,7 @@ fn log_says_once_that_a_text_waits_for_its_newline() {
 }
 
 #[test]
-fn text_without_a_newline_is_published_once_its_sender_pauses() {
+fn text_without_a_newline_is_published_after_the_line_timeout() {
     let room = with(Room::default(), |room| {
         room.line_timeout = Some(Duration::from_millis(100));
     });
@@ -273,4 +273,12 @@ fn text_without_a_newline_is_published_once_its_sender_pauses() {
         clients[1].receives(format!("{}\n", text.trim_end()));
     }
     clients[1].receives_nothing();
+    // A sender that never pauses is heard as well.
+    let sends = (0..1000).take_while(|_| {
+        clients[0].send("x");
+        thread::sleep(Duration::from_millis(20));
+        clients[1].available(1).is_empty()
+    });
+    assert!(sends.count() < 1000, "nothing is published");
+    clients[1].receives_until(&mut Vec::new(), b"x\n");
 }

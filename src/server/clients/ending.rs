@@ -75,16 +75,21 @@ impl<S: Service, T: Stream> Clients<S, T> {
         None
     }
 
-    /// Tells the service of clients that have arrived without input, or have paused after input,
-    /// until it has published as much as a tick allows. While the room is held up nothing is to be
-    /// published.
+    /// Tells the service of clients that have arrived without input, or whose last message has waited
+    /// for its rest for too long, until it has published as much as a tick allows. While the room is
+    /// held up nothing is to be published.
     pub(in crate::server) fn tell_silences(&mut self, now: Instant) {
         while !self.is_held() && self.may_publish() {
             if let Some(key) = self.timeouts.take_arrival(now) {
                 self.touch(key, Connection::arrive);
                 self.note_arrival(key);
-            } else if let Some(key) = self.timeouts.take_pause(now) {
-                self.touch(key, Connection::pause);
+            } else if let Some(key) = self.timeouts.take_partial(now) {
+                if self.table[key].connection.may_have_input() {
+                    // The rest may be there already.
+                    self.timeouts.note_partial(key, true, true);
+                } else {
+                    self.touch(key, Connection::complete_partial);
+                }
             } else {
                 return;
             }

@@ -90,7 +90,12 @@ impl<S: Service, T: Stream> Clients<S, T> {
             closed: Vec::new(),
             holding: Vec::new(),
             lingering: Vec::new(),
-            timeouts: Timeouts::new(config.idle_timeout, config.write_timeout, needs.pause, now),
+            timeouts: Timeouts::new(
+                config.idle_timeout,
+                config.write_timeout,
+                needs.partial_timeout,
+                now,
+            ),
             probe_log: LogThrottle::default(),
             flushed_to: service.published(),
             draining: false,
@@ -102,7 +107,7 @@ impl<S: Service, T: Stream> Clients<S, T> {
     /// Sets the time for the timeouts, the service and the greeting. A clock is read only for those
     /// that need it.
     pub(super) fn set_time(&mut self, net: &impl Net) {
-        if self.timeouts.are_on() || self.timeouts.tell_pauses() {
+        if self.timeouts.are_on() || self.timeouts.limit_partials() {
             self.timeouts.set_time(net.now());
         }
         if self.needs.time {
@@ -215,6 +220,16 @@ impl<S: Service, T: Stream> Clients<S, T> {
         self.timeouts.note_arrival(key);
         if !log_enabled!(Level::Trace) {
             self.table[key].log_connected();
+        }
+    }
+
+    /// Notes if a client that has sent something, by which messages were `published`, waits with the
+    /// beginning of another one.
+    fn note_partial(&mut self, key: usize, published: bool) {
+        if self.timeouts.limit_partials() {
+            let session = self.table[key].connection.session();
+            let waits = session.is_some_and(|session| self.service.has_partial(session));
+            self.timeouts.note_partial(key, waits, published);
         }
     }
 

@@ -72,6 +72,7 @@ impl<S: Service, T: Stream> Clients<S, T> {
             client.queued = false;
             let (connection, peer) = client.split();
             let newcomer = connection.is_newcomer();
+            let before = self.service.published();
             let has_read = connection.turn(
                 &mut self.service,
                 self.buffer.bytes_mut(),
@@ -79,11 +80,12 @@ impl<S: Service, T: Stream> Clients<S, T> {
                 self.limits.high_water,
                 |input| on_input(key, &peer, input),
             );
-            if has_read && peer.is_timed() {
-                self.timeouts.note_input(key);
-            }
+            let timed = has_read && peer.is_timed();
             if connection.waiting() > 0 && connection.is_writable() {
                 connection.flush(&mut self.service);
+            }
+            if timed {
+                self.note_partial(key, self.service.published() != before);
             }
             if newcomer {
                 self.note_arrival(key);

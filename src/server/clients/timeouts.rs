@@ -19,8 +19,8 @@ pub(super) struct Timeouts {
     fresh: Option<Queue>,
     /// Clients that have been tried: each part of the write timeout ends with another try.
     write: Option<Queue>,
-    /// Clients that have sent input, until they pause.
-    pause: Option<Queue>,
+    /// Clients whose last message waits for its rest.
+    partial: Option<Queue>,
     /// Clients that have not sent anything yet, until they arrive.
     newcomers: Queue,
     /// By key: tries in a row in which a stuck client has taken nothing.
@@ -48,11 +48,11 @@ impl Timeouts {
     pub(super) fn new(
         idle: Option<Duration>,
         write: Option<Duration>,
-        pause: Option<Duration>,
+        partial: Option<Duration>,
         start: Instant,
     ) -> Self {
         Self {
-            pause: pause.map(Queue::new),
+            partial: partial.map(Queue::new),
             newcomers: Queue::new(ARRIVAL),
             start,
             now: 0,
@@ -68,15 +68,16 @@ impl Timeouts {
         self.idle.is_some() || self.write.is_some()
     }
 
-    /// True if pauses of clients that send are told.
-    pub(super) fn tell_pauses(&self) -> bool {
-        self.pause.is_some()
+    /// True if messages that wait for their rest have a timeout.
+    pub(super) fn limit_partials(&self) -> bool {
+        self.partial.is_some()
     }
 
-    /// True if a client may be late, pause or arrive.
+    /// True if a client may be late, arrive, or have to complete a message.
     pub(super) fn may_be_due(&self) -> bool {
-        let pauses = self.pause.as_ref().is_some_and(|queue| !queue.is_empty());
-        self.are_on() || pauses || !self.newcomers.is_empty()
+        let partials = self.partial.as_ref();
+        let partials = partials.is_some_and(|queue| !queue.is_empty());
+        self.are_on() || partials || !self.newcomers.is_empty()
     }
 
     /// Notes a client that has not arrived yet, and was accepted at `now`.
@@ -97,19 +98,24 @@ impl Timeouts {
         Some(key)
     }
 
-    /// Notes that a client has sent input.
-    pub(super) fn note_input(&mut self, key: usize) {
-        if let Some(pause) = &mut self.pause {
-            pause.touch(key, self.now);
+    /// Notes if the last message of a client `waits` for its rest; `new` if it has begun just now.
+    pub(super) fn note_partial(&mut self, key: usize, waits: bool, new: bool) {
+        let Some(partial) = &mut self.partial else {
+            return;
+        };
+        if !waits {
+            partial.remove(key);
+        } else if new || !partial.contains(key) {
+            partial.touch(key, self.now);
         }
     }
 
-    /// Takes a client that pauses at `now` out of the list of those that send.
-    pub(super) fn take_pause(&mut self, now: Instant) -> Option<usize> {
+    /// Takes a client whose message has waited for too long at `now` out of the list.
+    pub(super) fn take_partial(&mut self, now: Instant) -> Option<usize> {
         let now = self.micros(now);
-        let pause = self.pause.as_mut()?;
-        let key = pause.late(now)?;
-        pause.remove(key);
+        let partial = self.partial.as_mut()?;
+        let key = partial.late(now)?;
+        partial.remove(key);
         Some(key)
     }
 
@@ -126,10 +132,10 @@ impl Timeouts {
         self.start.checked_add(Duration::from_micros(next))
     }
 
-    /// The moment at which the first client pauses or arrives.
+    /// The moment at which the first client arrives, or has to complete a message.
     pub(super) fn next_notice(&self) -> Option<Instant> {
-        let pause = self.pause.as_ref().and_then(Queue::next);
-        let next = pause.into_iter().chain(self.newcomers.next()).min()?;
+        let partial = self.partial.as_ref().and_then(Queue::next);
+        let next = partial.into_iter().chain(self.newcomers.next()).min()?;
         self.start.checked_add(Duration::from_micros(next))
     }
 
@@ -202,7 +208,7 @@ impl Timeouts {
             &mut self.idle,
             &mut self.fresh,
             &mut self.write,
-            &mut self.pause,
+            &mut self.partial,
         ];
         for queue in queues.into_iter().flatten() {
             queue.remove(key);
@@ -374,18 +380,21 @@ mod tests {
     }
 
     #[test]
-    fn client_pauses_once_after_its_last_input() {
+    fn message_waits_for_its_rest_from_its_beginning_on() {
         let start = Instant::now();
         let second = |n| start + Duration::from_secs(n);
         let mut timeouts = Timeouts::new(None, None, Some(Duration::from_secs(2)), start);
-        assert!(timeouts.tell_pauses() && !timeouts.may_be_due());
-        for at in [0, 1] {
+        assert!(timeouts.limit_partials() && !timeouts.may_be_due());
+        // A second part changes nothing, the beginning of another message does.
+        for (at, new, due) in [(0, false, 2), (1, false, 2), (1, true, 3)] {
             timeouts.set_time(second(at));
-            timeouts.note_input(5);
+            timeouts.note_partial(5, true, new);
+            assert_eq!(timeouts.next_notice(), Some(second(due)));
         }
-        assert_eq!(timeouts.next_notice(), Some(second(3)));
-        assert_eq!(timeouts.take_pause(second(2)), None);
-        assert_eq!(timeouts.take_pause(second(3)), Some(5));
+        assert_eq!(timeouts.take_partial(second(2)), None);
+        assert_eq!(timeouts.take_partial(second(3)), Some(5));
+        timeouts.note_partial(5, true, false);
+        timeouts.note_partial(5, false, true);
         assert!(!timeouts.may_be_due() && timeouts.next_notice().is_none());
     }
 

@@ -50,9 +50,16 @@ impl<S: Service> Service for Checked<S> {
         self.inner.receive(&mut session.1, input)
     }
 
-    fn pause<'a>(&'a mut self, session: &'a mut Self::Session) -> Outcome<'a> {
-        self.model.borrow_mut().pause(session.0);
-        self.inner.pause(&mut session.1)
+    fn has_partial(&self, session: &Self::Session) -> bool {
+        let partial = self.inner.has_partial(&session.1);
+        let model = self.model.borrow();
+        assert_eq!(partial, model.records[&session.0].has_partial());
+        partial
+    }
+
+    fn complete_partial<'a>(&'a mut self, session: &'a mut Self::Session) -> Outcome<'a> {
+        self.model.borrow_mut().complete_partial(session.0);
+        self.inner.complete_partial(&mut session.1)
     }
 
     fn end<'a>(&'a mut self, session: &'a mut Self::Session) -> Outcome<'a> {
@@ -111,7 +118,7 @@ impl<S: Service> Service for Checked<S> {
         let needs = self.inner.needs();
         Needs {
             time: needs.time,
-            pause: needs.pause,
+            partial_timeout: needs.partial_timeout,
             arrivals: needs.arrivals,
             most_input: needs.most_input,
             ..Needs::default()

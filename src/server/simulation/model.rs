@@ -64,6 +64,11 @@ pub(super) struct Record {
 }
 
 impl Record {
+    /// True if the beginning of a message waits for its rest.
+    pub(super) fn has_partial(&self) -> bool {
+        !self.partial.is_empty() && !self.too_long
+    }
+
     /// True if it is owed new messages.
     fn is_subscribed(&self) -> bool {
         let open = !self.ended && !self.dropped && self.reason.is_none();
@@ -218,8 +223,8 @@ impl Model {
         }
     }
 
-    /// Publishes a client's incomplete line, because it has sent nothing for the line timeout.
-    pub(super) fn pause(&mut self, id: usize) {
+    /// Publishes a client's incomplete line, because it has waited for the line timeout.
+    pub(super) fn complete_partial(&mut self, id: usize) {
         let lines = self.room.framing == Framing::Lines && self.room.line_timeout.is_some();
         let record = self.record(id);
         if lines && !record.partial.is_empty() {

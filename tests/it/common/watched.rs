@@ -106,8 +106,12 @@ impl<S: Service> Service for Watched<S> {
         self.service.arrive(session);
     }
 
-    fn pause<'a>(&'a mut self, session: &'a mut S::Session) -> Outcome<'a> {
-        self.service.pause(session)
+    fn has_partial(&self, session: &S::Session) -> bool {
+        self.service.has_partial(session)
+    }
+
+    fn complete_partial<'a>(&'a mut self, session: &'a mut S::Session) -> Outcome<'a> {
+        self.service.complete_partial(session)
     }
 
     fn end<'a>(&'a mut self, session: &'a mut S::Session) -> Outcome<'a> {
