@@ -86,6 +86,13 @@ impl Stop {
         }
     }
 
+    /// Puts off the end of the grace by a time in which the process was held up.
+    pub(super) fn excuse(&mut self, time: Duration) {
+        if let Some(request) = self.request_mut() {
+            request.deadline = request.deadline.and_then(|at| at.checked_add(time));
+        }
+    }
+
     /// The most turns of the next pass: the last turns that are left, if those are counted.
     pub(super) fn most_turns(&self) -> usize {
         match self.stage {
@@ -210,6 +217,11 @@ mod tests {
             (stop.is_explicit(), stop.is_overdue(net.now.get())),
             (true, false)
         );
+        net.pass(GRACE);
+        assert!(stop.is_overdue(net.now.get()));
+        // The process was held up for as long.
+        stop.excuse(GRACE);
+        assert!(!stop.is_overdue(net.now.get()));
         net.pass(GRACE);
         assert!(stop.is_overdue(net.now.get()));
     }

@@ -6,7 +6,7 @@
 use std::io;
 use std::time::{Duration, Instant};
 
-use log::{info, trace};
+use log::{debug, info, trace};
 
 use super::accepting::{Accepting, ListenerInfo};
 use super::clients::{Clients, Reaped};
@@ -23,6 +23,9 @@ use crate::net::address::Address;
 use crate::net::{EVENTS_PER_WAIT, Event, Net};
 use crate::service::Service;
 
+/// A sleep that ends later than it should by more than this was held up: the process was stopped, or
+/// the machine suspended or starved.
+const HELD_UP: Duration = Duration::from_millis(100);
 /// The most polls before a judgement, where each fills the event buffer.
 const MOST_LOOKS: usize = 64;
 
@@ -92,7 +95,24 @@ impl<S: Service, N: Net> Tick<S, N> {
     /// Sleeps until an event, unless a phase has work.
     fn wait(&mut self) -> io::Result<()> {
         let timeout = self.timeout();
-        self.take_events(timeout).map(drop)
+        let sleep = timeout.filter(|timeout| !timeout.is_zero());
+        let sleep = sleep.map(|timeout| (self.net.now(), timeout));
+        self.take_events(timeout)?;
+        if let Some((start, timeout)) = sleep {
+            let slept = self.net.now() - start;
+            if slept > timeout + HELD_UP {
+                self.excuse(slept);
+            }
+        }
+        Ok(())
+    }
+
+    /// Gives a time back to those who are waited for: this process could not take what they sent,
+    /// nor send what they are owed. Idle and write timeouts are judged by what the streams hold.
+    fn excuse(&mut self, time: Duration) {
+        debug!("held up for {:.1} s", time.as_secs_f64());
+        self.clients.excuse(time);
+        self.stop.excuse(time);
     }
 
     /// Takes the events that there are, or the first within `timeout`; events only latch.

@@ -171,6 +171,29 @@ mod tests {
     }
 
     #[test]
+    fn time_in_which_the_process_was_held_up_is_not_the_clients() {
+        let mut net = TestNet::new();
+        let (mut clients, _, reader) = held_room(&mut net);
+        let timers = Timers::new(SlowConsumer::Close);
+        run(&timers, &net, &mut clients);
+        net.pass(5 * SECOND);
+        clients.excuse(5 * SECOND);
+        run(&timers, &net, &mut clients);
+        assert_eq!((closing(&clients, reader), clients.is_held()), (None, true));
+        net.pass(SECOND);
+        run(&timers, &net, &mut clients);
+        // It lingers for another second, less a part for the silence.
+        assert!(closing(&clients, reader).is_some());
+        net.pass(5 * SECOND);
+        clients.excuse(5 * SECOND);
+        run(&timers, &net, &mut clients);
+        assert!(closing(&clients, reader).is_some());
+        net.pass(SECOND);
+        run(&timers, &net, &mut clients);
+        assert!(clients.get(reader).connection().is_closed());
+    }
+
+    #[test]
     fn slow_consumer_that_skips_holds_up_the_room_once() {
         let mut net = TestNet::new();
         let (mut clients, sender, reader) = held_room(&mut net);

@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use crate::common::client::{Client, join};
+use crate::common::flood::Flood;
 use crate::common::program::Program;
 use crate::common::running::{Running, config, room};
 use crate::common::watched::watched;
@@ -60,6 +61,25 @@ fn clients_that_send_while_the_process_is_stopped_are_not_idle() {
     for client in &clients {
         client.receives("b");
     }
+}
+
+/// Time in which the process was stopped is not that of the reader, who could not be sent anything.
+#[test]
+fn patience_does_not_pass_while_the_process_is_stopped() {
+    let server = Program::start(&["broadcast", "-l127.0.0.1:0", "--patience=2s", "-vv"]);
+    let reader = server.admit(Client::with_small_buffers);
+    let publisher = server.connect();
+    let flood = Flood::of_megabytes(16);
+    let publishing = flood.send(publisher);
+    assert!(!flood.wait_until_stuck(), "the reader holds up the room");
+    server.signal(Signal::STOP);
+    std::thread::sleep(Duration::from_millis(2500));
+    server.signal(Signal::CONT);
+    server.will_have_logged("held up for ");
+    drop(flood.check(reader).join().expect("it gets everything"));
+    drop(publishing.join());
+    let ended = server.terminate();
+    assert!(!ended.summary().contains("slow-consumer"), "{ended:?}");
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! Ends of clients: deadlines that the timers judge, and the stop of the server.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::waiting::Progress;
 use super::{Clients, Lingering};
@@ -37,6 +37,12 @@ impl<S: Service, T: Stream> Clients<S, T> {
         let notice = self.timeouts.next_notice().filter(|_| !self.is_held());
         let deadlines = [holding, lingering, self.timeouts.next(), notice];
         deadlines.into_iter().flatten().min()
+    }
+
+    /// Gives a time in which the process was held up back to the clients that are waited for.
+    pub(in crate::server) fn excuse(&mut self, time: Duration) {
+        self.holding.iter_mut().for_each(|h| h.excuse(time));
+        self.lingering.iter_mut().for_each(|l| l.excuse(time));
     }
 
     /// Moves the time by which timeouts are judged on to `now`.

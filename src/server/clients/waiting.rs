@@ -25,6 +25,11 @@ impl Holding {
         self.since.get_or_insert(now);
     }
 
+    /// Puts off the end of the patience.
+    pub(super) fn excuse(&mut self, time: Duration) {
+        self.since = self.since.map(|since| since + time);
+    }
+
     /// End of the patience; `None` if it is unlimited, or its time has not started.
     pub(super) fn deadline(&self, patience: Option<Duration>) -> Option<Instant> {
         self.since?.checked_add(patience?)
@@ -77,6 +82,14 @@ impl Lingering {
             last: now + linger,
             silent: now + SILENCE,
         });
+    }
+
+    /// Puts off the deadlines.
+    pub(super) fn excuse(&mut self, time: Duration) {
+        if let Some(deadlines) = &mut self.deadlines {
+            deadlines.last += time;
+            deadlines.silent += time;
+        }
     }
 
     pub(super) fn deadline(&self) -> Option<Instant> {
