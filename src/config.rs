@@ -63,7 +63,8 @@ pub struct Config {
     pub grace: Duration,
 }
 
-/// The treatment of a client that holds up the room for longer than the patience.
+/// The treatment of a client that holds up the room for longer than the patience: it has stopped
+/// reading, or cannot keep up with the room.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum SlowConsumer {
     /// The client is closed, after the rest of a message that it was sent in part.

@@ -258,7 +258,7 @@
 //! | message, framing | the unit that broadcast relays; the way in which it is found in a stream |
 //! | backpressure, high-water mark | not reading a client that does not take its output; the number of unsent bytes above which that begins |
 //! | backlog, hold up the room | the lag that is too much; to keep the senders waiting because of it |
-//! | patience, slow consumer, skip | the time for which a client may hold up the room; a client that took longer; to go on with the newest message |
+//! | patience, slow consumer, skip | the time for which a client may hold up the room; a client that has not caught up by then, even if it reads all the time; to go on with the newest message |
 //! | stuck, try | owed output that the stream does not take; a write to find out if it takes some by now |
 //! | half-close, drain, linger, grace | the end of one direction; delivering all that is owed; waiting for the peer's end; the time limit of a stop |
 //! | close reason | the one cause of a connection's end, in logs and counters |

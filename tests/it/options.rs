@@ -513,3 +513,21 @@ fn a_bad_value_of_an_option_is_one_line_that_names_it() {
         assert!(line.contains(option) && line.contains(cause), "{line}");
     }
 }
+
+/// Readers stay when their input ends; vanished ones are found by keepalive.
+#[test]
+fn subscribers_are_probed_unless_told_otherwise() {
+    let listen = ["-l127.0.0.1:0", "-l127.0.0.1:0?role=subscribe"];
+    for (option, expected) in [
+        (&[][..], "TCP_KEEPIDLE 60s"),
+        (&["--keepalive=77s"], "TCP_KEEPIDLE 77s"),
+    ] {
+        let program = Program::start(&[&["broadcast", "-v"], option, &listen[..]].concat());
+        let [all, subscribers] = &in_force(&program)[..] else {
+            panic!("there are two listeners");
+        };
+        let has = |options: &[String], option: &str| options.iter().any(|o| o == option);
+        assert!(has(subscribers, expected), "{subscribers:?}");
+        assert_eq!(has(all, "SO_KEEPALIVE on"), !option.is_empty(), "{all:?}");
+    }
+}
