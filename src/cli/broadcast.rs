@@ -46,13 +46,13 @@ pub(crate) struct BroadcastArgs {
     #[arg(long)]
     include_sender: bool,
 
-    /// Publish a text without its newline once its sender has sent nothing more for DURATION, for
-    /// clients that send no newlines
+    /// Publish text that has waited for its newline for DURATION, with one added; for clients that
+    /// send no newlines
     #[arg(long, value_name = "DURATION", default_value = "unlimited", value_parser = timeout)]
     line_timeout: Limit<Duration>,
 
-    /// Time for which a client that is half of --log-size behind may hold up the others: one that has
-    /// not caught up by then is a slow consumer, even if it reads; a duration, 0 or 'unlimited'
+    /// Time for which a client that is half of --log-size behind may hold up the others; if it has
+    /// not caught up by then, it is a slow consumer, even if it reads; a duration, 0 or 'unlimited'
     #[arg(long, value_name = "DURATION", default_value = "1s", value_parser = patience)]
     patience: Limit<Duration>,
 

@@ -38,8 +38,8 @@ pub(crate) struct ConnectArgs {
     #[arg(default_missing_value = "unlimited", value_parser = timeout)]
     retry: Option<Limit<Duration>>,
 
-    /// When the server ends the connection or it is lost, connect again, for DURATION each time or,
-    /// without it, forever; only the end of input or a signal ends the client
+    /// When the server ends the connection, or it is lost or silent for --timeout, connect again;
+    /// fail if that takes longer than DURATION (without it, try forever)
     #[arg(long, value_name = "DURATION", num_args = 0..=1, require_equals = true)]
     #[arg(default_missing_value = "unlimited", value_parser = timeout)]
     reconnect: Option<Limit<Duration>>,
@@ -85,8 +85,7 @@ impl ConnectArgs {
             ));
         }
         if self.reconnect.is_some() && !self.send.is_empty() && !self.recv_only {
-            let text =
-                "--reconnect with --send takes --recv-only: the end of input ends the client";
+            let text = "--reconnect with --send needs --recv-only, because the end of input ends the client";
             return Err(text.to_owned());
         }
         if let Some(source) = self.source.as_ref().filter(|source| !source.fits(to)) {

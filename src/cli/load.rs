@@ -86,8 +86,8 @@ pub(crate) struct LoadArgs {
     #[arg(long)]
     verify: bool,
 
-    /// Poll without sleeping while messages are in flight, which spares the server waking the load
-    /// tester [default: on with two or more processors]
+    /// Never sleep: a CPU is busy, and the server need not wake the load tester; off suits low rates
+    /// [default: on with two or more processors]
     #[arg(long, value_name = "on|off", value_parser = switch)]
     spin: Option<bool>,
 

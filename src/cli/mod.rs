@@ -44,7 +44,7 @@ Exit code: 0 after a stop by signal, operator, --once or --stdin=exit; 1 if it c
 const CONNECT_HELP: &str = "\
 TEXT may contain \\n, \\r, \\t, \\\\ and \\xNN, and {peer}, {local}, {hostname}, {date}, {time}, {iso} and {env:NAME}; {{ and }} stand for braces. DURATION is a time such as 10s, 250ms or 1m30s.
 
-Exit code: 0 when the server has ended, or after a timeout if something was received; 1 if it cannot connect, the connection is lost or nothing was received; 2 for a wrong command line.";
+Exit code: 0 when the server has ended and all input is sent, or after a timeout if something was received; 1 if it cannot connect, the connection is lost, nothing was received, or input could not be sent; 2 for a wrong command line.";
 
 /// The end of the load tester's help.
 const LOAD_HELP: &str = "\
@@ -71,8 +71,8 @@ pub(crate) struct Cli {
     #[command(subcommand)]
     pub(crate) command: Command,
 
-    /// Log more: the options in force, each client that connects or leaves; twice: also each health
-    /// probe, which leaves without a byte, and each pass of the loop
+    /// Log more: a server logs the options in force and each client that connects or leaves; twice:
+    /// also each health probe, which leaves without a byte, and each pass of the loop
     #[arg(short, long, global = true, action = clap::ArgAction::Count, conflicts_with = "quiet")]
     #[arg(display_order = 100)]
     verbose: u8,

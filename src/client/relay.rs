@@ -214,7 +214,7 @@ impl<N: Kernel, T: Transport> Relay<N, T> {
         let unsent = self.transport.unsent();
         if unsent > 0 {
             let unsent = plural(unsent as u64, "byte");
-            cause = format!("{cause}; {unsent} of input were not sent");
+            cause = format!("{cause}; unsent input: {unsent}");
             self.failure.get_or_insert(ConnectError(cause.clone()));
         }
         Ended {
@@ -376,7 +376,10 @@ impl<N: Kernel, T: Transport> Relay<N, T> {
             0 => Ok(()),
             n => Err(connection_lost(
                 &self.name,
-                format_args!("the server has ended it, and {n} bytes were not sent"),
+                format_args!(
+                    "the server has ended it; unsent: {}",
+                    plural(n as u64, "byte")
+                ),
             )),
         };
         self.end(result);

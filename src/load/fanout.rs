@@ -305,7 +305,7 @@ impl<N: Dial> Workload<N> for Fanout<N> {
         let ((unreached, _), all) = (self.unreached(), self.members.len() - 1);
         let first = first_bytes(run);
         format!(
-            "{unreached} of {all} clients receive nothing that another publishes{first}: is it a broadcast service that accepts lines of this length and puts no prefix in front of them?"
+            "{unreached} of {all} clients receive nothing that another publishes{first}: is it a broadcast service at whose address clients may publish, that accepts lines of this length and adds no prefix?"
         )
     }
 

@@ -520,7 +520,7 @@ impl Service for Broadcast {
         } else if !std::mem::replace(&mut self.hinted, true) {
             let (id, bytes) = (session.id, plural(session.partial.len() as u64, "byte"));
             warn!(
-                "client {id} has sent {bytes} without a newline, which are not published before it: --line-timeout helps clients that send none"
+                "client {id} has sent {bytes} without a newline: they are published when it sends one; for clients that send none there is --line-timeout"
             );
         }
         Outcome::NOTHING

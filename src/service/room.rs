@@ -38,8 +38,8 @@ pub struct Room {
     pub max_message: usize,
     /// True if a client also gets its own messages. Default: false.
     pub include_sender: bool,
-    /// Time after which a text without its newline is published with one, if its sender has sent
-    /// nothing more; for clients that send no newlines. Only with [`Framing::Lines`]. Default: never,
+    /// Time after which text that waits for its newline is published with one; for clients that send
+    /// no newlines. It counts from the beginning of the text. Only with [`Framing::Lines`]. Default: never,
     /// because a line whose rest is late on the network must not be torn.
     pub line_timeout: Option<Duration>,
     /// Size of the shared log, in bytes. Default: 4 MiB.

@@ -255,7 +255,7 @@ fn log_says_once_that_a_text_waits_for_its_newline() {
     let (sender, reader) = (server.connect(), server.connect());
     sender.send("hello");
     server.will_have_logged(
-        "client 1 has sent 5 bytes without a newline, which are not published before it: --line-timeout helps",
+        "client 1 has sent 5 bytes without a newline: they are published when it sends one",
     );
     sender.send(" again\n");
     reader.receives("hello again\n");

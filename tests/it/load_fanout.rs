@@ -117,7 +117,7 @@ fn subscriber_that_gets_nothing_at_all_prevents_the_load() {
     let impatient = with(fanout(server.address), |load| {
         load.timeout = Duration::from_millis(200);
     });
-    let hint = "clients receive nothing that another publishes: is it a broadcast service that accepts lines of this length and puts no prefix in front of them?";
+    let hint = "clients receive nothing that another publishes: is it a broadcast service at whose address clients may publish, that accepts lines of this length and adds no prefix?";
     assert_eq!(failure(&impatient), format!("1 of 3 {hint}"));
 
     let server = Running::echo();
