@@ -66,14 +66,14 @@ fn clients_that_send_while_the_process_is_stopped_are_not_idle() {
 /// Time in which the process was stopped is not that of the reader, who could not be sent anything.
 #[test]
 fn patience_does_not_pass_while_the_process_is_stopped() {
-    let server = Program::start(&["broadcast", "-l127.0.0.1:0", "--patience=2s", "-vv"]);
+    let server = Program::start(&["broadcast", "-l127.0.0.1:0", "--patience=8s", "-vv"]);
     let reader = server.admit(Client::with_small_buffers);
     let publisher = server.connect();
     let flood = Flood::of_megabytes(16);
     let publishing = flood.send(publisher);
     assert!(!flood.wait_until_stuck(), "the reader holds up the room");
     server.signal(Signal::STOP);
-    std::thread::sleep(Duration::from_millis(2500));
+    std::thread::sleep(Duration::from_millis(8500));
     server.signal(Signal::CONT);
     server.will_have_logged("held up for ");
     drop(flood.check(reader).join().expect("it gets everything"));
