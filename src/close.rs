@@ -134,7 +134,8 @@ pub struct Stats {
     pub undelivered: u64,
     /// Clients that skipped messages or were closed without some.
     pub incomplete: u64,
-    /// Clients that came and went without a byte in either direction, as health probes do.
+    /// Clients that came and went without a byte in either direction, as health probes do. In a room
+    /// that announces its clients, what it has sent to one that was not announced yet does not count.
     pub probes: u64,
     /// The error at which reading standard input ended, if there was one.
     pub stdin_error: Option<io::ErrorKind>,

@@ -45,8 +45,8 @@ pub struct Config {
     /// is the sender of a datagram.
     pub greeting: Option<Template>,
     /// True if the server stops after its first client was closed, or its first datagram handled. A
-    /// client that leaves without a byte in either direction does not count, and the next one waits
-    /// until it has left.
+    /// client that leaves without a byte in either direction does not count, nor does one that a room
+    /// has greeted but not yet announced; the next one waits until it has left.
     pub once: bool,
     /// The time without input and output after which a client is closed; unlimited if none.
     pub idle_timeout: Option<Duration>,

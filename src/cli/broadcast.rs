@@ -80,8 +80,9 @@ pub(crate) struct BroadcastArgs {
     #[arg(long, value_name = "FORMAT")]
     tag_format: Option<TagFormat>,
 
-    /// Announce to the room each client that joins or leaves, and to a new client those present; a
-    /// connection that leaves within a second without a byte, as health probes do, is not announced
+    /// Announce to the room each client that joins or leaves, and to a new client those present, with
+    /// its first byte or after a second; a connection that leaves before, as health probes do, is not
+    /// announced
     #[arg(long)]
     announce: bool,
 
@@ -89,8 +90,8 @@ pub(crate) struct BroadcastArgs {
     #[arg(long, value_name = "DURATION[=LINE]", value_parser = heartbeat)]
     heartbeat: Option<Heartbeat>,
 
-    /// Publish the lines of standard input, for clients that only receive, unless an address has
-    /// another role; at its end stay, or with --stdin=exit deliver pending output and exit
+    /// Publish the lines of standard input; addresses without a role are then subscribe-only. At its
+    /// end stay, or with --stdin=exit deliver pending output and exit
     #[arg(long, value_name = "ACTION", num_args = 0..=1, require_equals = true)]
     #[arg(default_missing_value = "stay", value_parser = on_eof, conflicts_with = "console")]
     stdin: Option<OnEof>,

@@ -22,8 +22,8 @@ pub(crate) struct ConnectArgs {
     #[arg(long, value_name = "TEXT")]
     send: Vec<Template>,
 
-    /// Never read standard input, nor end the direction to the server: print what is received until
-    /// the server ends; with --send the texts are sent before
+    /// Never read standard input and never half-close: print what is received until the server ends;
+    /// texts of --send are sent first
     #[arg(short = 'd', long)]
     recv_only: bool,
 

@@ -78,7 +78,8 @@ pub(crate) struct LoadArgs {
     #[arg(long, value_name = "DURATION", default_value = "1s", value_parser = duration)]
     warmup: Duration,
 
-    /// Time limit of connecting, of messages in flight at the end, and of a datagram
+    /// Time limit of connecting, of messages in flight at the end, of a datagram, and of a connection
+    /// of churn
     #[arg(long, value_name = "DURATION", default_value = "2s", value_parser = interval)]
     timeout: Duration,
 

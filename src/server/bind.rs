@@ -53,7 +53,7 @@ impl Bound {
         for listen in &config.listen {
             let failed = |e| BindError::new(&listen.address, e);
             if listen.address.is_datagram() && !datagrams {
-                let text = "this service is not to be had over datagrams";
+                let text = "this service is not available over datagrams";
                 return Err(failed(io::Error::new(io::ErrorKind::Unsupported, text)));
             }
             let addresses = listen.address.resolve().map_err(failed)?;

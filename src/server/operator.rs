@@ -112,7 +112,7 @@ pub(super) fn say<S: Service, T: Stream>(
         return None;
     }
     if clients.is_empty() {
-        return Some("nobody is here".to_owned());
+        return Some("no clients are connected".to_owned());
     }
     let message = clients.service().frame_line(text);
     let mut unread = 0;

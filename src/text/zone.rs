@@ -81,7 +81,7 @@ impl Places {
         let found = files.find_map(|file| read(&file));
         found.or_else(|| rule(plain.to_str()?)).ok_or_else(|| {
             let (name, folder) = (escape(bytes), self.folders[0].display());
-            format!("TZ={name} is no time zone of {folder}, and no rule such as CET-1")
+            format!("TZ={name} is neither a time zone in {folder} nor a rule such as CET-1")
         })
     }
 
@@ -182,7 +182,7 @@ mod tests {
             (b"\xff\n", "\\xff\\n"),
         ] {
             let fault = offset(Some(name), "Asia/Shanghai").unwrap_err();
-            let start = format!("TZ={shown} is no time zone of /nowhere, ");
+            let start = format!("TZ={shown} is neither a time zone in /nowhere nor ");
             assert!(fault.starts_with(&start), "{fault}");
         }
     }
