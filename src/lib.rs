@@ -185,7 +185,7 @@
 //! | event | where to look for a change |
 //! |---|---|
 //! | a client is accepted | `server/accepting.rs` `accept_from`; `server/clients/mod.rs` `open` puts it into the table |
-//! | a deadline is judged | `server/timers.rs` `judge`; deadlines lie in `server/clients/timeouts.rs` and `waiting.rs`; the end of a stop: `server/stop.rs` |
+//! | a deadline is judged | `server/timers.rs` `judge`; deadlines lie in `server/clients/timeouts.rs`, `holds.rs` (the patience) and `waiting.rs`; the end of a stop: `server/stop.rs` |
 //! | a line becomes a message | `service/framing.rs` `find`; `service/broadcast.rs` `publish` appends it to the log |
 //! | a datagram is refused | `server/guard.rs` `admit`, which `server/datagrams.rs` asks before each answer |
 //!
@@ -206,7 +206,7 @@
 //!     segment │ segment │ tail ▏             clients/passes.rs publish(), after all turns:
 //!         ▲         ▲          ▲             for each client owed() → one writev → advance()
 //!      cursor    cursor    cursors that are caught up
-//!    (holds up the room: timers.rs)
+//!    (holds up the room: clients/holds.rs)
 //! ```
 //!
 //! # Invariants
@@ -226,6 +226,8 @@
 //! - A published byte is stored once. It is freed when the last cursor has passed it and no replay
 //!   wants it. A cursor may be behind by the backlog, the publications of one tick and one message;
 //!   it is further behind for at most the patience.
+//! - Clients that fail to catch up hold up the room for at most two patiences and a twentieth of the
+//!   time, all together.
 //! - While a client holds up the room no input reaches the service and no client is admitted. Only
 //!   notices of clients that left are published.
 //! - Shared output is interrupted, abandoned or resumed only between messages.
@@ -258,7 +260,8 @@
 //! | message, framing | the unit that broadcast relays; the way in which it is found in a stream |
 //! | backpressure, high-water mark | not reading a client that does not take its output; the number of unsent bytes above which that begins |
 //! | backlog, hold up the room | the lag that is too much; to keep the senders waiting because of it |
-//! | patience, slow consumer, skip | the time for which a client may hold up the room; a client that has not caught up by then, even if it reads all the time; to go on with the newest message |
+//! | patience, slow consumer, skip | the time for which clients may hold up the room; a client that has not caught up by then, even if it reads all the time; to go on with the newest message |
+//! | pace | reading that catches up within one patience |
 //! | stuck, try | owed output that the stream does not take; a write to find out if it takes some by now |
 //! | half-close, drain, linger, grace | the end of one direction; delivering all that is owed; waiting for the peer's end; the time limit of a stop |
 //! | close reason | the one cause of a connection's end, in logs and counters |

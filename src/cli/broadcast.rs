@@ -51,8 +51,9 @@ pub(crate) struct BroadcastArgs {
     #[arg(long, value_name = "DURATION", default_value = "unlimited", value_parser = timeout)]
     line_timeout: Limit<Duration>,
 
-    /// Time for which a client that is half of --log-size behind may hold up the others; if it has
-    /// not caught up by then, it is a slow consumer, even if it reads; a duration, 0 or 'unlimited'
+    /// Time for which clients that are half of --log-size behind may hold up the others; one that has
+    /// not caught up by then is a slow consumer, even if it reads; it comes back in twenty times its
+    /// length; a duration, 0 or 'unlimited'
     #[arg(long, value_name = "DURATION", default_value = "1s", value_parser = patience)]
     patience: Limit<Duration>,
 

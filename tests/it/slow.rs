@@ -244,3 +244,32 @@ fn with_unlimited_patience_a_stopped_reader_stops_the_publisher_and_loses_nothin
     assert!(!last.contains("missed"), "{last}");
     assert!(!last.contains("slow-consumer"), "{last}");
 }
+
+/// Readers are free. With a patience for each of them a crowd could hold up the room for as long as it
+/// likes.
+#[test]
+fn readers_that_stall_one_after_the_other_share_the_patience() {
+    const PATIENCE: Duration = Duration::from_secs(2);
+    const STALLING: usize = 12;
+    /// Bytes between the points at which they stall.
+    const APART: usize = 600_000;
+    let program = Program::start(&["broadcast", "-l", "127.0.0.1:0", "--patience=2s"]);
+    let mut room: Vec<_> = (0..STALLING)
+        .map(|_| Client::with_small_buffers(&program.address()))
+        .collect();
+    room.extend([program.connect(), program.connect()]);
+    wait_for_room(&room, b"all here\n");
+    let (reader, publisher) = (room.remove(STALLING), room.remove(STALLING));
+    for (number, client) in room.iter().map(Client::twin).enumerate() {
+        thread::spawn(move || client.next(number * APART));
+    }
+    let flood = Flood::of_megabytes(20);
+    let start = Instant::now();
+    for thread in [flood.check(reader), flood.send(publisher)] {
+        thread.join().expect("they are served");
+    }
+    let time = start.elapsed();
+    assert!(time < 4 * PATIENCE, "{time:?}, {STALLING} patiences");
+    assert!(program.has_logged("is a slow consumer: closing it"));
+    end(program);
+}

@@ -2,8 +2,10 @@
 
 use std::time::{Duration, Instant};
 
+use super::holds::State;
+use super::patience::Place;
 use super::waiting::Progress;
-use super::{Clients, Lingering};
+use super::{Client, Clients, Lingering};
 use crate::close::CloseReason;
 use crate::connection::Connection;
 use crate::net::Stream;
@@ -12,27 +14,34 @@ use crate::service::Service;
 impl<S: Service, T: Stream> Clients<S, T> {
     /// True if a client may have a deadline: without one the timers need not ask for the time.
     pub(in crate::server) fn has_deadlines(&self) -> bool {
-        self.timeouts.may_be_due() || !self.holding.is_empty() || !self.lingering.is_empty()
+        self.timeouts.may_be_due() || !self.holds.is_empty() || !self.lingering.is_empty()
     }
 
     /// True if a client holds up the room or lingers whose time has not started yet, or may have.
     pub(in crate::server) fn has_waiting(&self) -> bool {
-        !self.holding.is_empty() || !self.lingering.is_empty()
+        !self.holds.is_empty() || !self.lingering.is_empty()
     }
 
     /// Starts the time of clients that began to hold up the room, or to linger, since the last
     /// call.
     pub(in crate::server) fn start_deadlines(&mut self, now: Instant) {
         let linger = self.limits.linger;
-        self.holding.iter_mut().for_each(|h| h.start(now));
+        if self.holds.has_new() {
+            let (service, backlog) = (&self.service, self.limits.backlog);
+            let places = self
+                .table
+                .iter()
+                .filter(|(_, client)| !client.holding && !client.skipped);
+            let places = places.map(|(key, client)| (key, place(client, service)));
+            let near = places.filter(|(_, place)| place.lag > backlog / 2);
+            self.holds.start(now, near);
+        }
         self.lingering.iter_mut().for_each(|l| l.start(now, linger));
     }
 
     /// The earliest deadline of a client.
     pub(in crate::server) fn next_deadline(&self) -> Option<Instant> {
-        // The list is in the order of its times: the first is the earliest.
-        let holding = self.holding.first();
-        let holding = holding.and_then(|h| h.deadline(self.limits.patience));
+        let holding = self.holds.deadline();
         let lingering = self.lingering.iter().filter_map(Lingering::deadline).min();
         let notice = self.timeouts.next_notice().filter(|_| !self.is_held());
         let deadlines = [holding, lingering, self.timeouts.next(), notice];
@@ -41,7 +50,7 @@ impl<S: Service, T: Stream> Clients<S, T> {
 
     /// Gives a time in which the process was held up back to the clients that are waited for.
     pub(in crate::server) fn excuse(&mut self, time: Duration) {
-        self.holding.iter_mut().for_each(|h| h.excuse(time));
+        self.holds.excuse(time);
         self.lingering.iter_mut().for_each(|l| l.excuse(time));
     }
 
@@ -106,18 +115,24 @@ impl<S: Service, T: Stream> Clients<S, T> {
     /// Returns the last of these: the slow consumers.
     pub(in crate::server) fn end_holds(&mut self, now: Instant) -> Vec<usize> {
         let mut slow = Vec::new();
-        let (table, service, patience) = (&mut self.table, &self.service, self.limits.patience);
-        self.holding.retain(|holding| {
-            let client = &mut table[holding.key];
-            let behind = client.connection.lag(service) > 0 && !client.connection.is_closed();
-            let over = holding.deadline(patience).is_some_and(|at| now >= at);
-            if behind && over {
-                slow.push(holding.key);
+        let (table, service) = (&mut self.table, &self.service);
+        let mut over = Vec::new();
+        let state = |key: usize| state(&table[key], service);
+        self.holds.end(now, state, |key, failed| {
+            over.push(key);
+            if failed {
+                slow.push(key);
             }
-            client.holding = behind && !over;
-            client.holding
         });
+        for key in over {
+            table[key].holding = false;
+        }
         slow
+    }
+
+    /// The place of a client in the shared output.
+    pub(super) fn place(&self, key: usize) -> Place {
+        place(&self.table[key], &self.service)
     }
 
     /// Makes a slow consumer go on with the newest message.
@@ -170,9 +185,10 @@ impl<S: Service, T: Stream> Clients<S, T> {
     /// Takes no more input from any client. From here on none holds up the room.
     pub(in crate::server) fn drain_all(&mut self) {
         self.draining = true;
-        for holding in self.holding.drain(..) {
-            self.table[holding.key].holding = false;
+        for key in self.holds.keys() {
+            self.table[key].holding = false;
         }
+        self.holds.clear();
         for key in self.keys() {
             self.touch(key, |connection, service| {
                 connection.finish_message(service);
@@ -191,5 +207,23 @@ impl<S: Service, T: Stream> Clients<S, T> {
             });
         }
         owed
+    }
+}
+
+fn place<S: Service, T: Stream>(client: &Client<T, S>, service: &S) -> Place {
+    let lag = client.connection.lag(service);
+    Place {
+        lag,
+        cursor: service.published().saturating_sub(lag),
+    }
+}
+
+/// The state of a client that holds up the room.
+fn state<S: Service, T: Stream>(client: &Client<T, S>, service: &S) -> State {
+    let place = place(client, service);
+    if place.lag == 0 || client.connection.is_closed() {
+        State::CaughtUp
+    } else {
+        State::Behind(place.cursor)
     }
 }

@@ -13,7 +13,9 @@
 
 mod client;
 mod ending;
+mod holds;
 mod passes;
+mod patience;
 mod timeouts;
 mod waiting;
 
@@ -36,11 +38,12 @@ use crate::peer::Peer;
 use crate::service::{Needs, Service};
 use crate::text::template::TemplateRenderer;
 pub(super) use client::Client;
+use holds::Holds;
 pub(super) use passes::Reaped;
 use timeouts::{Output, Timeouts};
+use waiting::Lingering;
 #[cfg(test)]
 pub(super) use waiting::SILENCE;
-use waiting::{Holding, Lingering};
 
 /// The clients of a server over streams `T`, and the service that they share.
 ///
@@ -63,7 +66,7 @@ pub(super) struct Clients<S: Service, T> {
     /// Clients that are removed at the end of the tick.
     closed: Vec<usize>,
     /// Clients too far behind: while there are any, no client is read.
-    holding: Vec<Holding>,
+    holds: Holds,
     /// Clients on their way out.
     lingering: Vec<Lingering>,
     timeouts: Timeouts,
@@ -83,12 +86,12 @@ impl<S: Service, T: Stream> Clients<S, T> {
             needs,
             table: Slab::new(),
             greeting: config.greeting.clone().map(TemplateRenderer::new),
+            holds: Holds::new(limits.patience),
             buffer: Aligned::zeroed(limits.turn.min(needs.most_input).max(1)),
             limits,
             turns: VecDeque::new(),
             flushes: Vec::new(),
             closed: Vec::new(),
-            holding: Vec::new(),
             lingering: Vec::new(),
             timeouts: Timeouts::new(
                 config.idle_timeout,
@@ -344,12 +347,12 @@ impl<S: Service, T: Stream> Clients<S, T> {
 
     /// True while a client holds up the room: no client is read or admitted.
     pub(super) fn is_held(&self) -> bool {
-        !self.holding.is_empty()
+        !self.holds.is_empty()
     }
 
     /// A client that holds up the room.
     pub(super) fn holder(&self) -> Option<&Client<T, S>> {
-        Some(&self.table[self.holding.first()?.key])
+        Some(&self.table[self.holds.keys().next()?])
     }
 
     /// True if bytes were published since the last [`publish`](Self::publish). The close of a client
@@ -381,7 +384,7 @@ impl<S: Service, T: Stream> Clients<S, T> {
     #[cfg(test)]
     pub(super) fn is_idle(&self) -> bool {
         let queues = self.turns.is_empty() && self.flushes.is_empty() && self.closed.is_empty();
-        let waits = self.holding.is_empty() && self.lingering.is_empty();
+        let waits = self.holds.is_empty() && self.lingering.is_empty();
         self.table.is_empty() && queues && waits && self.timeouts.next().is_none()
     }
 

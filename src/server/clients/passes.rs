@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use log::{Level, log_enabled};
 
-use super::{Clients, Holding};
+use super::Clients;
 use crate::close::CloseReason;
 use crate::connection::Connection;
 use crate::net::Stream;
@@ -138,7 +138,8 @@ impl<S: Service, T: Stream> Clients<S, T> {
             return;
         }
         client.holding = true;
-        self.holding.push(Holding::new(key));
+        let place = self.place(key);
+        self.holds.add(key, place);
     }
 
     /// Removes the closed clients: from here on their keys may be used again. `on_removed` is
@@ -178,13 +179,14 @@ impl<S: Service, T: Stream> Clients<S, T> {
         let stays = |key: usize| !table[key].connection.is_closed();
         self.turns.retain(|&key| stays(key));
         self.flushes.retain(|&key| stays(key));
-        self.holding.retain(|holding| stays(holding.key));
+        self.holds.retain(stays);
         self.lingering.retain(|lingering| stays(lingering.key));
     }
 
     fn remove(&mut self, key: usize, reason: CloseReason, now: &impl Fn() -> Instant) {
         let client = self.table.remove(key);
         self.timeouts.forget(key);
+        self.holds.forget(key);
         let (received, sent) = client.connection.traffic();
         self.stats.count(reason, received, sent);
         if !client.lingering {

@@ -1,5 +1,5 @@
-//! Clients that the server waits for, with their deadlines: those that hold up the room, and those
-//! on their way out. They are few, except while the server stops, so plain lists are scanned.
+//! Clients on their way out, with their deadlines. They are few, except while the server stops, so a
+//! plain list is scanned.
 //!
 //! A client is put into a list at a point where no clock is read. Its time starts when the timers
 //! run next, or before the loop waits.
@@ -8,33 +8,6 @@ use std::time::{Duration, Instant};
 
 /// Silence after which no input in flight is expected any more, with which a close would collide.
 pub(in crate::server) const SILENCE: Duration = Duration::from_millis(100);
-
-/// A client that holds up the room.
-#[derive(Debug)]
-pub(super) struct Holding {
-    pub(super) key: usize,
-    since: Option<Instant>,
-}
-
-impl Holding {
-    pub(super) fn new(key: usize) -> Self {
-        Self { key, since: None }
-    }
-
-    pub(super) fn start(&mut self, now: Instant) {
-        self.since.get_or_insert(now);
-    }
-
-    /// Puts off the end of the patience.
-    pub(super) fn excuse(&mut self, time: Duration) {
-        self.since = self.since.map(|since| since + time);
-    }
-
-    /// End of the patience; `None` if it is unlimited, or its time has not started.
-    pub(super) fn deadline(&self, patience: Option<Duration>) -> Option<Instant> {
-        self.since?.checked_add(patience?)
-    }
-}
 
 /// A client on its way out.
 #[derive(Debug)]
@@ -172,16 +145,5 @@ mod tests {
         };
         assert_eq!(over_after(|ms| taking(ms, false)), 4000);
         assert_eq!(over_after(|ms| taking(ms, true)), 1000);
-    }
-
-    #[test]
-    fn hold_is_over_with_the_patience_and_never_without_one() {
-        let now = Instant::now();
-        let mut holding = Holding::new(7);
-        assert_eq!(holding.deadline(Some(LINGER)), None, "not started");
-        holding.start(now);
-        holding.start(now + LINGER);
-        assert_eq!(holding.deadline(Some(LINGER)), Some(now + LINGER));
-        assert_eq!(holding.deadline(None), None);
     }
 }

@@ -27,6 +27,8 @@ pub(super) struct Odds {
     pub(super) descriptors: usize,
     /// Largest buffer of a direction, in bytes.
     pub(super) buffer: usize,
+    /// True if every buffer is that large.
+    pub(super) full_size: bool,
 }
 
 /// The kernel: connections, listeners, datagrams, and the clock.
@@ -146,7 +148,12 @@ impl Kernel {
         if !self.listening {
             return None;
         }
-        let capacity = |rng: &mut Rng, most: usize| rng.usize(1..=most);
+        let least = if self.odds.full_size {
+            self.odds.buffer
+        } else {
+            1
+        };
+        let capacity = |rng: &mut Rng, most: usize| rng.usize(least..=most);
         let mut conn = Conn::default();
         conn.to_server.capacity = capacity(&mut self.rng, self.odds.buffer);
         conn.to_client.capacity = capacity(&mut self.rng, self.odds.buffer);

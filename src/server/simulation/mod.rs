@@ -17,6 +17,7 @@
 //! | `world.rs` | a kernel and its clients, and the time that passes while the server sleeps |
 //! | `actor.rs` | one client |
 //! | `kernel.rs`, `conn.rs` | the kernel, and one connection |
+//! | `stalling.rs` | a room beside readers that stall, one after the other |
 //! | `interleaving.rs` | property tests of connections and a room without a tick |
 
 mod actor;
@@ -29,6 +30,7 @@ mod model;
 mod net;
 mod random;
 mod run;
+mod stalling;
 mod world;
 
 use std::cell::RefCell;

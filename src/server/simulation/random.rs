@@ -43,6 +43,7 @@ pub(super) fn odds(rng: &mut Rng) -> Odds {
         cuts_reads: rng.u8(..4) == 0,
         descriptors: length(rng, 14) + 1,
         buffer: length(rng, 400) + 1,
+        full_size: false,
     }
 }
 

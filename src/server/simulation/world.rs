@@ -42,6 +42,12 @@ impl World {
         }
     }
 
+    /// Never stops the process.
+    pub(super) fn without_stops(mut self) -> Self {
+        self.stop_odds = 0;
+        self
+    }
+
     /// One wait of the server. A wait that only polls is never interrupted (`epoll_wait(2)`).
     pub(super) fn wait(&mut self, timeout: Option<Duration>, events: &mut Vec<Event>) {
         self.check_idle_polls(timeout);
