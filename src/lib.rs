@@ -226,7 +226,7 @@
 //! - A published byte is stored once. It is freed when the last cursor has passed it and no replay
 //!   wants it. A cursor may be behind by the backlog, the publications of one tick and one message;
 //!   it is further behind for at most the patience.
-//! - Clients that fail to catch up hold up the room for at most two patiences and a twentieth of the
+//! - Clients that fail to catch up hold up the room for at most two patiences and a thirtieth of the
 //!   time, all together.
 //! - While a client holds up the room no input reaches the service and no client is admitted. Only
 //!   notices of clients that left are published.

@@ -52,7 +52,7 @@ pub(crate) struct BroadcastArgs {
     line_timeout: Limit<Duration>,
 
     /// Time for which clients that are half of --log-size behind may hold up the others; one that has
-    /// not caught up by then is a slow consumer, even if it reads; it comes back in twenty times its
+    /// not caught up by then is a slow consumer, even if it reads; it comes back in thirty times its
     /// length; a duration, 0 or 'unlimited'
     #[arg(long, value_name = "DURATION", default_value = "1s", value_parser = patience)]
     patience: Limit<Duration>,
