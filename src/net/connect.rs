@@ -13,7 +13,8 @@ use super::error::cause;
 use super::kernel::{ConnectOptions, Datagrams, Dial};
 use super::poller::Poller;
 use super::socket::Socket;
-use super::unix::{self, SocketFile, socket_name};
+use super::socket_file::{self, SocketFile};
+use super::unix::{self, socket_name};
 
 /// A non-blocking socket that exchanges datagrams with one server.
 #[derive(Debug)]
@@ -232,7 +233,7 @@ fn open_unix_datagram(to: &Path, source: Option<&Path>) -> io::Result<(DatagramC
     socket.set_nonblocking(true)?;
     socket.connect(&socket_name(to)?)?;
     let path = source.map_or_else(unused_name, Path::to_path_buf);
-    let bound = unix::bind(&socket, &path, None);
+    let bound = socket_file::bind(&socket, &path, None);
     let file = bound.map_err(|e| no_source(format_args!("unixgram:{}", path.display()), &e))?;
     let name = socket.local_addr()?;
     let local = unix::path_of(name.as_pathname(), name.as_abstract_namespace());

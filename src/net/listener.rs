@@ -12,7 +12,7 @@ use socket2::{Domain, Protocol, SockRef, Type};
 use super::address::Address;
 use super::options::SocketOptions;
 use super::socket::Socket;
-use super::unix::{self, SocketFile};
+use super::socket_file::{self, SocketFile};
 
 /// A bound listener. Dropping it removes the file of a Unix socket.
 #[derive(Debug)]
@@ -78,7 +78,7 @@ impl Listener {
         let socket = socket2::Socket::new(Domain::UNIX, Type::STREAM, None)?;
         socket.set_nonblocking(true)?;
         options.prepare(&socket, false)?;
-        let file = unix::bind(&socket, path, options.unix_mode)?;
+        let file = socket_file::bind(&socket, path, options.unix_mode)?;
         socket.listen(options.backlog)?;
         let listener = UnixListener::from_std(socket.into());
         Ok(Self {

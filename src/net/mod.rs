@@ -36,6 +36,7 @@ pub(crate) mod signals;
 #[cfg(test)]
 pub(crate) mod simulation;
 mod socket;
+mod socket_file;
 mod spin;
 mod stream;
 pub(crate) mod unix;

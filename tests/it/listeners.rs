@@ -6,9 +6,9 @@ use std::os::unix::net::UnixListener;
 
 use crate::common::Folder;
 use crate::common::client::Client;
-use crate::common::running::{Running, config, listening_on};
+use crate::common::running::{Running, config, listening_on, room};
 use crate::common::with;
-use resound::{Address, Echo, Server};
+use resound::{Address, Echo, Room, Server};
 
 /// The error of binding these addresses.
 #[track_caller]
@@ -147,6 +147,44 @@ fn a_unix_socket_that_is_served_is_refused() {
     let server = Running::start(&listening_on(&[&path]), Echo::new());
     let expected = format!("cannot listen on {path}: address already in use");
     assert_eq!(refusal(&[&path]), expected);
+    assert_served(server.address());
+}
+
+/// The search for a running server was its client: it ended a server for one client, and was
+/// announced in a room.
+#[test]
+fn a_server_does_not_notice_another_start_on_its_socket() {
+    let folder = Folder::new();
+    let (echo, announced) = (folder.unix("echo"), folder.unix("room"));
+    let once = with(listening_on(&[&echo]), |config| config.once = true);
+    let once = Running::start(&once, Echo::new());
+    let service = room(&with(Room::default(), |room| room.announce = true));
+    let server = Running::start(&listening_on(&[&announced]), service);
+    let present = server.connect();
+    present.send("here\n");
+    for path in [&echo, &announced] {
+        refusal(&[path]);
+    }
+    assert_served(once.address());
+    assert_eq!(once.end().clients, 1);
+    assert_eq!(server.stop().clients, 1);
+}
+
+/// Nothing is bound, removed or changed behind a link.
+#[test]
+fn links_are_refused_and_kept() {
+    let folder = Folder::new();
+    let live = folder.unix("live");
+    let server = Running::start(&listening_on(&[&live]), Echo::new());
+    for (link, target) in [("to-live", "live"), ("to-nothing", "nothing")] {
+        let path = folder.path(link);
+        std::os::unix::fs::symlink(folder.path(target), &path).unwrap();
+        let error = refusal(&[&folder.unix(link)]);
+        let cause = "a file that is not a socket is in the way";
+        assert!(error.ends_with(cause), "{error}");
+        assert!(path.is_symlink());
+    }
+    assert!(!folder.path("nothing").exists());
     assert_served(server.address());
 }
 

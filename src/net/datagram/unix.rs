@@ -10,7 +10,8 @@ use super::received::{BatchCounts, Datagram, ReplyFn};
 use super::replies::ReplyQueue;
 use crate::net::address::Address;
 use crate::net::options::SocketOptions;
-use crate::net::unix::{self, SocketFile, socket_name};
+use crate::net::socket_file::{self, SocketFile};
+use crate::net::unix::{self, socket_name};
 
 /// The largest datagram taken from a Unix socket, in bytes: the system sets no limit.
 const MAX_DATAGRAM: usize = 256 * 1024;
@@ -31,7 +32,7 @@ impl UnixSocket {
         let socket = socket2::Socket::new(Domain::UNIX, Type::DGRAM, None)?;
         socket.set_nonblocking(true)?;
         options.prepare(&socket, false)?;
-        let file = unix::bind(&socket, path, options.unix_mode)?;
+        let file = socket_file::bind(&socket, path, options.unix_mode)?;
         Ok(Self {
             file,
             socket: UnixDatagram::from_std(socket.into()),
