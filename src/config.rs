@@ -57,6 +57,9 @@ pub struct Config {
     /// The most datagrams a second that are sent to one IP address (IPv6: to one /64), on average and
     /// in a burst; unlimited if none, and to loopback addresses.
     pub udp_rate: Option<u32>,
+    /// True if a UDP answer may be longer than 64 bytes and three times the question. The source
+    /// address may be forged, and its owner is then flooded with a multiple of what is sent here.
+    pub udp_amplify: bool,
     /// The time of busy polling after the last event, before the server sleeps: it lowers the latency
     /// of a message that arrives meanwhile, and keeps a CPU busy. With zero the server sleeps at once.
     pub spin: Duration,
@@ -116,6 +119,7 @@ impl Default for Config {
             idle_timeout: None,
             write_timeout: None,
             udp_rate: Some(10_000),
+            udp_amplify: false,
             spin: Duration::ZERO,
             grace: Duration::from_secs(5),
         }

@@ -11,7 +11,8 @@ use resound::load::{Load, LoadMode, Rate, SHORTEST_MESSAGE};
 use crate::units;
 
 use super::values::{
-    Limit, address, check_destination, count, count_limit, duration, interval, rate, size,
+    Limit, address, check_destination, count, count_limit, duration, interval, rate, send_rate,
+    size,
 };
 
 /// Bytes of the longest message.
@@ -63,11 +64,11 @@ pub(crate) struct LoadArgs {
 
     /// Messages per second of all clients (churn: connections), sent at fixed times whatever the
     /// server does; latency counts from these times [default: as fast as they return]
-    #[arg(long, value_name = "RATE", value_parser = rate)]
+    #[arg(long, value_name = "RATE", value_parser = send_rate)]
     rate: Option<Rate>,
 
     /// Connections opened per second [default: as fast as they are accepted]
-    #[arg(long, value_name = "RATE", value_parser = rate)]
+    #[arg(long, value_name = "RATE", value_parser = send_rate)]
     connect_rate: Option<Rate>,
 
     /// Length of the measurement

@@ -11,6 +11,8 @@
 
 mod broadcast;
 mod connect;
+#[cfg(test)]
+mod extremes;
 mod load;
 mod server;
 mod services;

@@ -14,6 +14,7 @@ use super::values::{
 
 // The options that every service takes. A doc comment would replace the summary in a command's help.
 #[derive(Args, Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "flags of the command line")]
 pub(crate) struct ServerArgs {
     /// Address to listen on: HOST:PORT, [IPv6]:PORT, *:PORT (every address), PORT (on 127.0.0.1),
     /// each optionally after tcp:// or udp://; unix:PATH, unixgram:PATH (datagrams), or unix:@NAME
@@ -72,6 +73,11 @@ pub(crate) struct ServerArgs {
     /// /64), or 'unlimited' [default: 10000]
     #[arg(long, value_name = "N", value_parser = count_limit)]
     udp_rate: Option<Limit<usize>>,
+
+    /// Send UDP answers of any length: more than 64 bytes and three times the question floods the
+    /// owner of a forged source address (CVE-1999-0103)
+    #[arg(long)]
+    pub(super) udp_amplify: bool,
 
     /// Keep polling for this time after the last event before sleeping, such as 50us: answers are
     /// sent sooner, and meanwhile a CPU is busy [default: 0s]
@@ -174,6 +180,7 @@ impl ServerArgs {
             None => config.udp_rate,
             Some(limit) => limit.value().map(|n| u32::try_from(n).unwrap_or(u32::MAX)),
         };
+        config.udp_amplify = self.udp_amplify;
         config.spin = self.spin.unwrap_or(config.spin);
         config.grace = self.grace;
         Ok(config)
@@ -208,6 +215,7 @@ impl ServerArgs {
             ("--greeting", Scope::Stream, self.greeting.is_some()),
             ("--max-clients", Scope::Stream, self.max_clients.is_some()),
             ("--udp-rate", Scope::Udp, self.udp_rate.is_some()),
+            ("--udp-amplify", Scope::Datagram, self.udp_amplify),
             ("--idle-timeout", Scope::Stream, self.idle_timeout.is_some()),
             (
                 "--write-timeout",
@@ -227,6 +235,7 @@ enum Scope {
     Stream,
     Tcp,
     Udp,
+    Datagram,
     Ip,
     Ipv6,
     UnixFile,
@@ -240,6 +249,7 @@ impl Scope {
             Self::Stream => !address.is_datagram(),
             Self::Tcp => tcp,
             Self::Udp => udp,
+            Self::Datagram => address.is_datagram(),
             Self::Ipv6 => match address {
                 ListenAddress::Tcp { host, .. } | ListenAddress::Udp { host, .. } => {
                     host.parse::<Ipv4Addr>().is_err()
@@ -258,6 +268,7 @@ impl fmt::Display for Scope {
             Self::Stream => "listeners for connections",
             Self::Tcp => "TCP listeners",
             Self::Udp => "UDP listeners",
+            Self::Datagram => "listeners for datagrams",
             Self::Ipv6 => "listeners on IPv6",
             Self::Ip => "TCP and UDP listeners",
             Self::UnixFile => "Unix sockets with a path",

@@ -53,11 +53,6 @@ pub(crate) struct DaytimeArgs {
 
 #[derive(Args, Debug)]
 pub(crate) struct ChargenArgs {
-    /// Answer datagrams with up to 512 characters: a forged source address floods its owner with
-    /// them (CVE-1999-0103)
-    #[arg(long)]
-    udp_amplify: bool,
-
     #[command(flatten)]
     pub(crate) server: ServerArgs,
 }
@@ -117,12 +112,7 @@ impl ChargenArgs {
         check(&self.server)?;
         let listen = self.server.config(1)?.listen;
         let datagram = listen.iter().find(|listen| listen.address.is_datagram());
-        if self.udp_amplify && datagram.is_none() {
-            return Err(
-                "--udp-amplify is for listeners for datagrams, and there is none".to_owned(),
-            );
-        }
-        match datagram.filter(|_| !self.udp_amplify) {
+        match datagram.filter(|_| !self.server.udp_amplify) {
             Some(listen) => Err(format!(
                 "chargen over datagrams can be used to flood others: --listen '{listen}' needs --udp-amplify"
             )),
@@ -131,6 +121,6 @@ impl ChargenArgs {
     }
 
     pub(crate) fn service(&self) -> Chargen {
-        Chargen::new(self.udp_amplify)
+        Chargen::new(self.server.udp_amplify)
     }
 }

@@ -126,6 +126,14 @@ pub(super) fn rate(text: &str) -> Result<Rate, String> {
     rate.ok_or_else(|| "expected a rate such as 20000, 0.5, 30/m or 1/2s".to_owned())
 }
 
+/// A rate at which a load can send.
+pub(super) fn send_rate(text: &str) -> Result<Rate, String> {
+    match rate(text)? {
+        rate if rate.is_possible() => Ok(rate),
+        _ => Err(format!("more than {} a second", Rate::MOST)),
+    }
+}
+
 /// A decimal number as a whole one and the power of ten that it is divided by.
 fn fraction(text: &str) -> Option<(u64, u32)> {
     let (whole, decimals) = text.split_once('.').unwrap_or((text, ""));
@@ -160,6 +168,10 @@ pub(super) fn count_limit(text: &str) -> Result<Limit<usize>, String> {
 /// A size in bytes, such as `65536`, `64KiB` or `1MB`.
 pub(super) fn size(text: &str) -> Result<u64, String> {
     match text.parse::<ByteSize>() {
+        // What does not fit is taken for the largest number.
+        Ok(ByteSize(u64::MAX)) if text != u64::MAX.to_string() => {
+            Err("16EiB or larger, which 64 bits can't hold".to_owned())
+        }
         Ok(size) => Ok(size.as_u64()),
         Err(_) => Err("expected a size such as 65536, 64KiB or 1MiB".to_owned()),
     }

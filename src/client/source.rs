@@ -73,9 +73,16 @@ impl TryFrom<&OsStr> for Source {
 
 fn is_ip(text: &str) -> bool {
     match text.split_once('%') {
-        Some((address, scope)) => address.parse::<Ipv6Addr>().is_ok() && !scope.is_empty(),
+        // The characters that no host has: the text would not be understood in brackets.
+        Some((address, scope)) => address.parse::<Ipv6Addr>().is_ok() && is_scope(scope),
         None => text.parse::<IpAddr>().is_ok(),
     }
+}
+
+/// True for what may be the name or the number of an interface.
+fn is_scope(text: &str) -> bool {
+    let strange = |c: char| c.is_whitespace() || c.is_control() || "/[]%".contains(c);
+    !text.is_empty() && !text.contains(strange)
 }
 
 impl fmt::Display for Source {
@@ -144,6 +151,22 @@ mod tests {
             ("unixgram:@s", "unixgram:@s"),
         ] {
             assert_eq!(parse(text).as_deref(), Ok(shown), "{text}");
+        }
+    }
+
+    /// A scope with a bracket was shown in brackets, and not understood again.
+    #[test]
+    fn scope_has_the_characters_of_an_interface() {
+        for text in [
+            "::%[",
+            "::%]",
+            "fe80::1%",
+            "fe80::1%a b",
+            "fe80::1%a%b",
+            "[::%[]:1",
+            "::%/",
+        ] {
+            assert!(parse(text).is_err(), "{text}");
         }
     }
 

@@ -2,13 +2,13 @@
 
 use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use log::{debug, info, warn};
 use nix::sys::signal::{SigSet, Signal};
 use resound::{
-    Address, BoundAddress, Broadcast, Config, Echo, OnEof, PrefixedEcho, Role, Server, Service,
-    Stats, TextEncoding,
+    Address, BoundAddress, Broadcast, Config, Echo, ListenAddress, OnEof, Peer, PrefixedEcho, Role,
+    Server, Service, Slices, Stats, TextEncoding,
 };
 
 use super::no_loop::NoLoop;
@@ -16,6 +16,9 @@ use super::raise_descriptor_limit;
 use super::small::Small;
 use crate::cli::{BroadcastArgs, EchoArgs, ReplyArgs, ServerArgs};
 use crate::units::{self, duration};
+
+/// Bytes with which any UDP datagram is answered, as the library has it.
+const UNASKED: usize = 64;
 
 /// Descriptors that are not clients: the standard streams, the poller, signals, listeners.
 const RESERVED: usize = 32;
@@ -145,17 +148,23 @@ fn loss(stats: &Stats) -> String {
 fn serve<S: Service>(
     name: &str,
     config: impl FnOnce(usize) -> Result<Config, String>,
-    service: S,
+    mut service: S,
     streams: Streams,
 ) -> Result<(), String> {
     let cannot_catch = |e: io::Error| format!("cannot catch signals: {e}");
     stay_in_background().map_err(cannot_catch)?;
     let starting = NoLoop::begin().map_err(cannot_catch)?;
     let config = fitted(config)?;
+    let unasked = unasked_answer(&config, &mut service);
     let mut server = Server::bind(&config, service).map_err(|e| e.to_string())?;
     server.catch_signals().map_err(cannot_catch)?;
     drop(starting);
     log_addresses(server.bound_addresses(), &config);
+    if unasked > UNASKED {
+        warn!(
+            "the answer to a datagram has {unasked} bytes, more than the {UNASKED} that any UDP datagram is answered with: questions shorter than a third of it are not answered (--udp-amplify answers all)"
+        );
+    }
     streams.attach(&mut server)?;
     let limit = config.max_clients;
     let limit = limit.map_or_else(|| "unlimited".to_owned(), |n| n.to_string());
@@ -172,6 +181,27 @@ fn serve<S: Service>(
     let _ending = NoLoop::begin(); // the log may not be read
     info!("stopped: {stats}");
     streams.judge(&stats)
+}
+
+/// Bytes of the answer to an empty UDP datagram, if its length is limited.
+fn unasked_answer<S: Service>(config: &Config, service: &mut S) -> usize {
+    let mut addresses = config.listen.iter().map(|listen| &listen.address);
+    let udp = addresses.any(|address| matches!(address, ListenAddress::Udp { .. }));
+    let needs = service.needs();
+    if !udp || !needs.datagrams || config.udp_amplify {
+        return 0;
+    }
+    if needs.time {
+        service.set_time(SystemTime::now());
+    }
+    let address = Address::Udp(([255, 255, 255, 255], u16::MAX).into());
+    let peer = Peer {
+        id: 0,
+        address: &address,
+        local: &address,
+        role: Role::Both,
+    };
+    service.datagram(&peer, b"").map_or(0, Slices::len)
 }
 
 /// Keeps job control from stopping the process, as the server itself does for its console: a terminal

@@ -1,6 +1,6 @@
 //! Workload: connections that are opened, have one message echoed, and are closed.
 
-use std::collections::VecDeque;
+use std::ops::Range;
 
 use super::Load;
 use super::clients::Clients;
@@ -21,8 +21,8 @@ pub(super) struct Churn<N: Dial> {
     verify: bool,
     /// Clients without a connection that have not asked for one.
     idle: Vec<usize>,
-    /// Times of connections that were due and that no client has asked for.
-    due: VecDeque<Moment>,
+    /// Indices in the schedule of connections that were due and that no client has asked for.
+    due: Range<u64>,
     /// Number of connections that were asked for and are not open yet.
     requested: usize,
     finished: bool,
@@ -53,7 +53,7 @@ impl<N: Dial> Churn<N> {
             messages: Messages::new(load.size, 1),
             verify: load.verify,
             idle: (0..load.clients).collect(),
-            due: VecDeque::new(),
+            due: 0..0,
             requested: 0,
             finished: false,
             next: 0,
@@ -70,7 +70,7 @@ impl<N: Dial> Churn<N> {
     fn request(&mut self, run: &mut Run<N>) {
         while !self.idle.is_empty() {
             let since = match &run.schedule {
-                Some(_) => self.due.pop_front(),
+                Some(schedule) => self.due.next().map(|index| schedule.time(index)),
                 None => (!self.finished).then(|| run.clock()),
             };
             // In this order: without a connection due the client stays idle.
@@ -187,13 +187,11 @@ impl<N: Dial> Workload<N> for Churn<N> {
     }
 
     fn advance(&mut self, run: &mut Run<N>) {
-        let before = self.due.len();
+        let before = self.due.end;
         while let Some(index) = run.next_due() {
-            let schedule = run.schedule.as_ref();
-            self.due
-                .extend(schedule.map(|schedule| schedule.time(index)));
+            self.due.end = index + 1;
         }
-        if self.due.len() > before {
+        if self.due.end > before {
             self.request(run);
         }
     }
@@ -228,12 +226,13 @@ impl<N: Dial> Workload<N> for Churn<N> {
         run.tally.faults().add(Fault::Unanswered, requested);
         for key in 0..self.clients.len() {
             let attempt = self.clients.remove(key);
-            if let Some(attempt) = &attempt {
-                self.check_first(attempt, run);
+            if let Some(attempt) = attempt {
+                self.check_first(&attempt, run);
+                run.tally.missed(Fault::Unanswered, attempt.since, now);
             }
-            self.due.extend(attempt.map(|attempt| attempt.since));
         }
-        for since in self.due.drain(..) {
+        while let (Some(index), Some(schedule)) = (self.due.next(), &run.schedule) {
+            let since = schedule.time(index);
             run.tally.missed(Fault::Unanswered, since, now);
         }
     }

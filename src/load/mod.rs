@@ -72,6 +72,8 @@ use workload::Workload;
 
 /// The shortest message: 16 hexadecimal digits that number it, and a newline.
 pub const SHORTEST_MESSAGE: usize = 17;
+/// Bytes in the longest message.
+pub const LONGEST_MESSAGE: usize = 1 << 30;
 
 /// The task of a load's clients.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -136,12 +138,12 @@ pub struct Load {
     pub publishers: usize,
     /// Number of further clients that read nothing. In echo and stream they send.
     pub slow: usize,
-    /// Bytes in a message, its newline included; at least [`SHORTEST_MESSAGE`].
+    /// Bytes in a message, its newline included; from [`SHORTEST_MESSAGE`] to [`LONGEST_MESSAGE`].
     pub size: usize,
     /// Messages of one client, in fan-out of one publisher, that may be in flight at a time; at
     /// least 1.
     pub depth: usize,
-    /// Messages, or in [`LoadMode::Churn`] connections, in all.
+    /// Messages, or in [`LoadMode::Churn`] connections, in all; at most [`Rate::MOST`] a second.
     pub rate: Option<Rate>,
     /// Connections that are opened, at most.
     pub connect_rate: Option<Rate>,
@@ -259,18 +261,26 @@ impl Load {
         let error = match self {
             _ if self.size < SHORTEST_MESSAGE => "a message has at least 17 bytes",
             _ if self.clients == 0 => "a load has at least one client",
+            _ if self.size > LONGEST_MESSAGE => "a message is at most 1 GiB",
             _ if self.depth == 0 => "the depth is at least 1",
-            _ if self.active_clients() > MOST_SENDERS => "there are too many clients",
+            _ if self.all_clients() > MOST_SENDERS => "there are too many clients",
             _ if fanout && self.publishers == 0 => "fan-out has at least one publisher",
             _ if self.to.is_datagram() && streams => "datagrams are for echo and sink",
             _ if times.any(|time| time > FOREVER) => "a time is longer than a hundred years",
             _ if rates().any(|rate| rate.count == 0 || rate.per.is_zero()) => {
                 "a rate is above 0, in a time above 0"
             }
+            _ if rates().any(|rate| !rate.is_possible()) => "a rate is at most 10,000,000 a second",
             _ if self.interval.is_zero() => "an interval is longer than 0",
             _ => return Ok(()),
         };
         Err(LoadError(error.to_owned()))
+    }
+
+    /// Number of clients of all kinds.
+    fn all_clients(&self) -> usize {
+        let clients = self.clients.saturating_add(self.publishers);
+        clients.saturating_add(self.slow)
     }
 
     /// Number of clients that take part in the workload: all but the slow ones.

@@ -12,6 +12,16 @@ pub struct Rate {
 }
 
 impl Rate {
+    /// The most events in a second: more than one thread can bring about.
+    pub const MOST: u64 = 10_000_000;
+
+    /// True if it is at most [`Rate::MOST`] a second.
+    #[must_use]
+    pub fn is_possible(self) -> bool {
+        let second = Duration::from_secs(1).as_nanos();
+        u128::from(self.count) * second <= u128::from(Self::MOST) * self.per.as_nanos()
+    }
+
     /// The same rate, as a number per second.
     #[must_use]
     #[expect(clippy::cast_precision_loss, reason = "it is for people")]

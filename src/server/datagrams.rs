@@ -10,6 +10,7 @@ use super::console::Console;
 use super::guard::{Guard, IsLocal, Refusal};
 use super::throttle::LogThrottle;
 use crate::close::Stats;
+use crate::config::Config;
 use crate::net::address::{Address, Role};
 use crate::net::datagram::{BatchCounts, Datagram};
 use crate::net::error::cause;
@@ -46,15 +47,9 @@ struct Socket {
 }
 
 impl Datagrams {
-    /// The phase for sockets that are bound to these addresses, with `rate` answers a second for
-    /// each source.
-    pub(super) fn new(
-        addresses: Vec<Address>,
-        rate: Option<u32>,
-        once: bool,
-        start: Instant,
-    ) -> Self {
-        let guard = Guard::new(&addresses, rate, start);
+    /// The phase for sockets that are bound to these addresses.
+    pub(super) fn new(addresses: Vec<Address>, config: &Config, start: Instant) -> Self {
+        let guard = Guard::new(&addresses, config.udp_rate, config.udp_amplify, start);
         let socket = |address| Socket {
             address,
             latched: false,
@@ -65,7 +60,7 @@ impl Datagrams {
             throttle: LogThrottle::default(),
             counts: BatchCounts::default(),
             refused: 0,
-            once,
+            once: config.once,
         }
     }
 
@@ -252,7 +247,9 @@ impl<S: Service, T: Stream> Responder<'_, S, T> {
         let Some(reply) = self.service.datagram(&peer, datagram.bytes) else {
             return false;
         };
-        if let Err(refusal) = self.guard.admit(&from, self.now, self.is_local) {
+        let lengths = (datagram.bytes.len(), reply.len());
+        let admitted = self.guard.admit(&from, lengths, self.now, self.is_local);
+        if let Err(refusal) = admitted {
             self.refused += 1;
             self.first_refused.get_or_insert((from, refusal));
             return false;
@@ -267,7 +264,6 @@ impl<S: Service, T: Stream> Responder<'_, S, T> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::Config;
     use crate::server::fixture::{self, TestNet};
     use crate::service::{Discard, Echo};
 
@@ -281,7 +277,12 @@ mod tests {
 
     fn datagrams(once: bool, net: &TestNet) -> Datagrams {
         let address = Address::Udp(([127, 0, 0, 1], 7007).into());
-        let mut datagrams = Datagrams::new(vec![address], Some(2), once, net.now.get());
+        let config = Config {
+            udp_rate: Some(2),
+            once,
+            ..Config::default()
+        };
+        let mut datagrams = Datagrams::new(vec![address], &config, net.now.get());
         datagrams.latch(0);
         datagrams
     }

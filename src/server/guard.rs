@@ -29,6 +29,8 @@ pub(super) enum Refusal {
     Relative,
     /// The source has used up its share of answers.
     TooMany,
+    /// The answer is longer than the question allows.
+    TooLong,
 }
 
 impl Refusal {
@@ -54,12 +56,23 @@ impl Refusal {
             Self::TooMany => {
                 format!("not every datagram from {source} is answered: it sends too many a second")
             }
+            Self::TooLong => {
+                format!(
+                    "a datagram from {source} is not answered: the answer is longer than {UNASKED} bytes and {FACTOR} times the question"
+                )
+            }
         }
     }
 }
 
 /// Number of buckets, 8 bytes each. Sources whose hashes share a bucket share its rate.
 const BUCKETS: usize = 64 * 1024;
+
+/// The longest answer to a question of any length, in bytes.
+pub(super) const UNASKED: usize = 64;
+/// The most bytes in an answer for each byte of the question, as for a QUIC server that does not know
+/// if its client's address is real (RFC 9000, section 8.1).
+const FACTOR: usize = 3;
 
 /// A filter of datagrams, in bounded memory.
 #[derive(Debug)]
@@ -68,6 +81,8 @@ pub(super) struct Guard {
     own: Vec<Address>,
     /// Time between two answers at an even pace; `None` is no limit.
     cost: Option<Duration>,
+    /// True if answers may be much longer than questions.
+    amplify: bool,
     start: Instant,
     /// By bucket: the time at which its answers so far would be due at an even pace, in nanoseconds
     /// from the start (the generic cell rate algorithm).
@@ -80,24 +95,27 @@ const BURST: Duration = Duration::from_secs(1);
 
 impl Guard {
     /// A guard for the sockets bound to `own`, with `rate` answers a second for each source.
-    pub(super) fn new(own: &[Address], rate: Option<u32>, start: Instant) -> Self {
+    /// `amplify` allows answers of any length.
+    pub(super) fn new(own: &[Address], rate: Option<u32>, amplify: bool, start: Instant) -> Self {
         let cost = rate.map(|rate| BURST / rate.max(1));
         let udp = own.iter().any(|address| address.socket_addr().is_some());
         let buckets = if udp && cost.is_some() { BUCKETS } else { 0 };
         Self {
             own: own.iter().map(Address::canonical).collect(),
             cost,
+            amplify,
             start,
             due: vec![0; buckets],
             hasher: RandomState::new(),
         }
     }
 
-    /// Decides on an answer to a source, given in its canonical form. One that is admitted is taken
-    /// off the source's share.
+    /// Decides on an answer to a source, given in its canonical form; `lengths` are those of the
+    /// question and of the answer. One that is admitted is taken off the source's share.
     pub(super) fn admit(
         &mut self,
         source: &Address,
+        (question, answer): (usize, usize),
         now: Instant,
         is_local: IsLocal,
     ) -> Result<(), Refusal> {
@@ -118,6 +136,9 @@ impl Guard {
         }
         if let Some(refusal) = self.refuse_own(address, is_local) {
             return Err(refusal);
+        }
+        if !self.amplify && answer > question.saturating_mul(FACTOR).max(UNASKED) {
+            return Err(Refusal::TooLong);
         }
         // A loopback source is no forgery from another machine.
         if address.ip().is_loopback() || self.is_within_rate(address.ip(), now) {
@@ -174,13 +195,16 @@ mod tests {
     use super::*;
     use std::path::Path;
 
+    /// Lengths of a question and an answer.
+    const EQUAL: (usize, usize) = (1, 1);
+
     fn udp(text: &str) -> Address {
         Address::Udp(text.parse().unwrap()).canonical()
     }
 
     fn guard(own: &[&str], rate: Option<u32>) -> Guard {
         let own: Vec<Address> = own.iter().map(|text| udp(text)).collect();
-        Guard::new(&own, rate, Instant::now())
+        Guard::new(&own, rate, false, Instant::now())
     }
 
     const LOCAL: IsLocal = |address| address.ip().to_string().starts_with("127.");
@@ -189,7 +213,7 @@ mod tests {
     fn neither_services_nor_the_server_itself_are_answered() {
         let mut guard = guard(&["127.0.0.1:7007", "0.0.0.0:8000", "[::]:9000"], None);
         let now = Instant::now();
-        let mut admit = |text: &str| guard.admit(&udp(text), now, LOCAL);
+        let mut admit = |text: &str| guard.admit(&udp(text), EQUAL, now, LOCAL);
         for (source, expected) in [
             ("127.0.0.1:7", Err(Refusal::Reserved)),
             ("192.0.2.1:1023", Err(Refusal::Reserved)),
@@ -218,7 +242,7 @@ mod tests {
         let start = guard.start;
         let mut count = |source: &str, at: Duration| {
             let source = udp(source);
-            let admit = |_: &i32| guard.admit(&source, start + at, LOCAL).is_ok();
+            let admit = |_: &i32| guard.admit(&source, EQUAL, start + at, LOCAL).is_ok();
             (0..1000).filter(admit).count()
         };
         let second = Duration::from_secs;
@@ -249,12 +273,12 @@ mod tests {
         ] {
             let source = udp(source);
             assert!(
-                (0..100).all(|_| guard.admit(&source, now, LOCAL).is_ok()),
+                (0..100).all(|_| guard.admit(&source, EQUAL, now, LOCAL).is_ok()),
                 "{source}"
             );
         }
         let local = udp("192.0.2.1:5000");
-        let answered = (0..100).filter(|_| guard.admit(&local, now, |_| true).is_ok());
+        let answered = (0..100).filter(|_| guard.admit(&local, EQUAL, now, |_| true).is_ok());
         assert_eq!(answered.count(), 1, "an address that others can claim");
     }
 
@@ -263,7 +287,7 @@ mod tests {
         let mut guard = guard(&["127.0.0.1:7007"], None);
         let now = guard.start;
         let source = udp("192.0.2.1:5000");
-        assert!((0..100_000).all(|_| guard.admit(&source, now, LOCAL).is_ok()));
+        assert!((0..100_000).all(|_| guard.admit(&source, EQUAL, now, LOCAL).is_ok()));
     }
 
     /// Relative names of Unix clients name other sockets in the server's folder.
@@ -271,8 +295,8 @@ mod tests {
     fn names_that_may_be_others_are_not_answered() {
         let unix = |name: &str| Address::UnixDatagram(Path::new(name).into());
         let own = [unix("/run/echo.sock"), unix("@echo")];
-        let mut guard = Guard::new(&own, Some(10), Instant::now());
-        let mut admit = |name: &str| guard.admit(&unix(name), Instant::now(), LOCAL);
+        let mut guard = Guard::new(&own, Some(10), false, Instant::now());
+        let mut admit = |name: &str| guard.admit(&unix(name), EQUAL, Instant::now(), LOCAL);
         for name in ["echo.sock", "dev/log", "./@x"] {
             assert_eq!(admit(name), Err(Refusal::Relative), "{name}");
         }
@@ -300,5 +324,35 @@ mod tests {
         }
         // Without its link such an address can't be told from another's.
         assert!(Poller::is_local("[fe80::1]:7".parse().unwrap()));
+    }
+
+    #[test]
+    fn answer_is_at_most_64_bytes_or_three_times_the_question_over_udp() {
+        let now = Instant::now();
+        let mut guard = Guard::new(&[], None, false, now);
+        let mut amplifying = Guard::new(&[], None, true, now);
+        let source = udp("192.0.2.1:5000");
+        for (lengths, is_sent) in [
+            ((0, 64), true),
+            ((0, 65), false),
+            ((21, 64), true),
+            ((21, 65), false),
+            ((22, 66), true),
+            ((22, 67), false),
+            ((usize::MAX, usize::MAX), true),
+        ] {
+            let admitted = guard.admit(&source, lengths, now, LOCAL);
+            let expected = if is_sent {
+                Ok(())
+            } else {
+                Err(Refusal::TooLong)
+            };
+            assert_eq!(admitted, expected, "{lengths:?}");
+            let admitted = amplifying.admit(&source, lengths, now, LOCAL);
+            assert_eq!(admitted, Ok(()), "{lengths:?}");
+        }
+        // The name of a Unix client is not forged.
+        let unix = Address::UnixDatagram(Path::new("/s").into());
+        assert_eq!(guard.admit(&unix, (0, 1400), now, LOCAL), Ok(()));
     }
 }

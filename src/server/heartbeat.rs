@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use super::clients::Clients;
 use crate::config;
-use crate::net::Stream;
+use crate::net::{FOREVER, Stream};
 use crate::service::Service;
 
 /// Checks in a period.
@@ -24,7 +24,8 @@ pub(super) struct Heartbeat {
 
 impl Heartbeat {
     pub(super) fn new(settings: &config::Heartbeat, now: Instant, service: &impl Service) -> Self {
-        let step = (settings.every / u32::from(CHECKS)).max(Duration::from_millis(1));
+        let step = settings.every.min(FOREVER) / u32::from(CHECKS);
+        let step = step.max(Duration::from_millis(1));
         Self {
             step,
             next: now + step,

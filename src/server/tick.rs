@@ -56,7 +56,7 @@ impl<S: Service, N: Net> Tick<S, N> {
         let heartbeat = config.heartbeat.as_ref();
         Self {
             accepting: Accepting::new(listeners, limits.once),
-            datagrams: Datagrams::new(datagram_addresses, config.udp_rate, limits.once, now),
+            datagrams: Datagrams::new(datagram_addresses, config, now),
             timers: Timers::new(limits.slow_consumer),
             heartbeat: heartbeat.map(|settings| Heartbeat::new(settings, now, &service)),
             console: None,

@@ -14,6 +14,7 @@ mod connect_datagrams;
 mod connect_options;
 mod console;
 mod echo;
+mod extremes;
 mod figures;
 mod framing;
 mod job_control;

@@ -261,6 +261,38 @@ fn chargen_answers_with_up_to_512_characters_if_that_is_wanted() {
     assert_eq!(number(&summary(program), "answered"), 50);
 }
 
+/// A forged source would be flooded with a multiple of what the server is sent.
+#[test]
+fn an_answer_much_longer_than_the_question_is_not_sent() {
+    let text = "x".repeat(1400);
+    let (program, sender) = start(&["reply", &text]);
+    program.will_have_logged("the answer to a datagram has 1400 bytes, more than the 64");
+    sender.send("");
+    sender.send("y".repeat(466));
+    sender.send("y".repeat(467));
+    sender.receives(&text);
+    sender.receives_nothing();
+    program.will_have_logged("is not answered: the answer is longer than 64 bytes and 3 times");
+    let counts = "3 datagrams, 1 answered, 2 refused";
+    let summary = summary(program);
+    assert!(summary.ends_with(counts), "{summary}");
+    let (program, sender) = start(&["reply", &text, "--udp-amplify"]);
+    sender.send("");
+    sender.receives(&text);
+    assert_eq!(number(&self::summary(program), "answered"), 1);
+}
+
+#[test]
+fn short_answers_need_no_permission() {
+    let text = "x".repeat(64);
+    for args in [&["reply", &text][..], &["daytime"], &["time"], &["echo"]] {
+        let (program, sender) = start(args);
+        sender.send("");
+        sender.next();
+        assert!(!program.has_logged("more than the 64"), "{args:?}");
+    }
+}
+
 #[test]
 fn each_datagram_gets_the_prefix_in_front() {
     let (_program, sender) = start(&["echo", "--prefix", "{peer}> "]);

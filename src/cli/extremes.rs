@@ -1,0 +1,176 @@
+//! One table of the extreme values of every option that takes a number.
+
+use clap::CommandFactory;
+
+use super::Cli;
+use clap::Parser;
+
+/// Texts that every such option is tried with: the least, the largest, one past it, and what is no
+/// number.
+const EXTREMES: [&str; 20] = [
+    "0",
+    "1",
+    "18446744073709551615",
+    "18446744073709551616",
+    "340282366920938463463374607431768211456",
+    "-1",
+    "0.5",
+    "1e3",
+    "NaN",
+    "inf",
+    "",
+    " ",
+    "0s",
+    "18446744073709551615s",
+    "584942417355years",
+    "16EiB",
+    "17EiB",
+    "999999999999999999999999EiB",
+    "unlimited",
+    "٣",
+];
+
+/// The names of numbers in the help.
+const NUMBERS: [&str; 9] = [
+    "N",
+    "SIZE",
+    "N|SIZE",
+    "DURATION",
+    "DURATION[=LINE]",
+    "RATE",
+    "IDLE[,INTERVAL[,COUNT]]",
+    "CLASS",
+    "MODE",
+];
+
+const MAX: &str = "18446744073709551615";
+
+/// By option, with its command where they differ: the values that are taken, and others that are refused. All extremes that are not among
+/// the first are refused, too.
+const TABLE: &[(&str, &[&str], &[&str])] = &[
+    ("backlog", &["1", "2147483647"], &["2147483648"]),
+    ("clients", &["1", MAX, "1000000"], &[]),
+    (
+        "connect-rate",
+        &["1", "0.5", "10000000"],
+        &["10000001", "1/0s"],
+    ),
+    (
+        "connect timeout",
+        &["10ms", "100years", "unlimited"],
+        &["9ms", "101years"],
+    ),
+    ("defer-accept", &["1s", "32767s"], &["32768s", "1ms"]),
+    ("depth", &["1", MAX, "unlimited"], &[]),
+    ("dscp", &["0", "1", "63"], &["64", "255"]),
+    ("duration", &["10ms", "100years"], &["9ms", "101years"]),
+    ("fast-open", &["1", "65535"], &["65536"]),
+    ("grace", &["0s", "0", "100years"], &["101years"]),
+    (
+        "heartbeat",
+        &["10ms", "100years", "1s=x"],
+        &["9ms", "101years=x"],
+    ),
+    ("high-water", &["0", "1", MAX], &["1EiB1"]),
+    ("idle-timeout", &["10ms", "100years", "unlimited"], &["9ms"]),
+    ("interval", &["10ms", "100years"], &["9ms", "101years"]),
+    (
+        "keepalive",
+        &["1s", "32767s,32767s,127"],
+        &["32768s", "1s,0s", "1s,1s,128"],
+    ),
+    ("line-timeout", &["10ms", "100years", "unlimited"], &["9ms"]),
+    ("linger", &["0s", "0", "100years"], &["101years"]),
+    ("log-size", &["0", "1", MAX, "15EiB"], &[]),
+    ("max-clients", &["1", MAX, "unlimited"], &[]),
+    ("max-message", &["1", "1GiB"], &["1073741825"]),
+    ("max-p99", &["0s", "0", "100years"], &["101years"]),
+    ("min-rate", &["1", "0.5", MAX], &["1/0s"]),
+    (
+        "patience",
+        &["0s", "0", "100years", "unlimited"],
+        &["101years"],
+    ),
+    ("publishers", &["1", MAX], &[]),
+    (
+        "rate",
+        &["1", "0.5", "10000000", "1/100years"],
+        &["10000001", "1/101years"],
+    ),
+    ("reconnect", &["10ms", "100years", "unlimited"], &["9ms"]),
+    ("recv-buffer", &["1", "2147483647"], &["2GiB"]),
+    ("replay", &["0", "1", MAX, "15EiB"], &[]),
+    ("retry", &["10ms", "100years", "unlimited"], &["9ms"]),
+    ("send-buffer", &["1", "2147483647"], &["2GiB"]),
+    ("size", &["17", "64MiB"], &["16", "67108865"]),
+    ("slow", &["0", "1", MAX], &[]),
+    ("spin", &["0s", "0", "100years"], &["101years"]),
+    ("subscribers", &["1", MAX], &[]),
+    ("timeout", &["10ms", "100years"], &["9ms", "101years"]),
+    ("tos", &["0", "1", "255", "0xff"], &["256", "0x100"]),
+    ("udp-rate", &["1", MAX, "unlimited"], &[]),
+    ("unix-mode", &["0", "1", "0777"], &["1000", "8"]),
+    ("warmup", &["0s", "0", "100years"], &["101years"]),
+    (
+        "write-timeout",
+        &["10ms", "100years", "unlimited"],
+        &["9ms"],
+    ),
+];
+
+/// The outcome of a command with an option and a value; an error is the first line.
+fn outcome(command: &str, option: &str, value: &str) -> Result<(), String> {
+    let option = format!("--{option}={value}");
+    let operand = match command {
+        "reply" => &["text"][..],
+        "connect" | "load" => &["7000"],
+        _ => &[],
+    };
+    let args = ["resound", command, &option];
+    let parsed = Cli::try_parse_from(args.iter().chain(operand));
+    let first_line = |e: clap::Error| e.to_string().lines().next().unwrap_or_default().to_owned();
+    parsed.map(drop).map_err(first_line)
+}
+
+#[test]
+fn every_option_takes_its_extremes_or_refuses_them_by_name() {
+    let mut tried = Vec::new();
+    let mut cli = Cli::command();
+    cli.build();
+    for command in cli
+        .get_subcommands()
+        .filter(|command| command.get_name() != "help")
+    {
+        let name = command.get_name();
+        for option in command.get_arguments() {
+            let Some(long) = option.get_long() else {
+                continue;
+            };
+            let values = option.get_value_names().unwrap_or_default();
+            let is_number = values.iter().any(|value| NUMBERS.contains(&value.as_str()));
+            if !option.get_action().takes_values() || !is_number || long == "mode" {
+                continue;
+            }
+            let full = format!("{name} {long}");
+            let row = |wanted: &str| TABLE.iter().find(|(option, ..)| *option == wanted);
+            let row = row(&full).or(row(long));
+            let (option, taken, refused) = row.unwrap_or_else(|| panic!("no row for --{long}"));
+            tried.push(option);
+            for value in *taken {
+                assert_eq!(
+                    outcome(name, long, value),
+                    Ok(()),
+                    "{name} --{long}={value}"
+                );
+            }
+            let others = EXTREMES.iter().filter(|value| !taken.contains(value));
+            for value in others.chain(*refused) {
+                let error =
+                    outcome(name, long, value).expect_err(&format!("{name} --{long}={value}"));
+                assert!(error.contains(&format!("--{long}")), "{error}");
+            }
+        }
+    }
+    let unused = TABLE.iter().find(|(option, ..)| !tried.contains(&option));
+    assert_eq!(unused, None, "no such option");
+}
