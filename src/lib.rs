@@ -161,7 +161,7 @@
 //!
 //! | where | what |
 //! |---|---|
-//! | `main.rs`, `commands/`, `cli/`, `report/`, `units.rs` | the binary: its entry; its commands; from arguments to checked settings; results of the load tester; numbers with units |
+//! | `main.rs`, `commands/`, `cli/`, `logger/`, `report/`, `units.rs` | the binary: its entry; its commands; from arguments to checked settings; its log; results of the load tester; numbers with units |
 //! | `server/` | [`Server`] and [`Handle`]; the tick and its phases; the table of clients |
 //! | `connection.rs`, `peer.rs` | one client: stream, session, stage of its life; the facts of its peer |
 //! | `service/` | the [`Service`] trait, one file for each service, the shared log |
@@ -242,9 +242,9 @@
 //!
 //! # What is absent
 //!
-//! Threads, locks, `Rc<RefCell>`, callbacks, queues of messages per client, `unsafe`. No interest
-//! changes after registration, except that of a datagram socket whose send buffer is full. No loop
-//! reads a clock except through `net/`.
+//! Threads (the binary's log has one), locks, `Rc<RefCell>`, callbacks, queues of messages per client,
+//! `unsafe`. No interest changes after registration, except that of a datagram socket whose send
+//! buffer is full. No loop reads a clock except through `net/`.
 //!
 //! # Glossary
 //!

@@ -1,10 +1,12 @@
 //! A progress bar: one line of a terminal, on standard error.
 
 use std::env;
-use std::io::{self, IsTerminal, Write};
+use std::io::{self, IsTerminal};
 use std::time::Duration;
 
 use rustix::termios::tcgetwinsize;
+
+use crate::logger::StandardError;
 
 /// Columns of the bar, without its brackets.
 const COLUMNS: usize = 10;
@@ -26,17 +28,17 @@ impl Bar {
         (capable && io::stderr().is_terminal()).then_some(Self { length })
     }
 
-    /// Overwrites the line. Errors are ignored: a closed terminal shows no progress.
+    /// Overwrites the line.
     pub(crate) fn draw(self, position: Duration, message: &str) {
         let columns = tcgetwinsize(io::stderr()).map_or(0, |size| size.ws_col);
         let columns = if columns == 0 { TERMINAL } else { columns };
         let line = self.line(position, message, columns.into());
-        drop(write!(io::stderr(), "\r{line}"));
+        StandardError::print(&format!("\r{line}"));
     }
 
     /// Erases the line.
     pub(crate) fn clear() {
-        drop(write!(io::stderr(), "\r\x1b[2K"));
+        StandardError::print("\r\x1b[2K");
     }
 
     /// A line of exactly `columns` characters: a bar and as much of the message as fits.

@@ -1,11 +1,11 @@
 //! Progress on standard error while the load runs.
 
-use std::io::{self, Write};
 use std::time::Duration;
 
 use resound::load::{Interval, Load};
 
 use super::bar::Bar;
+use crate::logger::{self, StandardError};
 use crate::units::{bytes_rate, count, latency, rate, seconds};
 
 /// The form of the progress.
@@ -34,9 +34,8 @@ impl Progress {
     pub(crate) fn show(&self, interval: &Interval) {
         match self {
             Self::Nothing => {}
-            // A closed standard error is no failure.
             Self::Lines(duration) => {
-                drop(writeln!(io::stderr(), "{}", line(interval, *duration)));
+                StandardError::print(&format!("{}\n", line(interval, *duration)));
             }
             Self::Bar(bar, warmup) => {
                 bar.draw(position(interval, *warmup), &summary(interval));
@@ -44,11 +43,12 @@ impl Progress {
         }
     }
 
-    /// Removes the bar.
+    /// Removes the bar. What is written to standard output from here on comes after the progress.
     pub(crate) fn end(&self) {
         if let Self::Bar(..) = self {
             Bar::clear();
         }
+        logger::flush();
     }
 }
 

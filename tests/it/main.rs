@@ -28,6 +28,7 @@ mod load_mismatch;
 mod load_modes;
 mod load_open_loop;
 mod load_overload;
+mod log;
 mod notices;
 mod options;
 mod pipes;

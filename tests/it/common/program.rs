@@ -51,7 +51,7 @@ pub(crate) fn complaint(args: &[&str], code: i32) -> String {
 
 /// The binary with these arguments, its output captured, in an environment that sets nothing
 /// of logs.
-fn command(args: &[&str]) -> Command {
+pub(crate) fn command(args: &[&str]) -> Command {
     let mut command = Command::new(BINARY);
     command.args(args);
     plain(command)

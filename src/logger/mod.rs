@@ -1,0 +1,166 @@
+//! The log: the lines of `env_logger`, written to standard error by a thread of their own.
+//!
+//! A pipe that is not read, or a terminal that was stopped, must cost log lines and no time. A write
+//! without waiting would need `O_NONBLOCK`, a flag that all who share the terminal or the pipe would
+//! have; and a poll(2) before a write does not help if others fill the pipe, or if a terminal takes
+//! a part of a line. So the loop only puts lines into a [`Queue`], and one thread waits for standard
+//! error. The library has no thread.
+
+mod queue;
+mod throttle;
+
+use std::io::{self, Write};
+use std::panic;
+use std::sync::{LazyLock, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use anstream::AutoStream;
+use env_logger::{Builder, Logger, Target, WriteStyle};
+use log::{Level, LevelFilter, Log, Metadata, Record, warn};
+
+use queue::Queue;
+use throttle::Throttle;
+
+/// The longest time for which a process that ends waits for its log to be read.
+const LAST_WAIT: Duration = Duration::from_secs(1);
+
+static QUEUE: LazyLock<Queue> = LazyLock::new(Queue::new);
+static THROTTLE: LazyLock<Throttle> = LazyLock::new(Throttle::default);
+
+/// Starts the log with this filter. `RUST_LOG` overrides it, unless nothing in that is valid: a mistake
+/// must not silence errors.
+pub(crate) fn start(default: &str) {
+    let variable = |name| std::env::var(name).unwrap_or_default();
+    let style = style(&variable("RUST_LOG_STYLE"));
+    let filter = variable("RUST_LOG");
+    let mut chosen = logger(&filter, style, StandardError);
+    // A filter without a valid part leaves only errors.
+    let asks_for_errors = filter.to_ascii_lowercase().contains("error");
+    if chosen.filter() == LevelFilter::Error && !asks_for_errors {
+        chosen = logger(default, style, StandardError);
+    }
+    let level = chosen.filter();
+    let throttled = level < LevelFilter::Debug;
+    let log = Throttled {
+        log: chosen,
+        throttled,
+    };
+    if log::set_boxed_logger(Box::new(log)).is_ok() {
+        log::set_max_level(level);
+    }
+    QUEUE.on_loss(move |lines| loss(lines, style));
+    QUEUE.on_alarm(|| {
+        summarize(false);
+        let deadline = THROTTLE.deadline()?;
+        Some(deadline.saturating_duration_since(Instant::now()))
+    });
+    flush_before_panics();
+}
+
+/// Waits until standard error has taken what was logged, for at most a second.
+pub(crate) fn flush() {
+    summarize(true);
+    QUEUE.flush(LAST_WAIT);
+}
+
+/// Logs the numbers of warnings that were held back.
+fn summarize(end: bool) {
+    for summary in THROTTLE.summaries(Instant::now(), end) {
+        warn!("{summary}");
+    }
+}
+
+/// The log, in which warnings are throttled unless every detail is wanted.
+struct Throttled {
+    log: Logger,
+    throttled: bool,
+}
+
+impl Log for Throttled {
+    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
+        self.log.enabled(metadata)
+    }
+
+    fn log(&self, record: &Record<'_>) {
+        if !self.throttled || !self.log.matches(record) {
+            return self.log.log(record);
+        }
+        if THROTTLE.admits(record, Instant::now()) {
+            self.log.log(record);
+        } else {
+            QUEUE.wake();
+        }
+    }
+
+    fn flush(&self) {}
+}
+
+/// Standard error, to which writes never wait: they go through the queue, whole or not at all.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct StandardError;
+
+impl StandardError {
+    /// Writes a text, or loses it if standard error is not read.
+    pub(crate) fn print(text: &str) {
+        QUEUE.push(text.as_bytes());
+    }
+}
+
+impl Write for StandardError {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        QUEUE.push(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+fn logger(filter: &str, style: WriteStyle, target: impl Write + Send + 'static) -> Logger {
+    Builder::new()
+        .parse_filters(filter)
+        .write_style(style)
+        .format_target(false)
+        .target(Target::Pipe(Box::new(target)))
+        .build()
+}
+
+/// The style that `env_logger` would choose for standard error itself.
+fn style(wanted: &str) -> WriteStyle {
+    match wanted {
+        "always" => WriteStyle::Always,
+        "never" => WriteStyle::Never,
+        _ => AutoStream::choice(&io::stderr()).into(),
+    }
+}
+
+/// The line that tells of lost ones, as the log would have it.
+fn loss(lines: u64, style: WriteStyle) -> Vec<u8> {
+    static LINE: Mutex<Vec<u8>> = Mutex::new(Vec::new());
+    struct Line;
+    impl Write for Line {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            let mut line = LINE.lock().unwrap_or_else(PoisonError::into_inner);
+            line.write(bytes)
+        }
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+    let lost = crate::units::counted(lines, "log line");
+    let verb = if lines == 1 { "was" } else { "were" };
+    let text = format_args!("{lost} {verb} lost: standard error was not read");
+    let record = Record::builder().level(Level::Warn).args(text).build();
+    logger("warn", style, Line).log(&record);
+    std::mem::take(&mut *LINE.lock().unwrap_or_else(PoisonError::into_inner))
+}
+
+/// Writes what was logged before the message of a panic, if the log does not panic itself.
+fn flush_before_panics() {
+    let report = panic::take_hook();
+    panic::set_hook(Box::new(move |info| {
+        flush();
+        report(info);
+    }));
+}

@@ -1,0 +1,286 @@
+//! A bounded queue of lines, and the thread that writes them.
+
+use std::io::{self, ErrorKind, Write};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError, TryLockError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use memchr::memchr_iter;
+use rustix::event::{PollFd, PollFlags, poll};
+
+/// Bytes that wait at most: more than a pipe holds.
+const CAPACITY: usize = 256 * 1024;
+
+/// Makes the line that tells of a number of lost ones.
+type Loss = Box<dyn Fn(u64) -> Vec<u8> + Send + Sync>;
+
+/// Work of the thread that is due at times; returns the time until then.
+type Alarm = Box<dyn Fn() -> Option<Duration> + Send + Sync>;
+
+/// Lines on their way to standard error.
+pub(super) struct Queue {
+    shared: Arc<Shared>,
+    started: AtomicBool,
+}
+
+#[derive(Default)]
+struct Shared {
+    state: Mutex<State>,
+    /// Told when there is something to write.
+    filled: Condvar,
+    /// Told when everything is written.
+    emptied: Condvar,
+    loss: OnceLock<Loss>,
+    /// Called before each wait, which is then at most as long as it says.
+    alarm: OnceLock<Alarm>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    bytes: Vec<u8>,
+    /// Lines lost since the thread last took the bytes. Until it does so again all lines are lost, so
+    /// that the loss has its place between two lines.
+    lost: u64,
+    /// True while the thread writes.
+    writing: bool,
+}
+
+impl Queue {
+    pub(super) fn new() -> Self {
+        Self {
+            shared: Arc::default(),
+            started: AtomicBool::new(false),
+        }
+    }
+
+    /// Sets the line that tells of lost ones.
+    pub(super) fn on_loss(&self, line: impl Fn(u64) -> Vec<u8> + Send + Sync + 'static) {
+        let _ = self.shared.loss.set(Box::new(line));
+    }
+
+    /// Sets the work of the thread that is due at times.
+    pub(super) fn on_alarm(&self, alarm: impl Fn() -> Option<Duration> + Send + Sync + 'static) {
+        let _ = self.shared.alarm.set(Box::new(alarm));
+    }
+
+    /// Makes the thread ask again when its work is due.
+    pub(super) fn wake(&self) {
+        self.shared.filled.notify_one();
+    }
+
+    /// Puts whole lines into the queue, or counts them as lost. Never waits for standard error.
+    pub(super) fn push(&self, lines: &[u8]) {
+        if !self.started.swap(true, Ordering::Relaxed) && !self.start() {
+            let _ = io::stderr().write_all(lines);
+            self.started.store(false, Ordering::Relaxed);
+            return;
+        }
+        self.shared.lock().push(lines);
+        self.shared.filled.notify_one();
+    }
+
+    /// Starts the thread, with the first line: by then this thread has blocked the signals of job
+    /// control, if it does, and the new one inherits that. False if there can be no thread.
+    fn start(&self) -> bool {
+        let shared = Arc::clone(&self.shared);
+        let builder = thread::Builder::new().name("log".to_owned());
+        builder.spawn(move || shared.write_all(&mut Stderr)).is_ok()
+    }
+
+    /// Waits until all is written, for at most this time.
+    pub(super) fn flush(&self, time: Duration) {
+        self.shared.flush(time);
+    }
+}
+
+impl State {
+    fn push(&mut self, lines: &[u8]) {
+        if self.lost > 0 || self.bytes.len() + lines.len() > CAPACITY {
+            self.lost += memchr_iter(b'\n', lines).count() as u64;
+        } else {
+            self.bytes.extend_from_slice(lines);
+        }
+    }
+
+    fn is_empty(&self) -> bool {
+        self.bytes.is_empty() && self.lost == 0
+    }
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Writes what comes, for ever.
+    fn write_all(&self, out: &mut impl Write) {
+        let mut batch = Vec::new();
+        loop {
+            let alarm = self.alarm.get().and_then(|alarm| alarm());
+            let Some(lost) = self.take(&mut batch, alarm) else {
+                continue;
+            };
+            if let Some(loss) = self.loss.get().filter(|_| lost > 0) {
+                batch.extend(loss(lost));
+            }
+            // It has failed for good: nobody is left to be told.
+            let _ = out.write_all(&batch);
+            batch.clear();
+        }
+    }
+
+    /// Waits for lines and takes them; returns the number of lines lost after them. `None` if there
+    /// are none yet.
+    fn take(&self, batch: &mut Vec<u8>, alarm: Option<Duration>) -> Option<u64> {
+        let mut state = self.lock();
+        state.writing = false;
+        if state.is_empty() {
+            self.emptied.notify_all();
+            let time = alarm.unwrap_or(Duration::MAX);
+            let waited = self.filled.wait_timeout(state, time);
+            state = waited.unwrap_or_else(PoisonError::into_inner).0;
+        }
+        if state.is_empty() {
+            return None;
+        }
+        state.writing = true;
+        std::mem::swap(batch, &mut state.bytes);
+        Some(std::mem::take(&mut state.lost))
+    }
+
+    fn flush(&self, time: Duration) {
+        let deadline = Instant::now() + time;
+        // A panic may come while this thread holds the lock.
+        let mut state = match self.state.try_lock() {
+            Ok(state) => state,
+            Err(TryLockError::Poisoned(state)) => state.into_inner(),
+            Err(TryLockError::WouldBlock) => {
+                thread::sleep(Duration::from_millis(10));
+                let Ok(state) = self.state.try_lock() else {
+                    return;
+                };
+                state
+            }
+        };
+        while state.writing || !state.is_empty() {
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return;
+            }
+            let waited = self.emptied.wait_timeout(state, left);
+            state = waited.unwrap_or_else(PoisonError::into_inner).0;
+        }
+    }
+}
+
+/// Standard error. It may not wait by itself, because another process that shares it has changed that:
+/// then it is waited for here.
+struct Stderr;
+
+impl Write for Stderr {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        loop {
+            match io::stderr().write(bytes) {
+                Err(e) if e.kind() == ErrorKind::WouldBlock => {
+                    let stderr = io::stderr();
+                    let mut fds = [PollFd::new(&stderr, PollFlags::OUT)];
+                    let _ = poll(&mut fds, None);
+                }
+                result => return result,
+            }
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::mpsc::{Receiver, Sender, channel};
+
+    /// A reader's end: takes a write when it is told to.
+    struct Slow {
+        allowed: Receiver<()>,
+        written: Sender<Vec<u8>>,
+    }
+
+    impl Write for Slow {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            let _ = self.allowed.recv();
+            let _ = self.written.send(bytes.to_vec());
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    /// A queue whose thread writes to a slow reader.
+    fn slow() -> (Queue, Sender<()>, Receiver<Vec<u8>>) {
+        let queue = Queue::new();
+        queue.on_loss(|lines| format!("{lines} lost\n").into_bytes());
+        queue.started.store(true, Ordering::Relaxed);
+        let (allow, allowed) = channel();
+        let (written, writes) = channel();
+        let shared = Arc::clone(&queue.shared);
+        thread::spawn(move || shared.write_all(&mut Slow { allowed, written }));
+        (queue, allow, writes)
+    }
+
+    #[test]
+    fn lines_are_written_in_their_order() {
+        let (queue, allow, writes) = slow();
+        let mut expected = Vec::new();
+        for number in 0..1000 {
+            let line = format!("{number}\n").into_bytes();
+            queue.push(&line);
+            expected.extend(line);
+            allow.send(()).unwrap();
+        }
+        queue.flush(Duration::from_secs(20));
+        assert_eq!(writes.try_iter().collect::<Vec<_>>().concat(), expected);
+    }
+
+    #[test]
+    fn lines_that_do_not_fit_are_counted_and_said_in_their_place() {
+        let (queue, allow, writes) = slow();
+        let line = [b"x".repeat(1023), vec![b'\n']].concat();
+        let pushed = 2 * CAPACITY / line.len();
+        for _ in 0..pushed {
+            queue.push(&line);
+        }
+        assert!(queue.shared.lock().bytes.len() <= CAPACITY);
+        allow.send(()).unwrap();
+        let first = writes.recv().unwrap();
+        allow.send(()).unwrap();
+        let second = writes.recv().unwrap();
+        queue.push(b"next\n");
+        allow.send(()).unwrap();
+        let third = writes.recv().unwrap();
+        let text = String::from_utf8([first, second, third].concat()).unwrap();
+        let lines: Vec<&str> = text.lines().collect();
+        let [kept @ .., loss, next] = &lines[..] else {
+            panic!("{lines:?}");
+        };
+        let missing = pushed - kept.len();
+        assert!(missing > 0);
+        let expected = format!("{missing} lost");
+        assert_eq!((*loss, *next), (&*expected, "next"));
+    }
+
+    #[test]
+    fn flush_waits_for_no_reader_for_ever() {
+        let (queue, allow, writes) = slow();
+        queue.push(b"line\n");
+        queue.flush(Duration::from_millis(20));
+        assert!(writes.try_recv().is_err());
+        allow.send(()).unwrap();
+        queue.flush(Duration::from_secs(20));
+        assert_eq!(writes.try_recv().unwrap(), b"line\n");
+    }
+}
