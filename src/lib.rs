@@ -295,4 +295,5 @@ pub use service::{
     TagError, TagFormat, Time, TimeFormat, TimeFormatError, Traffic,
 };
 pub use text::encoding::{EncodingError, TextEncoding};
+pub use text::escape::escape;
 pub use text::template::{Template, TemplateError};

@@ -9,7 +9,7 @@ mod units;
 use std::io::{self, Write};
 use std::process::ExitCode;
 
-use resound::{Discard, Time};
+use resound::{Discard, Time, escape};
 
 use cli::Command;
 use commands::{connect, load, serve};
@@ -41,7 +41,7 @@ fn main() -> ExitCode {
 /// Writes each line of an error to standard error, which may be closed.
 fn fail(error: &str) -> ExitCode {
     for reason in error.lines() {
-        let _ = writeln!(io::stderr(), "resound: {reason}");
+        let _ = writeln!(io::stderr(), "resound: {}", escape(reason.as_bytes()));
     }
     ExitCode::FAILURE
 }

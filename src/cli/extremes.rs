@@ -4,6 +4,7 @@ use clap::CommandFactory;
 
 use super::Cli;
 use clap::Parser;
+use proptest::prelude::*;
 
 /// Texts that every such option is tried with: the least, the largest, one past it, and what is no
 /// number.
@@ -130,6 +131,30 @@ fn outcome(command: &str, option: &str, value: &str) -> Result<(), String> {
     let parsed = Cli::try_parse_from(args.iter().chain(operand));
     let first_line = |e: clap::Error| e.to_string().lines().next().unwrap_or_default().to_owned();
     parsed.map(drop).map_err(first_line)
+}
+
+proptest! {
+    /// An argument may come from anywhere: an error that quotes it is one line that a terminal shows
+    /// and does not obey.
+    #[test]
+    fn error_about_any_argument_is_one_safe_line(
+        command in "echo|reply|broadcast|connect|load|\\PC{0,5}|.{0,5}",
+        option in "-l|--[a-z-]{1,12}|--greeting|--tag-format|--source|--encoding|.{0,10}",
+        value in ".{0,20}|unix:.{0,10}|\\{.{0,10}\\}|[0-9]{1,3}.{0,3}",
+    ) {
+        let separate = ["resound", &command, &option, &value];
+        let joined = ["resound", &command, &format!("{option}={value}")];
+        for args in [&separate[..], &joined] {
+            let parsed = Cli::try_parse_from(args).and_then(|cli| cli.command.check());
+            let Err(error) = parsed else {
+                continue;
+            };
+            if error.use_stderr() {
+                let line = super::one_line(&error);
+                prop_assert_eq!(&resound::escape(line.as_bytes()), &line);
+            }
+        }
+    }
 }
 
 #[test]

@@ -26,6 +26,7 @@ use std::process::ExitCode;
 
 use clap::error::ErrorKind;
 use clap::{CommandFactory, Parser, Subcommand};
+use resound::escape;
 
 pub(crate) use broadcast::BroadcastArgs;
 pub(crate) use connect::ConnectArgs;
@@ -194,10 +195,7 @@ fn not_utf8(args: impl Iterator<Item = OsString>) -> String {
     };
     let wrong = all.iter().find(|arg| !may_be(arg)).or(all.first());
     let name = wrong.map_or(&[][..], |arg| arg.as_bytes());
-    format!(
-        "the argument '{}' is not UTF-8; see --help",
-        name.escape_ascii()
-    )
+    format!("the argument '{}' is not UTF-8; see --help", escape(name))
 }
 
 /// The error in one line, without clap's usage and tips.
@@ -209,10 +207,10 @@ fn one_line(error: &clap::Error) -> String {
     let text = text[..end.unwrap_or(text.len())].trim_end();
     match error.kind() {
         // These line ends come from the user's value.
-        ErrorKind::ValueValidation | ErrorKind::InvalidValue => text.replace('\n', "\\n"),
+        ErrorKind::ValueValidation | ErrorKind::InvalidValue => escape(text.as_bytes()),
         _ => {
             let words: Vec<&str> = text.split_whitespace().collect();
-            format!("{}; see --help", words.join(" "))
+            format!("{}; see --help", escape(words.join(" ").as_bytes()))
         }
     }
 }

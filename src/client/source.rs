@@ -8,6 +8,7 @@ use std::path::Path;
 use std::str::FromStr;
 
 use crate::net::address::{Address, ListenAddress};
+use crate::text::escape::escape;
 
 /// The address that a client connects from.
 ///
@@ -81,8 +82,8 @@ fn is_ip(text: &str) -> bool {
 
 /// True for what may be the name or the number of an interface.
 fn is_scope(text: &str) -> bool {
-    let strange = |c: char| c.is_whitespace() || c.is_control() || "/[]%".contains(c);
-    !text.is_empty() && !text.contains(strange)
+    let strange = |c: char| c.is_whitespace() || "/[]%".contains(c);
+    !text.is_empty() && !text.contains(strange) && escape(text.as_bytes()) == text
 }
 
 impl fmt::Display for Source {

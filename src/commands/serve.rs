@@ -2,13 +2,14 @@
 
 use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
+use std::os::unix::ffi::OsStrExt;
 use std::time::{Duration, SystemTime};
 
 use log::{debug, info, warn};
 use nix::sys::signal::{SigSet, Signal};
 use resound::{
     Address, BoundAddress, Broadcast, Config, Echo, ListenAddress, OnEof, Peer, PrefixedEcho, Role,
-    Server, Service, Slices, Stats, TextEncoding,
+    Server, Service, Slices, Stats, TextEncoding, escape,
 };
 
 use super::no_loop::NoLoop;
@@ -257,7 +258,9 @@ fn netcat(address: &Address) -> String {
         Address::Udp(address) if !is_scoped(address) => {
             format!("'nc -u {} {}'", address.ip(), address.port())
         }
-        Address::Unix(path) if !address.is_abstract() => format!("'nc -U {}'", path.display()),
+        Address::Unix(path) if !address.is_abstract() => {
+            format!("'nc -U {}'", escape(path.as_os_str().as_bytes()))
+        }
         other => format!("'resound connect {other}'"),
     }
 }

@@ -18,6 +18,8 @@ use anstream::AutoStream;
 use env_logger::{Builder, Logger, Target, WriteStyle};
 use log::{Level, LevelFilter, Log, Metadata, Record, warn};
 
+use resound::escape;
+
 use queue::Queue;
 use throttle::Throttle;
 
@@ -32,7 +34,8 @@ static THROTTLE: LazyLock<Throttle> = LazyLock::new(Throttle::default);
 pub(crate) fn start(default: &str) {
     let variable = |name| std::env::var(name).unwrap_or_default();
     let style = style(&variable("RUST_LOG_STYLE"));
-    let filter = variable("RUST_LOG");
+    // The logger complains of what is wrong in it.
+    let filter = escape(variable("RUST_LOG").as_bytes());
     let mut chosen = logger(&filter, style, StandardError);
     // A filter without a valid part leaves only errors.
     let asks_for_errors = filter.to_ascii_lowercase().contains("error");
@@ -82,14 +85,25 @@ impl Log for Throttled {
     }
 
     fn log(&self, record: &Record<'_>) {
-        if !self.throttled || !self.log.matches(record) {
+        if !self.log.matches(record) {
+            return;
+        }
+        if self.throttled && !THROTTLE.admits(record, Instant::now()) {
+            return QUEUE.wake();
+        }
+        let text = record.args().to_string();
+        let safe = escape(text.as_bytes());
+        if safe == text {
             return self.log.log(record);
         }
-        if THROTTLE.admits(record, Instant::now()) {
-            self.log.log(record);
-        } else {
-            QUEUE.wake();
-        }
+        let mut shown = Record::builder();
+        let metadata = record.metadata().clone();
+        self.log.log(
+            &shown
+                .metadata(metadata)
+                .args(format_args!("{safe}"))
+                .build(),
+        );
     }
 
     fn flush(&self) {}

@@ -15,6 +15,7 @@ use super::poller::Poller;
 use super::socket::Socket;
 use super::socket_file::{self, SocketFile};
 use super::unix::{self, socket_name};
+use crate::text::escape::escape_path;
 
 /// A non-blocking socket that exchanges datagrams with one server.
 #[derive(Debug)]
@@ -234,7 +235,7 @@ fn open_unix_datagram(to: &Path, source: Option<&Path>) -> io::Result<(DatagramC
     socket.connect(&socket_name(to)?)?;
     let path = source.map_or_else(unused_name, Path::to_path_buf);
     let bound = socket_file::bind(&socket, &path, None);
-    let file = bound.map_err(|e| no_source(format_args!("unixgram:{}", path.display()), &e))?;
+    let file = bound.map_err(|e| no_source(format_args!("unixgram:{}", escape_path(&path)), &e))?;
     let name = socket.local_addr()?;
     let local = unix::path_of(name.as_pathname(), name.as_abstract_namespace());
     let socket = UnixDatagram::from_std(socket.into());

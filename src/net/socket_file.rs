@@ -18,6 +18,7 @@ use socket2::{Domain, SockAddr, Socket, Type};
 
 use super::error::cause;
 use super::unix::socket_name;
+use crate::text::escape::escape_path;
 
 /// The longest wait for the lock of a directory. Any program that may read the directory can hold it.
 const LOCK_WAIT: Duration = Duration::from_secs(1);
@@ -176,7 +177,7 @@ impl Drop for SocketFile {
         let _lock = lock_directory(&self.path);
         let ours = fs::symlink_metadata(&self.path).is_ok_and(|found| self.is(&found));
         if ours && let Err(e) = fs::remove_file(&self.path) {
-            log::warn!("cannot remove {}: {}", self.path.display(), cause(&e));
+            log::warn!("cannot remove {}: {}", escape_path(&self.path), cause(&e));
         }
     }
 }

@@ -2,11 +2,13 @@
 
 use std::fs::File;
 use std::io::{self, Write};
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use hdrhistogram::serialization::V2DeflateSerializer;
 use hdrhistogram::serialization::interval_log::IntervalLogWriterBuilder;
+use resound::escape;
 use resound::load::Interval;
 
 /// The column names in front of the intervals.
@@ -104,7 +106,10 @@ fn failure(path: &Path, error: &io::Error) -> String {
     let cause = error.to_string();
     let cause = cause.split(" (os error").next().unwrap_or_default();
     let cause = cause.to_ascii_lowercase();
-    format!("cannot write {}: {cause}", path.display())
+    format!(
+        "cannot write {}: {cause}",
+        escape(path.as_os_str().as_bytes())
+    )
 }
 
 #[cfg(test)]

@@ -355,4 +355,21 @@ mod tests {
         let unix = Address::UnixDatagram(Path::new("/s").into());
         assert_eq!(guard.admit(&unix, (0, 1400), now, LOCAL), Ok(()));
     }
+
+    #[test]
+    fn refusal_names_its_source_in_one_safe_line() {
+        let source = Address::UnixDatagram(Path::new("\x1b]0;x\x07\nforged").into());
+        for refusal in [
+            Refusal::Reserved,
+            Refusal::Own,
+            Refusal::SamePort,
+            Refusal::Unnamed,
+            Refusal::Relative,
+            Refusal::TooMany,
+            Refusal::TooLong,
+        ] {
+            let line = refusal.describe(&source);
+            assert!(crate::text::escape::tests::is_safe(&line), "{line:?}");
+        }
+    }
 }

@@ -6,7 +6,7 @@ use std::str::FromStr;
 
 use encoding_rs::{DecoderResult, Encoding, REPLACEMENT, UTF_8, UTF_16BE, UTF_16LE};
 
-use crate::text::escape::push_hex;
+use crate::text::escape::{escape, push_hex};
 
 /// An encoding of text; UTF-8 by default.
 ///
@@ -78,7 +78,7 @@ impl TextEncoding {
         let name = self.0.name();
         Err(EncodingError(format!(
             "{name} has no '{}'",
-            character.escape_debug()
+            escape(character.to_string().as_bytes())
         )))
     }
 

@@ -1,5 +1,7 @@
 //! Tokens of texts with placeholders, as users write them: `{peer}`, and `{{` for a brace.
 
+use super::escape::escape;
+
 /// A token of such a text.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Token<'a> {
@@ -36,6 +38,6 @@ pub(crate) fn next<'a>(rest: &mut &'a str) -> Result<Option<Token<'a>>, &'static
 /// An error message about a placeholder that is not one of `names`.
 pub(crate) fn unknown<'a>(name: &str, names: impl IntoIterator<Item = &'a str>) -> String {
     let names: Vec<String> = names.into_iter().map(|n| format!("{{{n}}}")).collect();
-    let name = name.escape_debug();
+    let name = escape(name.as_bytes());
     format!("{{{name}}} is not one of {}", names.join(" "))
 }

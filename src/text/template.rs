@@ -10,6 +10,7 @@ use jiff::tz::TimeZone;
 
 use crate::net::address::Address;
 use crate::text::encoding::TextEncoding;
+use crate::text::escape::escape;
 use crate::text::placeholders::{self, Token};
 use crate::text::zone;
 
@@ -139,7 +140,12 @@ fn variable(placeholder: &str) -> Result<String, TemplateError> {
     let Some(name) = placeholder.strip_prefix("env:") else {
         return Err(TemplateError(placeholders::unknown(placeholder, NAMES)));
     };
-    let absent = |_| error(format!("{} is not set, or not UTF-8", name.escape_debug()));
+    let absent = |_| {
+        error(format!(
+            "{} is not set, or not UTF-8",
+            escape(name.as_bytes())
+        ))
+    };
     if name.is_empty() || name.contains(['=', '\0']) {
         return Err(error("expected a variable's name after {env:"));
     }

@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use jiff::tz::TimeZone;
 use log::{Level, log_enabled, warn};
 
-use super::escape::escape;
+use super::escape::{escape, escape_path};
 
 /// Folders of the zone files, unless `TZDIR` names one (tzfile(5)).
 const FOLDERS: [&str; 4] = [
@@ -80,7 +80,7 @@ impl Places {
         let mut files = self.folders.iter().map(|folder| folder.join(plain));
         let found = files.find_map(|file| read(&file));
         found.or_else(|| rule(plain.to_str()?)).ok_or_else(|| {
-            let (name, folder) = (escape(bytes), self.folders[0].display());
+            let (name, folder) = (escape(bytes), escape_path(&self.folders[0]));
             format!("TZ={name} is neither a time zone in {folder} nor a rule such as CET-1")
         })
     }
@@ -90,7 +90,7 @@ impl Places {
         if fs::symlink_metadata(&self.machine).is_err() {
             return Ok(TimeZone::UTC);
         }
-        let fault = || format!("{} has no time zone", self.machine.display());
+        let fault = || format!("{} has no time zone", escape_path(&self.machine));
         read(&self.machine).ok_or_else(fault)
     }
 }

@@ -29,6 +29,7 @@ mod load_modes;
 mod load_open_loop;
 mod load_overload;
 mod log;
+mod names;
 mod notices;
 mod options;
 mod pipes;

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 
 use super::Address;
 use crate::net::unix::abstract_name;
+use crate::text::escape::escape_path;
 
 /// An address to listen on or to connect to, as it is written; a host name is not resolved yet.
 ///
@@ -21,7 +22,7 @@ use crate::net::unix::abstract_name;
 /// | `unix:@NAME`, `unixgram:@NAME` | on Linux, a Unix socket without a file (unix(7), abstract) |
 ///
 /// With port 0 the kernel chooses one. The [`fmt::Display`] form parses to the same value, unless it is a path
-/// that is not UTF-8.
+/// that is not UTF-8, or has control characters.
 ///
 /// ```
 /// use resound::ListenAddress;
@@ -170,8 +171,8 @@ impl fmt::Display for Listen {
 impl fmt::Display for ListenAddress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (host, port) = match self {
-            Self::Unix(path) => return write!(f, "unix:{}", path.display()),
-            Self::UnixDatagram(path) => return write!(f, "unixgram:{}", path.display()),
+            Self::Unix(path) => return write!(f, "unix:{}", escape_path(path)),
+            Self::UnixDatagram(path) => return write!(f, "unixgram:{}", escape_path(path)),
             Self::Udp { host, port } => {
                 f.write_str("udp://")?;
                 (host, port)

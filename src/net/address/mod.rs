@@ -10,6 +10,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::unix::abstract_name;
+use crate::text::escape::escape_path;
 
 pub use listen::{Listen, ListenAddress, Role};
 pub use parse::AddressError;
@@ -17,6 +18,8 @@ pub use parse::AddressError;
 /// The address of a socket: one end of a connection, the sender of a datagram, or a listener's.
 ///
 /// Clients of a Unix socket are unnamed as a rule: their address is that of their listener.
+///
+/// It is shown on one line without control characters: a peer chooses its own name ([`escape`](crate::escape)).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Address {
     /// An IP address and a TCP port.
@@ -124,9 +127,9 @@ impl fmt::Display for Address {
         match self {
             Self::Tcp(address) => address.fmt(f),
             Self::Udp(address) => write!(f, "udp://{address}"),
-            Self::Unix(path) => write!(f, "unix:{}", path.display()),
+            Self::Unix(path) => write!(f, "unix:{}", escape_path(path)),
             Self::UnixDatagram(path) if path.as_os_str().is_empty() => f.write_str("unixgram"),
-            Self::UnixDatagram(path) => write!(f, "unixgram:{}", path.display()),
+            Self::UnixDatagram(path) => write!(f, "unixgram:{}", escape_path(path)),
             Self::Stdin => f.write_str("stdin"),
             Self::Stdout => f.write_str("stdout"),
         }
@@ -136,6 +139,11 @@ impl fmt::Display for Address {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::text::escape::tests::is_safe;
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+    use std::ffi::OsStr;
+    use std::os::unix::ffi::OsStrExt;
 
     #[test]
     fn wildcard_is_reached_through_loopback() {
@@ -143,5 +151,43 @@ mod tests {
         assert_eq!(reach("0.0.0.0:5"), "127.0.0.1:5");
         assert_eq!(reach("[::]:5"), "[::1]:5");
         assert_eq!(reach("127.0.0.2:5"), "127.0.0.2:5");
+    }
+
+    proptest! {
+        /// A datagram's sender chooses its own name, and whoever starts a server that of a path: each
+        /// place that shows one shows one line, and nothing that a terminal obeys.
+        #[test]
+        fn name_of_any_bytes_is_shown_in_one_safe_line(bytes in vec(1..=255_u8, 0..100)) {
+            let path = Path::new(OsStr::from_bytes(&bytes));
+            let unix = Address::Unix(path.into());
+            let datagram = Address::UnixDatagram(path.into());
+            let mut shown = vec![unix.to_string(), datagram.to_string(), datagram.name().to_string()];
+            for prefix in [&b"unix:"[..], b"unixgram:", b"", b"[", b"udp://"] {
+                let text = [prefix, &bytes].concat();
+                let text = OsStr::from_bytes(&text);
+                shown.push(match ListenAddress::try_from(text) {
+                    Ok(address) => address.to_string(),
+                    Err(e) => e.to_string(),
+                });
+                shown.push(match Listen::try_from(text) {
+                    Ok(listen) => listen.to_string(),
+                    Err(e) => e.to_string(),
+                });
+            }
+            for line in shown {
+                prop_assert!(is_safe(&line.replace('\t', "")), "{line:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn ordinary_path_is_shown_as_it_is() {
+        for text in [
+            "unix:/run/na\u{ef}ve \u{4f60}.sock",
+            "unixgram:@name",
+            "unixgram:/a\\b",
+        ] {
+            assert_eq!(text.parse::<ListenAddress>().unwrap().to_string(), text);
+        }
     }
 }

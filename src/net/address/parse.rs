@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 
 use super::listen::{Listen, ListenAddress, Role};
+use crate::text::escape::escape;
 
 /// The fault of a text that is no [`Listen`] or [`ListenAddress`]: one line, without the text itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -90,6 +91,7 @@ fn host_and_port(text: &str) -> Result<(String, u16), AddressError> {
             .split_once('%')
             .map_or(host, |(address, _scope)| address);
         if plain.parse::<Ipv6Addr>().is_err() {
+            let host = escape(host.as_bytes());
             return Err(error(format!("'{host}' is not an IPv6 address")));
         }
         return checked(host, port);
@@ -130,11 +132,18 @@ fn checked(host: &str, port: &str) -> Result<(String, u16), AddressError> {
     if host.is_empty() {
         return Err(error("the host is missing; * means every address"));
     }
-    if host.contains(|c: char| c.is_whitespace() || c.is_control() || "/[]".contains(c)) {
-        return Err(error(format!("'{}' is not a host", host.escape_debug())));
+    let strange = |c: char| c.is_whitespace() || "/[]".contains(c);
+    if host.contains(strange) || escape(host.as_bytes()) != host {
+        return Err(error(format!(
+            "'{}' is not a host",
+            escape(host.as_bytes())
+        )));
     }
     if port.is_empty() || !port.bytes().all(|b| b.is_ascii_digit()) {
-        return Err(error(format!("'{}' is not a port", port.escape_debug())));
+        return Err(error(format!(
+            "'{}' is not a port",
+            escape(port.as_bytes())
+        )));
     }
     let port = port
         .parse()
