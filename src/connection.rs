@@ -517,7 +517,7 @@ fn next_shared<'a>(owed: &Owed<'a>, waiting: bool) -> Slices<'a> {
 mod tests {
     use super::*;
     use crate::net::address::{Address, Role};
-    use crate::service::{Chargen, Echo};
+    use crate::service::{Broadcast, Chargen, Echo, Room};
     use crate::testing::{Answer, Script};
     use std::io::ErrorKind;
 
@@ -950,6 +950,49 @@ mod tests {
         assert_eq!(bench.connection.closing(), Some(reason));
         bench.turn(ENDING);
         assert_eq!(bench.connection.state, State::Closed(reason));
+    }
+
+    /// Memory is bounded by what a turn publishes: with tags that is much for little input.
+    #[test]
+    fn turn_ends_when_it_has_published_its_share() {
+        let room = Room {
+            tag: Some("a tag of 17 bytes".parse().unwrap()),
+            ..Room::default()
+        };
+        let service = Broadcast::with_segments(room, 64);
+        let mut bench = Bench::new(service, &[give(b"\n"), give(b"\n"), give(b"\n")], &[]);
+        bench.connection.link.stream.cuts_reads = true;
+        for messages in 1..4 {
+            bench.turn(READABLE);
+            assert_eq!(bench.service.published(), messages * 18);
+        }
+    }
+
+    /// A client that is reset while what it is owed goes out has not got it: the end that was to
+    /// come is not the reason of its close.
+    #[test]
+    fn reset_while_draining_is_the_reason_and_later_it_is_not() {
+        let (reset, shutdown) = (CloseReason::Reset, CloseReason::Shutdown);
+        for by_write in [true, false] {
+            let writes = [Take(3), Take(2), Fail(BrokenPipe)];
+            let writes = if by_write { &writes[..] } else { &writes[..2] };
+            let mut bench = polite(b"<one>", &[Fail(ConnectionReset)], writes);
+            bench.flush();
+            bench.connection.drain(&mut bench.service, shutdown);
+            assert_eq!(bench.connection.state, State::Draining(shutdown));
+            if by_write {
+                bench.flush();
+                assert_eq!(bench.service.closed, [reset]);
+            }
+            bench.turn(ENDING);
+            assert_eq!(bench.connection.finish(&mut bench.service), Some(reset));
+            assert_eq!(bench.service.closed, [reset]);
+        }
+        let mut bench = polite(b"", &[Fail(ConnectionReset)], &[]);
+        bench.connection.drain(&mut bench.service, shutdown);
+        assert_eq!(bench.connection.closing(), Some(shutdown));
+        bench.turn(ENDING);
+        assert_eq!(bench.connection.finish(&mut bench.service), Some(shutdown));
     }
 
     /// A client that takes everything at once must not keep the others waiting.

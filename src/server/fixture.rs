@@ -1,7 +1,7 @@
 //! A scripted kernel for the unit tests of the phases: no loop, no events, a clock that the test
 //! moves.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::io;
 use std::net::SocketAddr;
@@ -126,10 +126,52 @@ pub(super) fn admit<S: Service>(
 ) -> usize {
     let mut stream = Script::default();
     stream.stall(stalled);
-    let address = client_address();
+    admit_from(clients, net, client_address(), role, stream)
+}
+
+/// Admits a client from an address over a stream; returns its key.
+pub(super) fn admit_from<S: Service>(
+    clients: &mut Clients<S, Script>,
+    net: &mut TestNet,
+    address: Address,
+    role: Role,
+    stream: Script,
+) -> usize {
     let local = address.clone();
     let opened = clients.open(net, stream, address, role, &local);
     opened.expect("the test's kernel takes every stream")
+}
+
+/// The lines that `act` logs, warnings and what is said by default.
+pub(super) fn logged(act: impl FnOnce()) -> Vec<String> {
+    static LOG: Lines = Lines;
+    // Another test may have been first.
+    let _ = log::set_logger(&LOG);
+    // No more: with debug output clients are treated in another way.
+    log::set_max_level(log::LevelFilter::Info);
+    LINES.take();
+    act();
+    LINES.take()
+}
+
+thread_local! {
+    /// Lines that this test has logged.
+    static LINES: RefCell<Vec<String>> = const { RefCell::new(Vec::new()) };
+}
+
+/// A log that keeps lines by thread.
+struct Lines;
+
+impl log::Log for Lines {
+    fn enabled(&self, _: &log::Metadata<'_>) -> bool {
+        true
+    }
+
+    fn log(&self, record: &log::Record<'_>) {
+        LINES.with_borrow_mut(|lines| lines.push(record.args().to_string()));
+    }
+
+    fn flush(&self) {}
 }
 
 /// Gives a client input, and all clients a pass of reading and publishing.

@@ -16,6 +16,8 @@ mod ending;
 mod holds;
 mod passes;
 mod patience;
+#[cfg(test)]
+mod tests;
 mod timeouts;
 mod waiting;
 

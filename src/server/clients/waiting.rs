@@ -146,4 +146,33 @@ mod tests {
         assert_eq!(over_after(|ms| taking(ms, false)), 4000);
         assert_eq!(over_after(|ms| taking(ms, true)), 1000);
     }
+
+    /// A client that sends a byte now and then is not waited for longer than any other.
+    #[test]
+    fn client_that_trickles_is_dropped_after_the_linger_time() {
+        let trickling = |ms: u64, waiting| Progress {
+            traffic: (ms / 50, 0),
+            waiting,
+            ..START
+        };
+        assert_eq!(over_after(|ms| trickling(ms, false)), 1000);
+        assert_eq!(over_after(|ms| trickling(ms, true)), 1000);
+        // Once it has everything its linger time starts again, and only once.
+        let taking = |ms: u64| Progress {
+            traffic: (ms / 50, ms.min(3000)),
+            waiting: ms < 3000,
+            ..START
+        };
+        assert_eq!(over_after(taking), 4000);
+    }
+
+    #[test]
+    fn silence_begins_when_the_last_byte_has_moved() {
+        let until = |ms: u64| Progress {
+            traffic: (ms.min(300), 0),
+            waiting: false,
+            ..START
+        };
+        assert_eq!(over_after(until), 400);
+    }
 }
