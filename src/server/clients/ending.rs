@@ -41,6 +41,9 @@ impl<S: Service, T: Stream> Clients<S, T> {
 
     /// The earliest deadline of a client.
     pub(in crate::server) fn next_deadline(&self) -> Option<Instant> {
+        if !self.has_deadlines() {
+            return None; // as a rule, in each pass
+        }
         let holding = self.holds.deadline();
         let lingering = self.lingering.iter().filter_map(Lingering::deadline).min();
         let notice = self.timeouts.next_notice().filter(|_| !self.is_held());
