@@ -181,7 +181,7 @@ impl Datagrams {
         self.refused += refused;
         if let Some((source, refusal)) = first {
             let refused = self.refused + self.counts.refused;
-            self.throttle.warn(now, || {
+            self.throttle.warn_of_total(now, || {
                 let count = plural(refused, "datagram");
                 format!("{} ({count} so far)", refusal.describe(&source))
             });

@@ -197,7 +197,7 @@ impl<S: Service, T: Stream> Clients<S, T> {
             self.stats.probes += 1;
         }
         if probe && client.connection.is_newcomer() && !log_enabled!(Level::Trace) {
-            self.probe_log.debug(now(), || {
+            self.probe_log.debug_total(now(), || {
                 let probes = plural(self.stats.probes, "client");
                 format!("{probes} came and went without a byte: -vv logs each")
             });
