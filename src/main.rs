@@ -6,12 +6,11 @@ mod logger;
 mod report;
 mod units;
 
-use std::io::{self, Write};
 use std::process::ExitCode;
 
 use resound::{Discard, Time, escape};
 
-use cli::Command;
+use cli::{Cli, Command};
 use commands::{connect, load, serve};
 
 fn main() -> ExitCode {
@@ -19,8 +18,22 @@ fn main() -> ExitCode {
         Ok(cli) => cli,
         Err(code) => return code,
     };
+    match run(&cli) {
+        Ok(()) => {
+            logger::finish("");
+            ExitCode::SUCCESS
+        }
+        Err(error) => fail(&error),
+    }
+}
+
+fn run(cli: &Cli) -> Result<(), String> {
+    if cli.command.serves() {
+        // Before the first line of the log, which starts a thread.
+        serve::stay_in_background()?;
+    }
     logger::start(cli.log_filter());
-    let result = match &cli.command {
+    match &cli.command {
         Command::Echo(args) => serve::echo(args),
         Command::Discard(args) => serve::small("discard", &args.server, Discard::new()),
         Command::Reply(args) => serve::reply(args),
@@ -30,18 +43,12 @@ fn main() -> ExitCode {
         Command::Broadcast(args) => serve::broadcast(args),
         Command::Connect(args) => connect::run(args),
         Command::Load(args) => load::run(args, cli.quiet),
-    };
-    logger::flush();
-    match result {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => fail(&error),
     }
 }
 
-/// Writes each line of an error to standard error, which may be closed.
+/// Writes each line of an error to standard error, which may be closed or not be read.
 fn fail(error: &str) -> ExitCode {
-    for reason in error.lines() {
-        let _ = writeln!(io::stderr(), "resound: {}", escape(reason.as_bytes()));
-    }
+    let line = |reason: &str| format!("resound: {}\n", escape(reason.as_bytes()));
+    logger::finish(&error.lines().map(line).collect::<String>());
     ExitCode::FAILURE
 }

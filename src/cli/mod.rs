@@ -20,14 +20,17 @@ mod values;
 
 use std::env;
 use std::ffi::OsString;
-use std::io::{self, Write};
+use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::process::ExitCode;
 
+use anstream::{AutoStream, ColorChoice};
+use clap::builder::StyledStr;
 use clap::error::ErrorKind;
 use clap::{CommandFactory, Parser, Subcommand};
 use resound::escape;
 
+use crate::logger;
 pub(crate) use broadcast::BroadcastArgs;
 pub(crate) use connect::ConnectArgs;
 pub(crate) use load::LoadArgs;
@@ -140,6 +143,11 @@ impl Cli {
 }
 
 impl Command {
+    /// True if it is a server.
+    pub(crate) fn serves(&self) -> bool {
+        !matches!(self, Self::Connect(_) | Self::Load(_))
+    }
+
     /// Checks what the types of the options cannot.
     fn check(&self) -> Result<(), clap::Error> {
         let checked = match self {
@@ -168,18 +176,30 @@ pub(crate) fn parse() -> Result<Cli, ExitCode> {
         Ok(cli)
     });
     checked.map_err(|e| {
-        // A closed standard stream does not change the exit code.
-        let _ = match e.kind() {
-            ErrorKind::InvalidUtf8 => {
-                writeln!(io::stderr(), "resound: {}", not_utf8(env::args_os()))
+        // A standard stream that is closed or not read does not change the exit code.
+        match e.kind() {
+            ErrorKind::InvalidUtf8 => complain(&not_utf8(env::args_os())),
+            ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => drop(e.print()),
+            ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
+                logger::finish(&for_stderr(&e.render()));
             }
-            ErrorKind::DisplayHelp
-            | ErrorKind::DisplayVersion
-            | ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => e.print(),
-            _ => writeln!(io::stderr(), "resound: {}", one_line(&e)),
-        };
+            _ => complain(&one_line(&e)),
+        }
         ExitCode::from(u8::try_from(e.exit_code()).unwrap_or(2))
     })
+}
+
+/// Writes a line of complaint to standard error.
+fn complain(text: &str) {
+    logger::finish(&format!("resound: {text}\n"));
+}
+
+/// A text in colours, if standard error has them.
+fn for_stderr(text: &StyledStr) -> String {
+    match AutoStream::choice(&io::stderr()) {
+        ColorChoice::Never => text.to_string(),
+        _ => text.ansi().to_string(),
+    }
 }
 
 /// The error of an argument that is not UTF-8 and must be. Clap doesn't name it.

@@ -152,8 +152,6 @@ fn serve<S: Service>(
     mut service: S,
     streams: Streams,
 ) -> Result<(), String> {
-    let cannot_catch = |e: io::Error| format!("cannot catch signals: {e}");
-    stay_in_background().map_err(cannot_catch)?;
     let starting = NoLoop::begin().map_err(cannot_catch)?;
     let config = fitted(config)?;
     let unasked = unasked_answer(&config, &mut service);
@@ -206,10 +204,16 @@ fn unasked_answer<S: Service>(config: &Config, service: &mut S) -> usize {
 }
 
 /// Keeps job control from stopping the process, as the server itself does for its console: a terminal
-/// may accept the log from the job in front alone (`tostop` in termios(3)).
-fn stay_in_background() -> io::Result<()> {
+/// may accept the log from the job in front alone (`tostop` in termios(3)). To be called before the log
+/// is used: its thread inherits this.
+pub(crate) fn stay_in_background() -> Result<(), String> {
     let signals = SigSet::from_iter([Signal::SIGTTIN, Signal::SIGTTOU]);
-    Ok(signals.thread_block()?)
+    signals.thread_block().map_err(|e| cannot_catch(e.into()))
+}
+
+#[expect(clippy::needless_pass_by_value, reason = "for map_err")]
+fn cannot_catch(error: io::Error) -> String {
+    format!("cannot catch signals: {error}")
 }
 
 /// Logs each address, and in detail its options and those of the loop.

@@ -11,22 +11,23 @@ mod throttle;
 
 use std::io::{self, Write};
 use std::panic;
-use std::sync::{LazyLock, Mutex, PoisonError};
+use std::sync::{LazyLock, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use anstream::AutoStream;
 use env_logger::{Builder, Logger, Target, WriteStyle};
-use log::{Level, LevelFilter, Log, Metadata, Record, warn};
+use log::{Level, LevelFilter, Log, Metadata, Record};
 
 use resound::escape;
 
 use queue::Queue;
-use throttle::Throttle;
+use throttle::{Line, Throttle};
 
-/// The longest time for which a process that ends waits for its log to be read.
+/// The longest time for which a process waits for its log to be read, all its waits together.
 const LAST_WAIT: Duration = Duration::from_secs(1);
 
-static QUEUE: LazyLock<Queue> = LazyLock::new(Queue::new);
+static QUEUE: LazyLock<Queue> = LazyLock::new(|| Queue::new(LAST_WAIT));
+static LOG: OnceLock<Throttled> = OnceLock::new();
 static THROTTLE: LazyLock<Throttle> = LazyLock::new(Throttle::default);
 
 /// Starts the log with this filter. `RUST_LOG` overrides it, unless nothing in that is valid: a mistake
@@ -48,28 +49,39 @@ pub(crate) fn start(default: &str) {
         log: chosen,
         throttled,
     };
-    if log::set_boxed_logger(Box::new(log)).is_ok() {
+    if log::set_logger(LOG.get_or_init(|| log)).is_ok() {
         log::set_max_level(level);
     }
     QUEUE.on_loss(move |lines| loss(lines, style));
     QUEUE.on_alarm(|| {
-        summarize(false);
+        summarize(&THROTTLE.summaries(Instant::now(), false));
         let deadline = THROTTLE.deadline()?;
         Some(deadline.saturating_duration_since(Instant::now()))
     });
     flush_before_panics();
 }
 
-/// Waits until standard error has taken what was logged, for at most a second.
+/// Waits until standard error has taken what was logged, but not long.
 pub(crate) fn flush() {
-    summarize(true);
-    QUEUE.flush(LAST_WAIT);
+    QUEUE.flush();
 }
 
-/// Logs the numbers of warnings that were held back.
-fn summarize(end: bool) {
-    for summary in THROTTLE.summaries(Instant::now(), end) {
-        warn!("{summary}");
+/// Ends the log: with the numbers of warnings that were held back, and then with `last` lines.
+pub(crate) fn finish(last: &str) {
+    summarize(&THROTTLE.summaries(Instant::now(), true));
+    // If lines are lost, those after them are, too, until it is read.
+    QUEUE.flush();
+    if !last.is_empty() {
+        StandardError::print(last);
+        QUEUE.flush();
+    }
+}
+
+/// Logs numbers of warnings that were held back. They are no warnings that are limited.
+fn summarize(summaries: &[Line]) {
+    let Some(log) = LOG.get() else { return };
+    for line in summaries {
+        log.write(&line.metadata(), &line.text);
     }
 }
 
@@ -88,25 +100,24 @@ impl Log for Throttled {
         if !self.log.matches(record) {
             return;
         }
-        if self.throttled && !THROTTLE.admits(record, Instant::now()) {
+        // Made while nothing is locked: it may panic.
+        let text = escape(record.args().to_string().as_bytes());
+        if self.throttled && !THROTTLE.admits(record, &text, Instant::now()) {
             return QUEUE.wake();
         }
-        let text = record.args().to_string();
-        let safe = escape(text.as_bytes());
-        if safe == text {
-            return self.log.log(record);
-        }
-        let mut shown = Record::builder();
-        let metadata = record.metadata().clone();
-        self.log.log(
-            &shown
-                .metadata(metadata)
-                .args(format_args!("{safe}"))
-                .build(),
-        );
+        self.write(record.metadata(), &text);
     }
 
     fn flush(&self) {}
+}
+
+impl Throttled {
+    /// Writes a line whose text is escaped.
+    fn write(&self, metadata: &Metadata<'_>, text: &str) {
+        let mut record = Record::builder();
+        record.metadata(metadata.clone());
+        self.log.log(&record.args(format_args!("{text}")).build());
+    }
 }
 
 /// Standard error, to which writes never wait: they go through the queue, whole or not at all.
@@ -174,6 +185,7 @@ fn loss(lines: u64, style: WriteStyle) -> Vec<u8> {
 fn flush_before_panics() {
     let report = panic::take_hook();
     panic::set_hook(Box::new(move |info| {
+        summarize(&THROTTLE.summaries_in_panic());
         flush();
         report(info);
     }));

@@ -22,6 +22,8 @@ type Alarm = Box<dyn Fn() -> Option<Duration> + Send + Sync>;
 pub(super) struct Queue {
     shared: Arc<Shared>,
     started: AtomicBool,
+    /// The time for which flushes may still wait, all together.
+    patience: Mutex<Duration>,
 }
 
 #[derive(Default)]
@@ -44,13 +46,17 @@ struct State {
     lost: u64,
     /// True while the thread writes.
     writing: bool,
+    /// True if the alarm has changed since the thread last looked: it may have asked just before.
+    woken: bool,
 }
 
 impl Queue {
-    pub(super) fn new() -> Self {
+    /// A queue that waits for its reader at the end, for at most this time.
+    pub(super) fn new(patience: Duration) -> Self {
         Self {
             shared: Arc::default(),
             started: AtomicBool::new(false),
+            patience: Mutex::new(patience),
         }
     }
 
@@ -66,7 +72,7 @@ impl Queue {
 
     /// Makes the thread ask again when its work is due.
     pub(super) fn wake(&self) {
-        self.shared.filled.notify_one();
+        self.shared.wake();
     }
 
     /// Puts whole lines into the queue, or counts them as lost. Never waits for standard error.
@@ -80,17 +86,23 @@ impl Queue {
         self.shared.filled.notify_one();
     }
 
-    /// Starts the thread, with the first line: by then this thread has blocked the signals of job
-    /// control, if it does, and the new one inherits that. False if there can be no thread.
+    /// Starts the thread, with the first line. It inherits the signals that are blocked. False if there can be no thread.
     fn start(&self) -> bool {
         let shared = Arc::clone(&self.shared);
         let builder = thread::Builder::new().name("log".to_owned());
         builder.spawn(move || shared.write_all(&mut Stderr)).is_ok()
     }
 
-    /// Waits until all is written, for at most this time.
-    pub(super) fn flush(&self, time: Duration) {
-        self.shared.flush(time);
+    /// Waits until all is written, for at most half of the patience that is left: all calls together
+    /// wait for less than it, and each leaves some for the last lines.
+    pub(super) fn flush(&self) {
+        // It is locked if the log itself has failed, and another thread waits for it already.
+        let Ok(mut patience) = self.patience.try_lock() else {
+            return;
+        };
+        let start = Instant::now();
+        self.shared.flush(start + *patience / 2);
+        *patience = patience.saturating_sub(start.elapsed());
     }
 }
 
@@ -113,6 +125,11 @@ impl Shared {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn wake(&self) {
+        self.lock().woken = true;
+        self.filled.notify_one();
+    }
+
     /// Writes what comes, for ever.
     fn write_all(&self, out: &mut impl Write) {
         let mut batch = Vec::new();
@@ -131,16 +148,19 @@ impl Shared {
     }
 
     /// Waits for lines and takes them; returns the number of lines lost after them. `None` if there
-    /// are none yet.
+    /// are none yet, and the alarm is to be asked again.
     fn take(&self, batch: &mut Vec<u8>, alarm: Option<Duration>) -> Option<u64> {
         let mut state = self.lock();
         state.writing = false;
         if state.is_empty() {
             self.emptied.notify_all();
+        }
+        if state.is_empty() && !state.woken {
             let time = alarm.unwrap_or(Duration::MAX);
             let waited = self.filled.wait_timeout(state, time);
             state = waited.unwrap_or_else(PoisonError::into_inner).0;
         }
+        state.woken = false;
         if state.is_empty() {
             return None;
         }
@@ -149,8 +169,7 @@ impl Shared {
         Some(std::mem::take(&mut state.lost))
     }
 
-    fn flush(&self, time: Duration) {
-        let deadline = Instant::now() + time;
+    fn flush(&self, deadline: Instant) {
         // A panic may come while this thread holds the lock.
         let mut state = match self.state.try_lock() {
             Ok(state) => state,
@@ -200,6 +219,9 @@ impl Write for Stderr {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+    use std::sync::atomic::AtomicU32;
     use std::sync::mpsc::{Receiver, Sender, channel};
 
     /// A reader's end: takes a write when it is told to.
@@ -220,16 +242,24 @@ mod tests {
         }
     }
 
+    const LONG: Duration = Duration::from_secs(20);
+
     /// A queue whose thread writes to a slow reader.
     fn slow() -> (Queue, Sender<()>, Receiver<Vec<u8>>) {
-        let queue = Queue::new();
+        let queue = Queue::new(LONG);
         queue.on_loss(|lines| format!("{lines} lost\n").into_bytes());
+        let (allow, writes) = write_slowly(&queue);
+        (queue, allow, writes)
+    }
+
+    /// Starts the thread of a queue, with a slow reader.
+    fn write_slowly(queue: &Queue) -> (Sender<()>, Receiver<Vec<u8>>) {
         queue.started.store(true, Ordering::Relaxed);
         let (allow, allowed) = channel();
         let (written, writes) = channel();
         let shared = Arc::clone(&queue.shared);
         thread::spawn(move || shared.write_all(&mut Slow { allowed, written }));
-        (queue, allow, writes)
+        (allow, writes)
     }
 
     #[test]
@@ -242,7 +272,7 @@ mod tests {
             expected.extend(line);
             allow.send(()).unwrap();
         }
-        queue.flush(Duration::from_secs(20));
+        queue.flush();
         assert_eq!(writes.try_iter().collect::<Vec<_>>().concat(), expected);
     }
 
@@ -275,12 +305,91 @@ mod tests {
 
     #[test]
     fn flush_waits_for_no_reader_for_ever() {
-        let (queue, allow, writes) = slow();
+        let (mut queue, allow, writes) = slow();
+        queue.patience = Mutex::new(Duration::from_millis(20));
         queue.push(b"line\n");
-        queue.flush(Duration::from_millis(20));
+        queue.flush();
         assert!(writes.try_recv().is_err());
+        queue.patience = Mutex::new(LONG);
         allow.send(()).unwrap();
-        queue.flush(Duration::from_secs(20));
+        queue.flush();
         assert_eq!(writes.try_recv().unwrap(), b"line\n");
+    }
+
+    /// Each flush had a second of its own.
+    #[test]
+    fn flushes_wait_for_one_time_all_together() {
+        let (mut queue, _allow, _writes) = slow();
+        let patience = Duration::from_millis(40);
+        queue.patience = Mutex::new(patience);
+        queue.push(b"line\n");
+        for parts in [2, 4, 8] {
+            queue.flush();
+            assert!(*queue.patience.lock().unwrap() <= patience / parts);
+        }
+    }
+
+    /// Lost wake-up: what changed the alarm between its question and the wait told no thread.
+    #[test]
+    fn alarm_that_changes_before_the_wait_is_asked_again() {
+        let queue = Queue::new(LONG);
+        let calls = AtomicU32::new(0);
+        let shared = Arc::clone(&queue.shared);
+        queue.on_alarm(move || {
+            match calls.fetch_add(1, Ordering::Relaxed) {
+                0 => shared.wake(),
+                1 => shared.lock().push(b"summary\n"),
+                _ => {}
+            }
+            None
+        });
+        let (allow, writes) = write_slowly(&queue);
+        allow.send(()).unwrap();
+        assert_eq!(writes.recv_timeout(LONG).unwrap(), b"summary\n");
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+
+        /// Each line is either written or in a number of lost ones, whatever the reader does.
+        #[test]
+        fn lines_written_and_lines_lost_are_all_lines(
+            steps in vec((1..40_usize, 1..30_000_usize, any::<bool>()), 1..30)
+        ) {
+            let (queue, allow, writes) = slow();
+            let (mut pushed, mut text) = (0, Vec::new());
+            for (lines, length, is_read) in steps {
+                for _ in 0..lines {
+                    let number = format!("{pushed} ");
+                    queue.push(format!("{number:x<length$}\n").as_bytes());
+                    pushed += 1;
+                }
+                if is_read {
+                    allow.send(()).unwrap();
+                    text.extend(writes.recv_timeout(LONG).unwrap());
+                }
+            }
+            drop(allow);
+            queue.flush();
+            text.extend(writes.try_iter().flatten());
+            assert_complete(&String::from_utf8(text).unwrap(), pushed);
+        }
+    }
+
+    /// Asserts that the lines have the numbers up to `count`, but for those said to be lost there.
+    #[track_caller]
+    fn assert_complete(text: &str, count: usize) {
+        let mut next = 0;
+        for line in text.lines() {
+            let (number, rest) = line.split_once(' ').unwrap();
+            let number: usize = number.parse().unwrap();
+            if rest == "lost" {
+                next += number;
+            } else {
+                assert_eq!(number, next);
+                next += 1;
+            }
+        }
+        assert_eq!(next, count);
     }
 }

@@ -1,10 +1,10 @@
 //! A limit on warnings: clients cause most of them, and there is no limit on clients.
 
 use std::collections::BTreeMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError, TryLockError};
 use std::time::{Duration, Instant};
 
-use log::{Level, Record};
+use log::{Level, Metadata, Record};
 
 /// Time in which a warning is counted.
 const INTERVAL: Duration = Duration::from_secs(60);
@@ -16,7 +16,9 @@ type Kind = (&'static str, u32);
 
 /// The limit, for each kind by itself.
 #[derive(Debug, Default)]
-pub(super) struct Throttle(Mutex<BTreeMap<Kind, Window>>);
+pub(super) struct Throttle(Mutex<Windows>);
+
+type Windows = BTreeMap<Kind, Window>;
 
 /// The present interval of a kind.
 #[derive(Debug)]
@@ -26,12 +28,48 @@ struct Window {
     /// Warnings that were not logged.
     held_back: u64,
     /// The last one that was logged.
-    example: String,
+    example: Line,
+}
+
+/// A line of the log.
+#[derive(Clone, Debug)]
+pub(super) struct Line {
+    level: Level,
+    target: String,
+    pub(super) text: String,
+}
+
+impl Line {
+    /// The line of a record, with this text.
+    pub(super) fn new(metadata: &Metadata<'_>, text: &str) -> Self {
+        Self {
+            level: metadata.level(),
+            target: metadata.target().to_owned(),
+            text: text.to_owned(),
+        }
+    }
+
+    /// The same line with another text.
+    fn with(&self, text: String) -> Self {
+        let target = self.target.clone();
+        Self {
+            target,
+            text,
+            ..*self
+        }
+    }
+
+    pub(super) fn metadata(&self) -> Metadata<'_> {
+        let mut metadata = Metadata::builder();
+        metadata.level(self.level).target(&self.target).build()
+    }
 }
 
 impl Throttle {
-    /// True if a line is to be logged. Lines of detail are always logged.
-    pub(super) fn admits(&self, record: &Record<'_>, now: Instant) -> bool {
+    /// True if a record with this text is to be logged.
+    pub(super) fn admits(&self, record: &Record<'_>, text: &str, now: Instant) -> bool {
+        // No client causes lines of the level INFO: they tell of start and stop, of what an operator
+        // does, and of this process' own streams. Below it is detail, of which all is wanted.
         if record.level() > Level::Warn {
             return true;
         }
@@ -40,13 +78,16 @@ impl Throttle {
             record.line().unwrap_or(0),
         );
         let mut windows = self.lock();
-        let window = windows.entry(kind).or_insert_with(|| Window::new(now));
+        let line = || Line::new(record.metadata(), text);
+        let window = windows
+            .entry(kind)
+            .or_insert_with(|| Window::new(now, line()));
         if now >= window.start + INTERVAL && window.held_back == 0 {
-            *window = Window::new(now);
+            *window = Window::new(now, line());
         }
         if window.logged < MOST {
             window.logged += 1;
-            window.example = record.args().to_string();
+            window.example = line();
             return true;
         }
         window.held_back += 1;
@@ -55,19 +96,20 @@ impl Throttle {
 
     /// The lines that tell of warnings that were held back in intervals that are over; of all, at the
     /// `end`.
-    pub(super) fn summaries(&self, now: Instant, end: bool) -> Vec<String> {
-        let mut summaries = Vec::new();
-        self.lock().retain(|_, window| {
-            let over = end || now >= window.start + INTERVAL;
-            if over && window.held_back > 0 {
-                let Window {
-                    held_back, example, ..
-                } = window;
-                summaries.push(format!("{held_back} more like: {example}"));
+    pub(super) fn summaries(&self, now: Instant, end: bool) -> Vec<Line> {
+        summaries(&mut self.lock(), now, end)
+    }
+
+    /// All of them in a panic, which may be that of the thread that uses the windows: then there are
+    /// none.
+    pub(super) fn summaries_in_panic(&self) -> Vec<Line> {
+        match self.0.try_lock() {
+            Ok(mut windows) => summaries(&mut windows, Instant::now(), true),
+            Err(TryLockError::Poisoned(windows)) => {
+                summaries(&mut windows.into_inner(), Instant::now(), true)
             }
-            !over
-        });
-        summaries
+            Err(TryLockError::WouldBlock) => Vec::new(),
+        }
     }
 
     /// The time at which the next summary is due, if there is one.
@@ -77,18 +119,37 @@ impl Throttle {
         held_back.map(|window| window.start + INTERVAL).min()
     }
 
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<Kind, Window>> {
+    fn lock(&self) -> MutexGuard<'_, Windows> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
+fn summaries(windows: &mut Windows, now: Instant, end: bool) -> Vec<Line> {
+    let mut summaries = Vec::new();
+    windows.retain(|_, window| {
+        let over = end || now >= window.start + INTERVAL;
+        if over && window.held_back > 0 {
+            summaries.push(window.summary());
+        }
+        !over
+    });
+    summaries
+}
+
 impl Window {
-    fn new(start: Instant) -> Self {
+    /// Tells of the warnings that were held back, with the level and the origin of their kind: so
+    /// the log's filter treats it as them.
+    fn summary(&self) -> Line {
+        let text = format!("{} more like: {}", self.held_back, self.example.text);
+        self.example.with(text)
+    }
+
+    fn new(start: Instant, example: Line) -> Self {
         Self {
             start,
             logged: 0,
             held_back: 0,
-            example: String::new(),
+            example,
         }
     }
 }
@@ -107,7 +168,7 @@ mod tests {
                 .level(level)
                 .file_static(Some("x.rs"))
                 .line(Some(kind));
-            throttle.admits(&record.args(args).build(), now)
+            throttle.admits(&record.args(args).build(), &text, now)
         });
         admitted.count()
     }
@@ -126,12 +187,31 @@ mod tests {
         let early = start + Duration::from_secs(59);
         assert!(throttle.summaries(early, false).is_empty());
         let all = ["550 more like: client 9"; 2];
-        assert_eq!(throttle.summaries(start + INTERVAL, false), all);
+        let summaries = throttle.summaries(start + INTERVAL, false);
+        assert_eq!(texts(&summaries), all);
+        let levels: Vec<Level> = summaries.iter().map(|line| line.level).collect();
+        assert_eq!(levels, [Level::Warn, Level::Error]);
         assert_eq!(throttle.deadline(), None);
         assert_eq!(log(&throttle, Level::Warn, 1, 15, start + INTERVAL), 10);
         let rest = throttle.summaries(start + INTERVAL, true);
-        assert_eq!(rest, ["5 more like: client 9"]);
+        assert_eq!(texts(&rest), ["5 more like: client 9"]);
         assert!(throttle.summaries(start + INTERVAL, true).is_empty());
+    }
+
+    fn texts(lines: &[Line]) -> Vec<&str> {
+        lines.iter().map(|line| &*line.text).collect()
+    }
+
+    /// Deadlock: the hook of panics waited for a lock that the thread held itself.
+    #[test]
+    fn panic_waits_for_no_window() {
+        let throttle = Throttle::default();
+        log(&throttle, Level::Warn, 1, 11, Instant::now());
+        let windows = throttle.lock();
+        assert!(throttle.summaries_in_panic().is_empty());
+        drop(windows);
+        let summaries = throttle.summaries_in_panic();
+        assert_eq!(texts(&summaries), ["1 more like: client 9"]);
     }
 
     #[test]

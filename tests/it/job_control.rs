@@ -5,8 +5,8 @@
 use crate::common::client::Client;
 use crate::common::program::Program;
 use crate::common::pty::{END, terminal};
-use crate::common::skipped;
 use crate::common::stdio::{StdinWriter, StdoutReader};
+use crate::common::{Folder, eventually, skipped};
 
 /// Starts the program in the background. The shell is in front, and reads nothing until it is
 /// continued; after two lines it brings the program to the front.
@@ -141,6 +141,29 @@ fn input_that_was_typed_ahead_is_read_once_the_server_is_in_front() {
         client.receives("for the room\n");
         job.end();
     }
+}
+
+/// The log's thread, which starts with a warning of the time zone, didn't have the signals blocked: the
+/// terminal stopped the server.
+#[test]
+fn the_log_is_written_in_the_background_of_any_terminal() {
+    let folder = Folder::new();
+    let path = folder.unix("socket");
+    // The test waits for the word on another standard error.
+    let script =
+        format!("stty tostop; export TZ=no/where; echo ready >&2; exec 2>&1; {IN_BACKGROUND}");
+    let (theirs, stdin, mut stdout) = terminal();
+    let args = ["daytime", "--console", "-l", &path];
+    let Some(program) = Program::start_at_terminal(&script, &args, theirs) else {
+        return skipped("this system has no setsid");
+    };
+    stdout.receives_until("no/where");
+    eventually("the socket", || folder.path("socket").exists());
+    let client = Client::connect(&folder.address("socket"));
+    assert!(!client.rest().is_empty());
+    program.continue_once_stopped();
+    stdin.send("mine\nfg\n/quit\n");
+    assert_eq!(program.wait().code, Some(0));
 }
 
 /// A terminal may stop each job in the background that writes to it (`tostop` in termios(3)).
