@@ -6,7 +6,7 @@ use crate::common::client::Client;
 use crate::common::program::Program;
 use crate::common::pty::{END, terminal};
 use crate::common::stdio::{StdinWriter, StdoutReader};
-use crate::common::{Folder, eventually, skipped};
+use crate::common::{Folder, skipped};
 
 /// Starts the program in the background. The shell is in front, and reads nothing until it is
 /// continued; after two lines it brings the program to the front.
@@ -158,7 +158,7 @@ fn the_log_is_written_in_the_background_of_any_terminal() {
         return skipped("this system has no setsid");
     };
     stdout.receives_until("no/where");
-    eventually("the socket", || folder.path("socket").exists());
+    folder.wait_for_listener("socket");
     let client = Client::connect(&folder.address("socket"));
     assert!(!client.rest().is_empty());
     program.continue_once_stopped();

@@ -4,7 +4,6 @@
 use std::fs::File;
 use std::io::{PipeReader, Read, Write, pipe};
 use std::os::fd::OwnedFd;
-use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -50,7 +49,7 @@ impl Unread {
         let mut command = command(&[args, &["-l", &path]].concat());
         let stderr = writer.try_clone().expect("there are descriptors");
         let child = command.stderr(Stdio::from(stderr)).spawn();
-        eventually("the socket", || folder.path("socket").exists());
+        folder.wait_for_listener("socket");
         Self {
             child: Killed(child.expect("it starts")),
             writer,
@@ -320,7 +319,7 @@ fn server_runs_without_a_standard_error() {
     let path = folder.unix("socket");
     let script = r#"exec "$0" "$@" 2>&-"#;
     let program = Program::start_in_shell(script, &["echo", "-v", "-l", &path]);
-    eventually("the socket", || Path::new(&folder.path("socket")).exists());
+    folder.wait_for_listener("socket");
     let client = Client::connect(&folder.address("socket"));
     client.send("hello");
     client.receives("hello");

@@ -181,4 +181,17 @@ impl Folder {
     pub(crate) fn address(&self, name: &str) -> Address {
         Address::Unix(self.path(name).into())
     }
+
+    /// Waits for a server there without being its client. The file is there a little before it listens:
+    /// `__SO_ACCEPTCON` among the flags in /proc/net/unix.
+    #[track_caller]
+    pub(crate) fn wait_for_listener(&self, name: &str) {
+        let path = self.path(name).display().to_string();
+        eventually("a listener", || {
+            let sockets = std::fs::read("/proc/net/unix").expect("Linux has it");
+            let sockets = String::from_utf8_lossy(&sockets);
+            let mut lines = sockets.lines();
+            lines.any(|line| line.ends_with(&path) && line.contains(" 00010000 "))
+        });
+    }
 }
