@@ -14,6 +14,27 @@ use crate::service::{Action, Outcome, Owed, Release, Service};
 /// The most bytes written to a client before the others have their turn: output may be endless.
 const MOST_OUTPUT: u64 = 1024 * 1024;
 
+/// The most bytes written to a client in one flush.
+fn most_output() -> u64 {
+    #[cfg(test)]
+    if let Some(most) = OUTPUT_LIMIT.get() {
+        return most;
+    }
+    MOST_OUTPUT
+}
+
+#[cfg(test)]
+thread_local! {
+    /// Another limit than [`MOST_OUTPUT`], which the small buffers of a simulation reach.
+    static OUTPUT_LIMIT: std::cell::Cell<Option<u64>> = const { std::cell::Cell::new(None) };
+}
+
+/// Sets the share of a client in this test.
+#[cfg(test)]
+pub(crate) fn limit_output(most: u64) {
+    OUTPUT_LIMIT.set(Some(most));
+}
+
 /// Stage of a connection's life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
@@ -247,7 +268,7 @@ impl<T: Stream, S: Service> Connection<T, S> {
     /// Writes what the client is owed until it is all out, the stream is full, or the client has
     /// had its share; in the last case it [`has_more`](Self::has_more).
     pub(crate) fn flush(&mut self, service: &mut S) {
-        let share = self.link.sent + MOST_OUTPUT;
+        let share = self.link.sent + most_output();
         while self.link.ready.writable && self.link.sent < share {
             if !self.write_next(service) {
                 break;

@@ -105,6 +105,18 @@ mod tests {
     }
 
     #[test]
+    fn no_more_than_a_character_waits_for_its_rest() {
+        for label in ["utf-8", "gbk", "utf-16le"] {
+            let mut decoder = OutputDecoder::new(label.parse().unwrap(), true);
+            for part in [&b"a\r"[..], b"\r\r", &[0xe5; 999], b"\xe5\xa5"].repeat(100) {
+                decoder.convert(part, false);
+                let waits = decoder.incomplete.len();
+                assert!(waits <= 4, "{label}: {waits} bytes");
+            }
+        }
+    }
+
+    #[test]
     fn character_cut_by_an_end_does_not_spoil_later_ones() {
         let mut gbk = OutputDecoder::new("gbk".parse().unwrap(), false);
         assert_eq!(*gbk.convert(b"a\xba", true), *b"a\\xba");

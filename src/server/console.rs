@@ -437,6 +437,13 @@ mod tests {
         (String::from_utf8(shown).unwrap(), stops)
     }
 
+    impl Console<Script> {
+        /// Takes out the text that was shown.
+        pub(in crate::server) fn take_shown(&mut self) -> String {
+            String::from_utf8(self.output.stream.take_sent()).unwrap()
+        }
+    }
+
     #[test]
     fn commands_are_executed_and_answered() {
         let mut net = TestNet::new();
@@ -466,6 +473,60 @@ mod tests {
         assert_eq!(console.deadline(), Some(net.now.get()));
         let (shown, _) = run(&mut console, &net, &mut clients);
         assert_eq!(shown, "1 127.0.0.1:5000: tw\\u{1b}\n");
+    }
+
+    /// The next client with the key does not go on with the line of another.
+    #[test]
+    fn line_of_a_closed_client_is_shown_once_and_then_forgotten() {
+        let mut net = TestNet::new();
+        let mut console = console(&mut net, "");
+        let mut clients = fixture::clients(Echo::new(), &Config::default(), &net);
+        for part in ["on", "tw"] {
+            let key = fixture::admit(&mut clients, &mut net, Role::Both, false);
+            let peer = clients.get(key).peer();
+            console.show_input(key, &peer, part.as_bytes(), net.now.get());
+            assert_eq!(run(&mut console, &net, &mut clients).0, "");
+            clients.touch(key, |connection, service| {
+                connection.abort(service, CloseReason::Reset);
+            });
+            clients.reap(|| net.now.get(), |key| console.show_rest(key));
+            let (shown, _) = run(&mut console, &net, &mut clients);
+            assert!(
+                shown.ends_with(&format!(" 127.0.0.1:5000: {part}\n")),
+                "{shown}"
+            );
+            console.show_rest(key);
+            net.pass(2 * PAUSE);
+            assert_eq!(run(&mut console, &net, &mut clients).0, "");
+            assert!(console.parts.is_empty() && console.is_done());
+        }
+    }
+
+    /// A failure of standard output, or a reader that reads no more, is said once.
+    #[test]
+    fn output_that_fails_is_reported_once() {
+        for give_up in [false, true] {
+            let lines = fixture::logged(|| {
+                let mut net = TestNet::new();
+                let mut console = console(&mut net, "");
+                let mut clients = fixture::clients(Echo::new(), &Config::default(), &net);
+                let kind = io::ErrorKind::StorageFull;
+                console.output.stream.stall(true);
+                if !give_up {
+                    console.output.stream.on_write(Answer::Fail(kind));
+                }
+                for _ in 0..3 {
+                    console.show("text");
+                    run(&mut console, &net, &mut clients);
+                    if give_up {
+                        console.finish(net.now.get());
+                        net.pass(LINGER);
+                    }
+                }
+                assert!(console.is_done());
+            });
+            assert_eq!(lines.len(), 1, "{lines:?}");
+        }
     }
 
     #[test]

@@ -378,7 +378,7 @@ mod tests {
     use crate::net::address::Role;
     use crate::server::fixture::TestNet;
     use crate::service::Echo;
-    use crate::testing::Script;
+    use crate::testing::{Answer, Script};
 
     fn tick(config: &Config) -> Tick<Echo, TestNet> {
         let info = ListenerInfo {
@@ -394,6 +394,28 @@ mod tests {
         tick.tick().unwrap();
         assert_eq!(tick.clients.len(), 1);
         tick
+    }
+
+    /// The end of the input comes with its last bytes: they are shown all the same.
+    #[test]
+    fn last_input_of_a_client_that_leaves_is_shown() {
+        let mut tick = tick(&Config::default());
+        let encoding = crate::text::encoding::TextEncoding::default();
+        let output = Script::default();
+        tick.console = Some(Console::open(None, output, encoding, &mut tick.net).unwrap());
+        let key = tick.clients.keys()[0];
+        tick.clients.touch(key, |connection, _| {
+            let stream = connection.stream_mut();
+            stream.cuts_reads = true;
+            for answer in [Answer::Give(b"one\ntwo".to_vec()), Answer::End] {
+                stream.on_read(answer);
+            }
+            connection.expect_input();
+        });
+        tick.tick().unwrap();
+        assert!(tick.clients.is_empty());
+        let shown = tick.console.as_mut().unwrap().take_shown();
+        assert_eq!(shown, "1 127.0.0.1:5000: one\n1 127.0.0.1:5000: two\n");
     }
 
     #[test]

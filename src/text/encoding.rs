@@ -186,6 +186,22 @@ mod tests {
         label.parse().unwrap()
     }
 
+    /// A decoder lives as long as its connection.
+    #[test]
+    fn decoder_keeps_no_more_than_a_character() {
+        for label in ["utf-8", "gbk", "utf-16le", "iso-2022-jp", "gb18030"] {
+            let mut decoder = encoding(label).decoder();
+            for input in [&b"x"[..], b"\xff\x81", &[0xba; 1000], b"\x1b$B\n"].repeat(100) {
+                decoder.decode(input, false);
+                assert!(decoder.recent.len() <= LONGEST_CHARACTER, "{label}");
+                assert!(
+                    decoder.recent.capacity() <= 4 * LONGEST_CHARACTER,
+                    "{label}"
+                );
+            }
+        }
+    }
+
     #[test]
     fn labels_are_those_of_the_standard() {
         for (label, name) in [

@@ -72,6 +72,8 @@ pub(super) struct Ends {
     due: [Instant; 3],
     now: Instant,
     steps: usize,
+    /// Most received bytes that the client may keep for standard output.
+    pub(super) most_unwritten: usize,
 }
 
 impl Ends {
@@ -98,7 +100,21 @@ impl Ends {
             due: [now; 3],
             now,
             steps: 0,
+            most_unwritten: usize::MAX,
         }
+    }
+
+    /// Checks that the client keeps no more than it may for a reader that is slow.
+    fn check_memory(&self, world: &World) {
+        let Some(id) = self.connection.filter(|_| !world.is_closed(OUTPUT)) else {
+            return;
+        };
+        let written = self.shown.len() + world.in_flight(OUTPUT).len();
+        let kept = world.history(id).bytes_read.saturating_sub(written);
+        assert!(
+            kept <= self.most_unwritten,
+            "{kept} bytes wait for the reader"
+        );
     }
 
     /// One to `most` bytes in one step, as a rule a few.
@@ -216,6 +232,7 @@ impl Remote for SharedEnds {
     fn act(&mut self, world: &mut World) -> bool {
         let mut ends = self.0.borrow_mut();
         ends.now = world.now;
+        ends.check_memory(world);
         if world.now >= ends.listens_at {
             world.odds.refused = 0;
             world.odds.unanswered = 0;

@@ -208,6 +208,8 @@ impl Run {
     }
 
     fn go(self) {
+        // One read more than the limit.
+        self.ends.borrow_mut().most_unwritten = 2 * self.high_water;
         let result = self.connect.run_over(self.net.clone(), self.high_water);
         let error = result.err().map(|e| e.to_string());
         let cannot_connect = |e: &String| e.starts_with("cannot connect");

@@ -78,6 +78,11 @@ impl<T: Stream, S: Service> Client<T, S> {
         self.queued
     }
 
+    #[cfg(test)]
+    pub(in crate::server) fn is_flushing(&self) -> bool {
+        self.flushing
+    }
+
     pub(in crate::server) fn opened(&self) -> Instant {
         self.opened
     }

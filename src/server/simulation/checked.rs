@@ -3,7 +3,7 @@
 use std::cell::{Cell, RefCell};
 use std::fmt::Debug;
 
-use super::model::Model;
+use super::model::{Message, Model};
 use crate::bytes::Slices;
 use crate::close::CloseReason;
 use crate::peer::Peer;
@@ -18,6 +18,10 @@ pub(super) struct Checked<S> {
     pub(super) model: RefCell<Model>,
     /// [`Owed::unfinished`] in the last reply.
     unfinished: Cell<usize>,
+    /// The message with this number, for a service that sends them without end.
+    pub(super) endless: Option<fn(usize) -> Message>,
+    /// Messages of such a service that the model has ready for each client.
+    pub(super) ahead: usize,
 }
 
 impl<S> Checked<S> {
@@ -26,6 +30,15 @@ impl<S> Checked<S> {
             inner,
             model: RefCell::new(Model::new(room)),
             unfinished: Cell::new(0),
+            endless: None,
+            ahead: 0,
+        }
+    }
+
+    /// Makes the model owe a client the next messages of a service without end.
+    fn refill(&self, id: usize) {
+        if let Some(message) = self.endless {
+            self.model.borrow_mut().refill(id, message, self.ahead);
         }
     }
 }
@@ -34,8 +47,14 @@ impl<S: Service> Service for Checked<S> {
     type Session = (usize, S::Session);
 
     fn open(&mut self, peer: &Peer<'_>) -> (Self::Session, Outcome<'_>) {
-        let id = usize::from(peer.address.socket_addr().unwrap().port());
+        // Standard input is the first connection.
+        let port = peer
+            .address
+            .socket_addr()
+            .map_or(0, |address| address.port());
+        let id = usize::from(port);
         self.model.borrow_mut().open(id, peer);
+        self.refill(id);
         let (session, outcome) = self.inner.open(peer);
         ((id, session), outcome)
     }
@@ -46,7 +65,12 @@ impl<S: Service> Service for Checked<S> {
     }
 
     fn receive<'a>(&'a mut self, session: &'a mut Self::Session, input: &'a [u8]) -> Outcome<'a> {
-        self.model.borrow_mut().receive(session.0, input);
+        let mut model = self.model.borrow_mut();
+        match self.endless {
+            Some(_) => model.discard(session.0, input),
+            None => model.receive(session.0, input),
+        }
+        drop(model);
         self.inner.receive(&mut session.1, input)
     }
 
@@ -93,12 +117,14 @@ impl<S: Service> Service for Checked<S> {
 
     fn advance(&mut self, session: &mut Self::Session, written: usize) {
         self.model.borrow_mut().advance(session.0, written);
+        self.refill(session.0);
         self.inner.advance(&mut session.1, written);
     }
 
     fn release(&mut self, session: &mut Self::Session, release: Release) {
         let mut model = self.model.borrow_mut();
         match release {
+            Release::Endless if self.endless.is_some() => model.finish_message(session.0),
             Release::Endless => {}
             Release::Backlog => {
                 assert!(self.inner.owed(&session.1).lag > 0 || self.unfinished.get() > 0);

@@ -22,13 +22,17 @@ impl<S: CheckedService> Run<S> {
         for client in self.tick.clients.iter() {
             let waiting = client.connection().waiting();
             assert!(
-                waiting <= high_water + limits.turn,
+                waiting <= high_water + limits.turn + self.rest,
                 "an outbox of {waiting} bytes"
             );
         }
         self.tick.stats(); // compares with the model
         let held = self.tick.clients.service().held();
         let bound = limits.backlog + limits.publish + limits.turn as u64 + self.slack;
+        let bound = self.documented.unwrap_or(bound);
+        if held > bound {
+            self.dump(&self.world.borrow());
+        }
         assert!(held <= bound, "{held} bytes are held, more than {bound}");
     }
 
@@ -40,6 +44,9 @@ impl<S: CheckedService> Run<S> {
             let history = &world.kernel.conns[connection.stream().id()].history;
             if connection.closing().is_some() || connection.is_closed() {
                 continue;
+            }
+            if !client.peer().is_remote() {
+                continue; // standard input has no timeouts
             }
             let late = |at: Option<Instant>, limit: Option<Duration>| {
                 limit.is_some_and(|limit| at.is_some_and(|at| now > at + limit))
@@ -130,8 +137,9 @@ impl<S: CheckedService> Run<S> {
             let taken_up = !kernel.has_reported_input(id) || client.is_queued();
             let full = connection.is_serving() && owed > clients.limits().high_water;
             assert!(taken_up || full, "input is forgotten");
+            let told = kernel.will_report_room(id) || client.is_flushing();
             assert!(
-                owed == 0 || kernel.will_report_room(id) || clients.has_unpublished(),
+                owed == 0 || told || clients.has_unpublished(),
                 "output is forgotten"
             );
         }
@@ -199,7 +207,10 @@ impl<S: CheckedService> Run<S> {
     /// output is complete.
     fn check_close(&self, actor: &Actor, conn: &Conn, record: &Record, end: Position, all: bool) {
         let history = &conn.history;
-        match record.reason.expect("every session is given back") {
+        let reason = record.reason.expect("every session is given back");
+        let late = matches!(reason, CloseReason::Idle | CloseReason::Stalled);
+        assert!(!late || !conn.is_stdin, "standard input has a timeout");
+        match reason {
             CloseReason::PeerClosed => {
                 assert!(all, "output was lost");
                 check_end_of_input(actor, conn, record);

@@ -17,6 +17,8 @@ pub(super) struct Conn {
     pub(super) to_client: Pipe,
     /// Index of the listener that it was made to.
     pub(super) listener: usize,
+    /// True if it is standard input, for the server.
+    pub(super) is_stdin: bool,
     pub(super) key: Option<usize>,
     /// Readiness that no event has reported yet.
     pub(super) edge: Readiness,

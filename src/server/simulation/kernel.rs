@@ -48,6 +48,8 @@ pub(super) struct Kernel {
     pub(super) listening: bool,
     /// The listener whose clients the server keeps although their input has ended.
     pub(super) subscribe_listener: Option<usize>,
+    /// True if the first connection is standard input.
+    pub(super) has_stdin: bool,
     /// Datagrams that the server has yet to receive, with their sources.
     pub(super) datagrams: VecDeque<(Vec<u8>, SocketAddr)>,
     /// Datagrams that the server has sent, with their destinations.
@@ -73,6 +75,7 @@ impl Kernel {
             listener_edges: vec![false],
             listening: true,
             subscribe_listener: None,
+            has_stdin: false,
             datagrams: VecDeque::new(),
             replies: Vec::new(),
             stops: 0,
@@ -160,6 +163,7 @@ impl Kernel {
         conn.listener = self.rng.usize(..self.listener_edges.len());
         self.listener_edges[conn.listener] = true;
         let id = self.conns.len();
+        conn.is_stdin = self.has_stdin && id == 0;
         self.conns.push(conn);
         self.accept_queue.push_back(id);
         Some(id)

@@ -9,7 +9,7 @@ use crate::peer::Peer;
 use crate::service::{Balance, Framing, Replay, Room, Traffic};
 
 /// A message as a client is sent it, with its number among all messages.
-type Message = (usize, Vec<u8>);
+pub(super) type Message = (usize, Vec<u8>);
 
 /// A room as a naive broadcast would have it: each client has a queue of its own.
 #[derive(Debug)]
@@ -57,6 +57,8 @@ pub(super) struct Record {
     ended: bool,
     /// True once its output was dropped: it is owed nothing new.
     dropped: bool,
+    /// Number of messages of a service without end, and true once no more of them follow.
+    endless: (usize, bool),
     /// Messages that it was owed at that time.
     lost: VecDeque<Message>,
     /// Close reason, once it is closed.
@@ -221,6 +223,29 @@ impl Model {
                 None => record.too_long = true,
             }
         }
+    }
+
+    /// Takes note of input that means nothing.
+    pub(super) fn discard(&mut self, id: usize, input: &[u8]) {
+        let record = self.record(id);
+        assert!(!record.ended && record.reason.is_none());
+        record.input.extend(input);
+    }
+
+    /// Makes a client be owed `ahead` messages of a service without end.
+    pub(super) fn refill(&mut self, id: usize, message: fn(usize) -> Message, ahead: usize) {
+        let record = self.record(id);
+        while record.queue.len() < ahead && !record.endless.1 && !record.dropped {
+            record.queue.push_back(message(record.endless.0));
+            record.endless.0 += 1;
+        }
+    }
+
+    /// Owes a client no more than the rest of a message that was sent in part.
+    pub(super) fn finish_message(&mut self, id: usize) {
+        let record = self.record(id);
+        record.endless.1 = true;
+        record.queue.truncate(record.begun.min(1));
     }
 
     /// Publishes a client's incomplete line, because it has waited for the line timeout.

@@ -64,7 +64,11 @@ impl Net for SimNet {
         kernel.conns[id].history.active_at = Some(kernel.now);
         let world = Rc::clone(&self.0);
         let port = u16::try_from(id).expect("connections are few");
-        let address = Address::Tcp(SocketAddr::from((Ipv4Addr::LOCALHOST, port)));
+        let address = if kernel.conns[id].is_stdin {
+            Address::Stdin
+        } else {
+            Address::Tcp(SocketAddr::from((Ipv4Addr::LOCALHOST, port)))
+        };
         Ok((SimStream { world, id }, address))
     }
 

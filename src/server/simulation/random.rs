@@ -77,6 +77,24 @@ pub(super) fn room(rng: &mut Rng) -> Room {
     }
 }
 
+/// Makes the log of a room as small as it may be, or a little larger. Returns the most input of a
+/// turn: a quarter of the log holds what that publishes.
+pub(super) fn log_size(rng: &mut Rng, room: &mut Room) -> usize {
+    let turn = length(rng, 100) + 1;
+    let tags = if room.tag.is_some() { 4 * turn } else { 0 };
+    let message = room.max_message + "14>".len() + 5;
+    room.log_size = (4 * (turn + message + tags) + length(rng, 300)) as u64;
+    if let Replay::Bytes(bytes) = &mut room.replay {
+        *bytes = (*bytes).min(room.log_size / 4);
+    }
+    turn
+}
+
+/// True if the first client of a run is standard input.
+pub(super) fn has_stdin(seed: u64) -> bool {
+    seed % 4 == 1
+}
+
 /// Messages of all lengths for such a room, few of them too long. The last one may be incomplete.
 pub(super) fn script(rng: &mut Rng, room: &Room) -> Vec<u8> {
     let mut script = Vec::new();

@@ -23,6 +23,55 @@ use crate::server::tick::Tick;
 /// hour; with the shortest idle timeout that is a tick every 4 ms.
 const MOST_TICKS: usize = 2_000_000;
 
+/// The properties of a service that a run depends on.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Setting {
+    pub(super) clients: ClientsEnd,
+    /// Bytes that the service adds to the bound of shared output in memory.
+    pub(super) slack: u64,
+    /// Most bytes of the rest of a message, if the slack does not count them.
+    pub(super) rest: usize,
+    /// Limits that come from the room, as in a real server.
+    pub(super) log: Option<LogLimits>,
+    /// True if the first client is standard input.
+    pub(super) has_stdin: bool,
+}
+
+/// The end of clients whose input has ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum ClientsEnd {
+    /// The server ends all of them.
+    All,
+    /// It keeps those that only subscribe.
+    NotSubscribers,
+    /// It goes on sending to all of them.
+    NotOfItself,
+}
+
+/// Limits that come from the size of a room's log.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct LogLimits {
+    pub(super) turn: usize,
+    pub(super) publish: u64,
+    pub(super) backlog: u64,
+    /// Most bytes of the log, as README tells.
+    pub(super) bound: u64,
+}
+
+impl Setting {
+    fn adjust(&self, limits: &mut Limits) {
+        if let Some(log) = self.log {
+            limits.turn = log.turn;
+            limits.publish = log.publish;
+            limits.backlog = log.backlog;
+        }
+        if self.clients == ClientsEnd::NotOfItself {
+            // Output without end counts as one byte: with a limit of 0 no input would be read.
+            limits.high_water += 1;
+        }
+    }
+}
+
 /// One run of a server.
 pub(super) struct Run<S: CheckedService> {
     pub(super) world: Rc<RefCell<World>>,
@@ -30,6 +79,10 @@ pub(super) struct Run<S: CheckedService> {
     start: Instant,
     /// Bytes that the service adds to the bound of shared output in memory.
     pub(super) slack: u64,
+    /// Most bytes of the rest of a message, which a close puts into the outbox.
+    pub(super) rest: usize,
+    /// The bound of shared output in memory that README tells, if the limits come from the room.
+    pub(super) documented: Option<u64>,
     pub(super) idle_timeout: Option<Duration>,
     pub(super) write_timeout: Option<Duration>,
     /// True if it sends heartbeats.
@@ -50,16 +103,15 @@ pub(super) struct Run<S: CheckedService> {
 }
 
 impl<S: CheckedService> Run<S> {
-    /// A run with random limits, faults and clients. `script` makes the bytes that a client sends;
-    /// `stays` says that the service keeps clients that only subscribe when their input ends.
+    /// A run with random limits, faults and clients. `script` makes the bytes that a client sends.
     pub(super) fn new(
         rng: &mut Rng,
         service: S,
-        stays: bool,
-        slack: u64,
+        setting: Setting,
         script: impl Fn(&mut Rng) -> Vec<u8>,
     ) -> Self {
         let mut limits = random::limits(rng);
+        setting.adjust(&mut limits);
         let odds = random::odds(rng);
         let mut kernel = Kernel::new(rng.fork(), odds);
         let start = kernel.now;
@@ -68,7 +120,12 @@ impl<S: CheckedService> Run<S> {
             roles.extend([Role::Publish, Role::Subscribe]);
         }
         kernel.listen(roles.len());
-        kernel.subscribe_listener = stays.then(|| roles.len() - 1).filter(|&i| i > 0);
+        kernel.has_stdin = setting.has_stdin;
+        kernel.subscribe_listener = match setting.clients {
+            ClientsEnd::All => None,
+            ClientsEnd::NotSubscribers => Some(roles.len() - 1).filter(|&i| i > 0),
+            ClientsEnd::NotOfItself => Some(0),
+        };
         let mut actors = actors(rng, start, script);
         admit_all(&mut limits, &mut kernel.odds, &mut actors);
         let world = Rc::new(RefCell::new(World::new(kernel, actors)));
@@ -81,11 +138,16 @@ impl<S: CheckedService> Run<S> {
             tick: server(SimNet(Rc::clone(&world)), &roles, service, limits, &config),
             world,
             start,
-            slack,
+            slack: setting.slack,
+            rest: setting.rest,
+            documented: setting.log.map(|log| log.bound),
             idle_timeout: config.idle_timeout,
             write_timeout: config.write_timeout,
             heartbeats: false,
-            stop_at: (rng.u8(..3) == 0).then(|| length(rng, 2000)),
+            stop_at: match setting.clients {
+                ClientsEnd::NotOfItself => Some(length(rng, 300)),
+                _ => (rng.u8(..3) == 0).then(|| length(rng, 2000)),
+            },
             last_client_at: length(rng, 2000) * rng.usize(1..20),
             stopped: None,
             grace: None,
@@ -174,7 +236,7 @@ impl<S: CheckedService> Run<S> {
     }
 
     /// Prints the state of the server and of each client, for the reader of a failed run.
-    fn dump(&self, world: &World) {
+    pub(super) fn dump(&self, world: &World) {
         let clients = &self.tick.clients;
         let (limits, kernel) = (clients.limits(), &world.kernel);
         let time = kernel.now - self.start;
