@@ -31,18 +31,28 @@ const EXTREMES: [&str; 20] = [
     "٣",
 ];
 
-/// The names of numbers in the help.
-const NUMBERS: [&str; 9] = [
-    "N",
-    "SIZE",
-    "N|SIZE",
-    "DURATION",
-    "DURATION[=LINE]",
-    "RATE",
-    "IDLE[,INTERVAL[,COUNT]]",
-    "CLASS",
-    "MODE",
+/// The names of values in the help that are no numbers. An option with any other name needs a row, so that
+/// none escapes the table.
+const OTHERS: [&str; 10] = [
+    "ACTION",
+    "ADDR",
+    "EVENT",
+    "FILE",
+    "FORMAT",
+    "FRAMING",
+    "INTERFACE",
+    "LABEL",
+    "TEXT",
+    "on|off",
 ];
+
+/// True if the option takes a number, as far as its values' names say.
+fn takes_number(option: &clap::Arg) -> bool {
+    let names = option.get_value_names().unwrap_or_default();
+    let is_other = names.iter().any(|name| OTHERS.contains(&name.as_str()));
+    // The one MODE is a word, and that of `--unix-mode` a number.
+    option.get_action().takes_values() && !is_other && option.get_long() != Some("mode")
+}
 
 const MAX: &str = "18446744073709551615";
 
@@ -119,8 +129,40 @@ const TABLE: &[(&str, &[&str], &[&str])] = &[
     ),
 ];
 
-/// The outcome of a command with an option and a value; an error is the first line.
-fn outcome(command: &str, option: &str, value: &str) -> Result<(), String> {
+/// The values of the table that do not go with the defaults of other options, or are beyond what a
+/// system has.
+const LATER: [&str; 13] = [
+    "broadcast --max-message=1GiB",
+    "broadcast --log-size=0",
+    "broadcast --log-size=1",
+    "broadcast --replay=15EiB",
+    "broadcast --udp-rate=1",
+    "broadcast --udp-rate=18446744073709551615",
+    "broadcast --udp-rate=unlimited",
+    "load --clients=18446744073709551615",
+    "load --subscribers=18446744073709551615",
+    "load --publishers=18446744073709551615",
+    "load --slow=18446744073709551615",
+    "load --depth=unlimited",
+    "load --rate=1/100years",
+];
+
+/// Arguments without which the option is of no use.
+fn needed(command: &str, option: &str) -> &'static [&'static str] {
+    match (command, option) {
+        ("load", "subscribers" | "publishers") => &["--mode=fanout"],
+        ("chargen", "udp-rate") => &["-ludp://7", "--udp-amplify"],
+        ("broadcast", "udp-rate") => &[], // it has no datagrams
+        (_, "udp-rate") => &["-ludp://7"],
+        (_, "unix-mode") => &["-lunix:/s"],
+        _ => &[],
+    }
+}
+
+/// The outcome of a command with an option and a value, `Ok(Err)` if the check after parsing
+/// refuses it; an error is the first line.
+fn outcome(command: &str, option: &str, value: &str) -> Result<Result<(), String>, String> {
+    let needed = needed(command, option);
     let option = format!("--{option}={value}");
     let operand = match command {
         "reply" => &["text"][..],
@@ -128,9 +170,10 @@ fn outcome(command: &str, option: &str, value: &str) -> Result<(), String> {
         _ => &[],
     };
     let args = ["resound", command, &option];
-    let parsed = Cli::try_parse_from(args.iter().chain(operand));
+    let parsed = Cli::try_parse_from(args.iter().chain(needed).chain(operand));
     let first_line = |e: clap::Error| e.to_string().lines().next().unwrap_or_default().to_owned();
-    parsed.map(drop).map_err(first_line)
+    let cli = parsed.map_err(first_line)?;
+    Ok(cli.command.check().map_err(first_line))
 }
 
 proptest! {
@@ -159,7 +202,7 @@ proptest! {
 
 #[test]
 fn every_option_takes_its_extremes_or_refuses_them_by_name() {
-    let mut tried = Vec::new();
+    let (mut tried, mut later) = (Vec::new(), Vec::new());
     let mut cli = Cli::command();
     cli.build();
     for command in cli
@@ -171,9 +214,7 @@ fn every_option_takes_its_extremes_or_refuses_them_by_name() {
             let Some(long) = option.get_long() else {
                 continue;
             };
-            let values = option.get_value_names().unwrap_or_default();
-            let is_number = values.iter().any(|value| NUMBERS.contains(&value.as_str()));
-            if !option.get_action().takes_values() || !is_number || long == "mode" {
+            if !takes_number(option) {
                 continue;
             }
             let full = format!("{name} {long}");
@@ -182,11 +223,12 @@ fn every_option_takes_its_extremes_or_refuses_them_by_name() {
             let (option, taken, refused) = row.unwrap_or_else(|| panic!("no row for --{long}"));
             tried.push(option);
             for value in *taken {
-                assert_eq!(
-                    outcome(name, long, value),
-                    Ok(()),
-                    "{name} --{long}={value}"
-                );
+                let given = format!("{name} --{long}={value}");
+                let checked = outcome(name, long, value).expect(&given);
+                if let Err(e) = checked {
+                    assert!(e.contains(&format!("--{long}")), "{e}");
+                    later.push(given);
+                }
             }
             let others = EXTREMES.iter().filter(|value| !taken.contains(value));
             for value in others.chain(*refused) {
@@ -198,4 +240,5 @@ fn every_option_takes_its_extremes_or_refuses_them_by_name() {
     }
     let unused = TABLE.iter().find(|(option, ..)| !tried.contains(&option));
     assert_eq!(unused, None, "no such option");
+    assert_eq!(later, LATER);
 }

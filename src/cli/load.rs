@@ -123,15 +123,31 @@ impl LoadArgs {
             return Err("--depth unlimited needs --rate".to_owned());
         }
         self.check_rate()?;
+        self.check_clients()
+    }
+
+    /// Checks that a system can have this number of clients.
+    fn check_clients(&self) -> Result<(), String> {
         let load = self.load();
         let extra = [load.publishers, load.slow];
         let all = extra
             .iter()
             .try_fold(load.clients, |sum, n| sum.checked_add(*n));
-        match all {
-            Some(n) if n <= MOST_CLIENTS => Ok(()),
-            _ => Err(format!("more than {MOST_CLIENTS} clients")),
+        if all.is_some_and(|n| n <= MOST_CLIENTS) {
+            return Ok(());
         }
+        let given = [
+            ("--clients", self.clients.is_some()),
+            ("--subscribers", self.subscribers.is_some()),
+            ("--publishers", self.publishers.is_some()),
+            ("--slow", self.slow > 0),
+        ];
+        let given = given.iter().filter(|(_, given)| *given);
+        let given: Vec<_> = given.map(|(option, _)| *option).collect();
+        Err(format!(
+            "more than {MOST_CLIENTS} clients: {}",
+            given.join(", ")
+        ))
     }
 
     /// Checks that each option given fits the mode.

@@ -165,16 +165,23 @@ pub(super) fn count_limit(text: &str) -> Result<Limit<usize>, String> {
     Limit::parse(text, count)
 }
 
+/// The error of a size that no option can take.
+const TOO_LARGE: &str = "16EiB or larger, which 64 bits can't hold";
+
 /// A size in bytes, such as `65536`, `64KiB` or `1MB`.
 pub(super) fn size(text: &str) -> Result<u64, String> {
     match text.parse::<ByteSize>() {
         // What does not fit is taken for the largest number.
-        Ok(ByteSize(u64::MAX)) if text != u64::MAX.to_string() => {
-            Err("16EiB or larger, which 64 bits can't hold".to_owned())
-        }
+        Ok(ByteSize(u64::MAX)) if text != u64::MAX.to_string() => Err(TOO_LARGE.to_owned()),
         Ok(size) => Ok(size.as_u64()),
+        Err(_) if is_whole(text) => Err(TOO_LARGE.to_owned()),
         Err(_) => Err("expected a size such as 65536, 64KiB or 1MiB".to_owned()),
     }
+}
+
+/// True for a number of digits alone.
+fn is_whole(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit())
 }
 
 pub(super) fn max_message(text: &str) -> Result<u64, String> {
@@ -203,6 +210,7 @@ pub(super) fn replay(text: &str) -> Result<Replay, String> {
     }
     match size(text) {
         Ok(bytes) => Ok(Replay::Bytes(bytes)),
+        Err(e) if e == TOO_LARGE => Err("64 bits can't hold it".to_owned()),
         Err(_) => {
             Err("expected a number of messages such as 100, or a size such as 64KiB".to_owned())
         }

@@ -5,6 +5,7 @@ pub(crate) mod load;
 mod no_loop;
 pub(crate) mod serve;
 mod small;
+mod unanswered;
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 

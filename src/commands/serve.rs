@@ -3,23 +3,21 @@
 use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
 use std::os::unix::ffi::OsStrExt;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use log::{debug, info, warn};
 use nix::sys::signal::{SigSet, Signal};
 use resound::{
-    Address, BoundAddress, Broadcast, Config, Echo, ListenAddress, OnEof, Peer, PrefixedEcho, Role,
-    Server, Service, Slices, Stats, TextEncoding, escape,
+    Address, BoundAddress, Broadcast, Config, Echo, OnEof, PrefixedEcho, Role, Server, Service,
+    Stats, TextEncoding, escape,
 };
 
 use super::no_loop::NoLoop;
 use super::raise_descriptor_limit;
 use super::small::Small;
+use super::unanswered;
 use crate::cli::{BroadcastArgs, EchoArgs, ReplyArgs, ServerArgs};
 use crate::units::{self, duration};
-
-/// Bytes with which any UDP datagram is answered, as the library has it.
-const UNASKED: usize = 64;
 
 /// Descriptors that are not clients: the standard streams, the poller, signals, listeners.
 const RESERVED: usize = 32;
@@ -154,15 +152,13 @@ fn serve<S: Service>(
 ) -> Result<(), String> {
     let starting = NoLoop::begin().map_err(cannot_catch)?;
     let config = fitted(config)?;
-    let unasked = unasked_answer(&config, &mut service);
+    let unanswered = unanswered::warning(&config, &mut service);
     let mut server = Server::bind(&config, service).map_err(|e| e.to_string())?;
     server.catch_signals().map_err(cannot_catch)?;
     drop(starting);
     log_addresses(server.bound_addresses(), &config);
-    if unasked > UNASKED {
-        warn!(
-            "the answer to a datagram has {unasked} bytes, more than the {UNASKED} that any UDP datagram is answered with: questions shorter than a third of it are not answered (--udp-amplify answers all)"
-        );
+    if let Some(warning) = unanswered {
+        warn!("{warning}");
     }
     streams.attach(&mut server)?;
     let limit = config.max_clients;
@@ -180,27 +176,6 @@ fn serve<S: Service>(
     let _ending = NoLoop::begin(); // the log may not be read
     info!("stopped: {stats}");
     streams.judge(&stats)
-}
-
-/// Bytes of the answer to an empty UDP datagram, if its length is limited.
-fn unasked_answer<S: Service>(config: &Config, service: &mut S) -> usize {
-    let mut addresses = config.listen.iter().map(|listen| &listen.address);
-    let udp = addresses.any(|address| matches!(address, ListenAddress::Udp { .. }));
-    let needs = service.needs();
-    if !udp || !needs.datagrams || config.udp_amplify {
-        return 0;
-    }
-    if needs.time {
-        service.set_time(SystemTime::now());
-    }
-    let address = Address::Udp(([255, 255, 255, 255], u16::MAX).into());
-    let peer = Peer {
-        id: 0,
-        address: &address,
-        local: &address,
-        role: Role::Both,
-    };
-    service.datagram(&peer, b"").map_or(0, Slices::len)
 }
 
 /// Keeps job control from stopping the process, as the server itself does for its console: a terminal

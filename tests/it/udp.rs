@@ -266,7 +266,7 @@ fn chargen_answers_with_up_to_512_characters_if_that_is_wanted() {
 fn an_answer_much_longer_than_the_question_is_not_sent() {
     let text = "x".repeat(1400);
     let (program, sender) = start(&["reply", &text]);
-    program.will_have_logged("the answer to a datagram has 1400 bytes, more than the 64");
+    program.will_have_logged("short UDP datagrams, of 0 to 466 bytes, are not answered");
     sender.send("");
     sender.send("y".repeat(466));
     sender.send("y".repeat(467));
@@ -282,6 +282,20 @@ fn an_answer_much_longer_than_the_question_is_not_sent() {
     assert_eq!(number(&self::summary(program), "answered"), 1);
 }
 
+/// The start said nothing of a prefix of 44 to 64 bytes.
+#[test]
+fn datagrams_too_short_for_their_prefix_are_announced_and_not_answered() {
+    let prefix = "x".repeat(64);
+    let (program, sender) = start(&["echo", "--prefix", &prefix]);
+    program.will_have_logged("short UDP datagrams, of 1 to 31 bytes, are not answered");
+    for length in [0, 1, 31, 32] {
+        sender.send("y".repeat(length));
+    }
+    sender.receives(&prefix);
+    sender.receives(prefix.clone() + &"y".repeat(32));
+    assert!(summary(program).ends_with("4 datagrams, 2 answered, 2 refused"));
+}
+
 #[test]
 fn short_answers_need_no_permission() {
     let text = "x".repeat(64);
@@ -289,7 +303,7 @@ fn short_answers_need_no_permission() {
         let (program, sender) = start(args);
         sender.send("");
         sender.next();
-        assert!(!program.has_logged("more than the 64"), "{args:?}");
+        assert!(!program.has_logged("are not answered"), "{args:?}");
     }
 }
 

@@ -269,13 +269,28 @@ fn unsuitable_addresses_are_refused_with_a_reason() {
 #[test]
 fn more_clients_than_a_system_can_have_are_refused() {
     let most = usize::MAX.to_string();
-    for args in [
-        &["7", "--clients", &most][..],
-        &["7", "--slow", &most],
-        &["7", "--clients=1000000", "--slow=1"],
-        &["7", "--mode=fanout", "--publishers", &most],
+    let subscribers = format!("--subscribers={most}");
+    for (args, options) in [
+        (&["7", "--clients", &most][..], "--clients"),
+        (&["7", "--slow", &most], "--slow"),
+        (&["7", "--clients=1000000", "--slow=1"], "--clients, --slow"),
+        (
+            &["7", "--mode=fanout", "--publishers", &most],
+            "--publishers",
+        ),
+        (
+            &[
+                "7",
+                "--mode=fanout",
+                "--publishers=1",
+                &subscribers,
+                "--slow=2",
+            ],
+            "--subscribers, --publishers, --slow",
+        ),
     ] {
-        assert_refused(args, "more than 1000000 clients");
+        // The options were not named.
+        assert_refused(args, &format!("more than 1000000 clients: {options}"));
     }
     assert_eq!(checked(&["7", "--clients=1000000"]).clients, 1_000_000);
 }

@@ -93,6 +93,10 @@ impl Default for SocketOptions {
     }
 }
 
+/// The largest size of a buffer that the kernel is given: it takes a C `int`, and would see the low bits
+/// of a larger one.
+const LARGEST_BUFFER: usize = i32::MAX as usize;
+
 /// Adds the name of an option to the error of setting it.
 fn named<T>(name: &str, result: io::Result<T>) -> io::Result<T> {
     result.map_err(|e| io::Error::new(e.kind(), format!("{name}: {}", cause(&e))))
@@ -165,9 +169,11 @@ impl SocketOptions {
     /// Sets the sizes of the buffers, which accepted Unix sockets do not inherit.
     pub(crate) fn set_buffers(&self, socket: &SockRef<'_>) -> io::Result<()> {
         if let Some(size) = self.recv_buffer {
+            let size = size.min(LARGEST_BUFFER);
             named("SO_RCVBUF", socket.set_recv_buffer_size(size))?;
         }
         if let Some(size) = self.send_buffer {
+            let size = size.min(LARGEST_BUFFER);
             named("SO_SNDBUF", socket.set_send_buffer_size(size))?;
         }
         Ok(())
