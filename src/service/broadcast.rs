@@ -1,13 +1,13 @@
 //! Broadcast: each message of one client goes to every other client, through one shared log.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, SystemTime};
 
 use log::warn;
 
 use super::framing::{Found, Framing};
 use super::log::{Ends, Log};
-use super::own::{Own, OwnMessages};
+use super::own::{Chain, Own, OwnMessages};
 use super::room::{MOST_TAGS, Room, RoomError};
 use super::tag::{LONGEST_PEER, OPERATOR, Tagger};
 use super::{Balance, MOST_INPUT, Needs, Outcome, Owed, Release, Service, Traffic};
@@ -39,6 +39,9 @@ pub struct Broadcast {
     own: OwnMessages,
     /// The clients, if messages are tagged or arrivals announced; else empty.
     members: BTreeMap<u64, Member>,
+    /// Those of them that the room was told of. A newcomer is told of the first, and of the number:
+    /// a walk over all would cost each newcomer as much as there are clients.
+    arrived: BTreeSet<u64>,
     /// The last text for one client: its greeting, or the reason of its close.
     notice: Vec<u8>,
     /// Number of clients that receive what is published.
@@ -60,8 +63,6 @@ struct Member {
     address: Address,
     /// True if the room is told of it when it arrives. A standard stream is no visitor.
     visitor: bool,
-    /// True once the room was told of it.
-    arrived: bool,
 }
 
 /// The cursor of a client that is owed nothing any more: a position that no byte reaches.
@@ -82,8 +83,8 @@ pub struct Session {
     cursor: u64,
     /// End of the shared output for this client: [`u64::MAX`] until its input has ended.
     until: u64,
-    /// End of the last of its own messages that was published while it was behind.
-    own_until: u64,
+    /// Its own messages that were published while it was behind.
+    own: Chain,
     /// Messages that it skipped.
     missed: u64,
     /// The beginning of a message that is incomplete.
@@ -125,6 +126,7 @@ impl Broadcast {
             tagger: room.tag.clone().map(Tagger::new),
             own: OwnMessages::default(),
             members: BTreeMap::new(),
+            arrived: BTreeSet::new(),
             notice: Vec::new(),
             listeners: 0,
             promised: 0,
@@ -221,8 +223,7 @@ impl Broadcast {
             self.log.forward(&mut session.cursor, end);
             return;
         }
-        session.own_until = end;
-        self.own.push(session.id, start, end);
+        self.own.push(&mut session.own, start, end);
         self.forget_own();
     }
 
@@ -233,10 +234,10 @@ impl Broadcast {
 
     /// The client's first own message that ends after `from`.
     fn next_own(&self, session: &Session, from: u64) -> Option<Own> {
-        if session.own_until <= from {
+        if session.own.is_empty() {
             return None; // the usual case
         }
-        self.own.next(session.id, from)
+        self.own.of(session.own).find(|own| own.end > from)
     }
 
     /// End of the published bytes that the client may get.
@@ -272,7 +273,7 @@ impl Broadcast {
     /// The client's cursor after the next `bytes` of what it is owed.
     fn cursor_after(&self, session: &Session, mut bytes: u64) -> u64 {
         let mut to = session.cursor;
-        if session.own_until <= to {
+        if session.own.is_empty() {
             return to + bytes; // the usual case
         }
         while bytes > 0 {
@@ -292,13 +293,12 @@ impl Broadcast {
         if from >= to {
             return 0;
         }
-        let mut count = self.log.ended(to) - self.log.ended(from);
-        let mut from = from;
-        while let Some(own) = self.next_own(session, from).filter(|own| own.end <= to) {
-            count -= self.log.ended(own.end) - self.log.ended(own.start);
-            from = own.end;
-        }
-        count
+        let all = self.log.ended(to) - self.log.ended(from);
+        let own = self.own.of(session.own).take_while(|own| own.end <= to);
+        let own = own.filter(|own| own.end > from);
+        all - own
+            .map(|own| self.log.ended(own.end) - self.log.ended(own.start))
+            .sum::<u64>()
     }
 
     /// Detaches the client from the log: it gets nothing more of what it is owed.
@@ -310,6 +310,7 @@ impl Broadcast {
         self.listeners -= u64::from(session.until == u64::MAX);
         self.log.leave(session.cursor);
         session.cursor = NOWHERE;
+        session.own = Chain::EMPTY;
         self.forget_own();
     }
 
@@ -317,6 +318,7 @@ impl Broadcast {
     /// detached: the log keeps nothing for it.
     fn forward(&mut self, session: &mut Session, to: u64) {
         self.log.forward(&mut session.cursor, to);
+        self.own.pass(&mut session.own, to);
         if session.cursor == session.until {
             self.detach(session);
         } else {
@@ -345,15 +347,14 @@ impl Broadcast {
 
     /// Tells the new client `id` its number, and which clients are in the room.
     fn greet(&mut self, id: u64) {
-        let others = || {
-            let others = self.members.iter();
-            others.filter(|(other, member)| **other != id && member.arrived)
+        let name = |other| {
+            #[cfg(test)]
+            crate::testing::work::step();
+            format!("client {other} ({})", self.members[other].address)
         };
-        let named: Vec<String> = others()
-            .take(MOST_NAMES)
-            .map(|(id, member)| format!("client {id} ({})", member.address))
-            .collect();
-        let here = match (named.len(), others().skip(MOST_NAMES).count()) {
+        // It has not arrived itself.
+        let named: Vec<String> = self.arrived.iter().take(MOST_NAMES).map(name).collect();
+        let here = match (named.len(), self.arrived.len() - named.len()) {
             (0, _) => "nobody else is here".to_owned(),
             (_, 0) => format!("here: {}", named.join(", ")),
             (_, n) => format!("here: {} and {n} more", named.join(", ")),
@@ -369,7 +370,6 @@ impl Broadcast {
         let member = Member {
             address: peer.address.clone(),
             visitor: self.room.announce && peer.is_announced(),
-            arrived: false,
         };
         if member.visitor && session.listens() {
             self.greet(peer.id);
@@ -444,7 +444,7 @@ impl Service for Broadcast {
             id: peer.id,
             cursor: NOWHERE,
             until: u64::MAX,
-            own_until: 0,
+            own: Chain::EMPTY,
             missed: 0,
             partial: Vec::new(),
             publishes: peer.publishes(),
@@ -464,10 +464,10 @@ impl Service for Broadcast {
     }
 
     fn arrive(&mut self, session: &mut Session) {
-        let Some(member) = self.members.get_mut(&session.id) else {
+        let Some(member) = self.members.get(&session.id) else {
             return;
         };
-        if member.visitor && !std::mem::replace(&mut member.arrived, true) {
+        if member.visitor && self.arrived.insert(session.id) {
             let text = format!("* client {} ({}) came", session.id, member.address);
             self.announce(&text, Some(session));
         }
@@ -558,7 +558,8 @@ impl Service for Broadcast {
         }
         self.undelivered += undelivered;
         self.incomplete += u64::from(missed + undelivered > 0);
-        let member = self.members.remove(&id).filter(|member| member.arrived);
+        let member = self.members.remove(&id);
+        let member = member.filter(|_| self.arrived.remove(&id));
         if let Some(member) = member
             && reason != CloseReason::Shutdown
         {
@@ -654,6 +655,7 @@ mod tests {
     use super::*;
     use crate::net::address::Role;
     use crate::service::{Action, TagFormat};
+    use crate::testing::work::steps;
     use std::sync::atomic::{AtomicU64, Ordering};
 
     fn small(max_message: usize) -> Broadcast {
@@ -842,6 +844,56 @@ mod tests {
         }
         room.advance(&mut b, 1);
         assert_eq!(room.owed(&b).unfinished, 0);
+    }
+
+    /// Stretches of own messages looked at for each of `count` clients that have one, while `act`
+    /// does something to every client.
+    fn own_visits(count: u64, mut act: impl FnMut(&mut Broadcast, Session)) -> u64 {
+        let mut room = small(100);
+        let mut clients: Vec<Session> = (0..count).map(|_| join(&mut room)).collect();
+        let visits = steps(|| {
+            for client in &mut clients {
+                room.receive(client, b"x\n");
+            }
+            for client in clients {
+                act(&mut room, client);
+            }
+        });
+        visits / count
+    }
+
+    /// Each looked for its own message among those of all: 8,000 that left at once stopped the loop
+    /// for three quarters of a second.
+    #[test]
+    fn client_with_own_messages_costs_the_same_however_many_others_have_some() {
+        let leave = |room: &mut Broadcast, client| {
+            assert!(room.balance(&client).owed > 0);
+            room.close(client, CloseReason::Reset);
+        };
+        let catch_up = |room: &mut Broadcast, mut client| {
+            let owed = room.balance(&client).owed;
+            assert_eq!(take(room, &mut client, 1 << 20).len() as u64, 2 * owed);
+        };
+        for count in [100, 1000] {
+            let visits = [own_visits(count, leave), own_visits(count, catch_up)];
+            assert!(
+                visits.iter().all(|visits| (1..20).contains(visits)),
+                "{visits:?}"
+            );
+        }
+    }
+
+    /// For each newcomer every client was looked at, so that a crowd of them cost its square.
+    #[test]
+    fn greeting_costs_the_same_however_many_clients_are_in_the_room() {
+        let mut room = announcing(Framing::Lines);
+        let mut clients: Vec<Session> = (0..1000).map(|_| join(&mut room)).collect();
+        assert_eq!(steps(|| drop(join(&mut room))), 0, "none has arrived");
+        for client in &mut clients {
+            room.arrive(client);
+        }
+        assert_eq!(steps(|| drop(join(&mut room))), MOST_NAMES as u64);
+        assert!(room.notice.ends_with(b" and 900 more\n"));
     }
 
     #[test]

@@ -20,6 +20,8 @@
 //! ```
 
 mod script;
+#[cfg(test)]
+pub(crate) mod work;
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::SystemTime;
