@@ -3,7 +3,7 @@
 //! Lines wait in memory for a slow reader, up to a limit; lines beyond it are dropped and counted.
 //! Control characters in a client's input are escaped before they reach the operator's terminal.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io;
 use std::time::{Duration, Instant};
 
@@ -54,8 +54,9 @@ pub(super) struct Console<T> {
     deferred: VecDeque<Vec<u8>>,
     /// By client's key: the line that the client has not finished.
     parts: BTreeMap<usize, Part>,
-    /// The earliest time at which one of these may have to be shown although it is incomplete.
-    due: Option<Instant>,
+    /// The times since when these have waited, of those that are not empty, and their keys: the first
+    /// is the next to be shown although it is incomplete, and the others cost nothing.
+    waiting: BTreeSet<(Instant, usize)>,
     /// Lines that were dropped.
     lost: u64,
     /// The time at which a stopped server gives up on the reader of standard output.
@@ -104,7 +105,7 @@ impl<T: Stream> Console<T> {
             skipping: false,
             deferred: VecDeque::new(),
             parts: BTreeMap::new(),
-            due: None,
+            waiting: BTreeSet::new(),
             lost: 0,
             end: None,
             given_up: false,
@@ -132,7 +133,8 @@ impl<T: Stream> Console<T> {
 
     /// The time at which an incomplete line is shown, or the reader of standard output given up.
     pub(super) fn deadline(&self) -> Option<Instant> {
-        [self.due, self.end].into_iter().flatten().min()
+        let due = self.waiting.first().map(|(since, _)| *since + PAUSE);
+        [due, self.end].into_iter().flatten().min()
     }
 
     /// True if no more lines will be shown of those that wait now.
@@ -178,12 +180,12 @@ impl<T: Stream> Console<T> {
         if self.output.outbox.len() > UNSHOWN {
             // It would be dropped, and need not even be decoded.
             let lines = memchr::memchr_iter(b'\n', input).count() as u64;
-            let begun = self.parts.remove(&key).is_some();
+            let begun = self.take_part(key).is_some();
             self.lost += lines.max(begun.into());
             return;
         }
         let whole = input.ends_with(b"\n");
-        let mut part = self.parts.remove(&key).unwrap_or_else(|| Part {
+        let mut part = self.take_part(key).unwrap_or_else(|| Part {
             source: format!("{} {}", peer.id, peer.address.name()),
             decoder: self.encoding.decoder(),
             line: String::new(),
@@ -214,9 +216,16 @@ impl<T: Stream> Console<T> {
             part.since = now;
         }
         if fresh {
-            self.due.get_or_insert(now + PAUSE);
+            self.waiting.insert((part.since, key));
         }
         self.parts.insert(key, part);
+    }
+
+    /// Takes the line that a client has not finished out of the lists.
+    fn take_part(&mut self, key: usize) -> Option<Part> {
+        let part = self.parts.remove(&key)?;
+        self.waiting.remove(&(part.since, key));
+        Some(part)
     }
 
     /// Shows a datagram, which is always complete. Its sender has no number.
@@ -231,7 +240,7 @@ impl<T: Stream> Console<T> {
 
     /// Shows the incomplete line of a client that was closed.
     pub(super) fn show_rest(&mut self, key: usize) {
-        if let Some(mut part) = self.parts.remove(&key) {
+        if let Some(mut part) = self.take_part(key) {
             part.line += &part.decoder.decode(b"", true);
             if !part.line.is_empty() {
                 self.show_line(&part.source, &part.line);
@@ -242,18 +251,17 @@ impl<T: Stream> Console<T> {
     /// Shows the lines that have been incomplete for [`PAUSE`]. The bytes of an incomplete character
     /// still wait.
     fn show_parts(&mut self, now: Instant) {
-        let paused = |part: &Part| now >= part.since + PAUSE;
-        let waiting = self.parts.values().filter(|part| !part.line.is_empty());
-        let waiting = waiting.filter(|part| !paused(part));
-        self.due = waiting.map(|part| part.since + PAUSE).min();
-        let mut parts = std::mem::take(&mut self.parts);
-        for part in parts.values_mut() {
-            if !part.line.is_empty() && paused(part) {
+        while let Some(&(since, key)) = self.waiting.first()
+            && since + PAUSE <= now
+        {
+            #[cfg(test)]
+            crate::testing::work::step();
+            if let Some(mut part) = self.take_part(key) {
                 let line = std::mem::take(&mut part.line);
                 self.show_line(&part.source, &line);
+                self.parts.insert(key, part);
             }
         }
-        self.parts = parts;
     }
 
     fn show_line(&mut self, source: &str, line: &str) {
@@ -357,7 +365,7 @@ impl<T: Stream> Console<T> {
                 self.show_answer(answer);
             }
         }
-        if self.due.is_some_and(|due| due <= net.now()) {
+        if !self.waiting.is_empty() {
             self.show_parts(net.now());
         }
         self.flush();
@@ -417,6 +425,7 @@ mod tests {
     use crate::net::address::Role;
     use crate::server::fixture::{self, TestNet};
     use crate::service::{Broadcast, Echo, Room};
+    use crate::testing::work::steps;
     use crate::testing::{Answer, Script};
 
     fn console(net: &mut TestNet, typed: &str) -> Console<Script> {
@@ -527,6 +536,35 @@ mod tests {
             });
             assert_eq!(lines.len(), 1, "{lines:?}");
         }
+    }
+
+    /// Every unfinished line was looked at whenever one was due.
+    #[test]
+    fn unfinished_lines_that_are_not_due_cost_nothing() {
+        let mut net = TestNet::new();
+        let mut console = console(&mut net, "");
+        let mut clients = fixture::clients(Echo::new(), &Config::default(), &net);
+        let mut begin = |console: &mut Console<Script>, net: &mut TestNet, text: &str| {
+            let key = fixture::admit(&mut clients, net, Role::Both, false);
+            let peer = clients.get(key).peer();
+            console.show_input(key, &peer, text.as_bytes(), net.now.get());
+            key
+        };
+        let [first, second] = ["one", "two"].map(|text| begin(&mut console, &mut net, text));
+        let later = Duration::from_millis(1);
+        net.pass(later);
+        for _ in 0..1000 {
+            begin(&mut console, &mut net, "later");
+        }
+        console.show_rest(second);
+        net.pass(PAUSE - later);
+        assert_eq!(console.deadline(), Some(net.now.get()));
+        assert_eq!(steps(|| console.show_parts(net.now.get())), 1);
+        assert_eq!(console.deadline(), Some(net.now.get() + later));
+        assert!(console.parts[&first].line.is_empty());
+        net.pass(later);
+        assert_eq!(steps(|| console.show_parts(net.now.get())), 1000);
+        assert_eq!(console.deadline(), None);
     }
 
     #[test]
