@@ -11,6 +11,16 @@ use crate::net::address::{Address, Role};
 use crate::peer::Peer;
 use crate::service::Service;
 
+/// The list in which a client waits for its turn.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Wait {
+    None,
+    /// The queue of those that have one in this tick.
+    Turns,
+    /// The list of those that have none while the room is held up.
+    Parked,
+}
+
 /// A connection, and what the server keeps beside it.
 #[expect(
     clippy::struct_excessive_bools,
@@ -22,8 +32,7 @@ pub(in crate::server) struct Client<T, S: Service> {
     address: Address,
     role: Role,
     opened: Instant,
-    /// True if it is in the turn queue.
-    pub(super) queued: bool,
+    pub(super) wait: Wait,
     /// True if it is in the list of clients to be written to.
     pub(super) flushing: bool,
     /// True if it holds up the room.
@@ -46,7 +55,7 @@ impl<T: Stream, S: Service> Client<T, S> {
             address: peer.address.clone(),
             role: peer.role,
             opened,
-            queued: false,
+            wait: Wait::None,
             flushing: false,
             holding: false,
             lingering: false,
@@ -67,15 +76,20 @@ impl<T: Stream, S: Service> Client<T, S> {
         &self.connection
     }
 
+    /// Its number, which no other client had or will have.
+    pub(super) fn id(&self) -> u64 {
+        self.id
+    }
+
     /// Its connection, and the peer at the other end.
     pub(super) fn split(&mut self) -> (&mut Connection<T, S>, Peer<'_>) {
         let peer = peer(self.id, &self.address, self.role);
         (&mut self.connection, peer)
     }
 
-    #[cfg(test)]
+    /// True if it waits for a turn.
     pub(in crate::server) fn is_queued(&self) -> bool {
-        self.queued
+        self.wait != Wait::None
     }
 
     #[cfg(test)]

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use super::holds::State;
 use super::patience::Place;
 use super::waiting::Progress;
-use super::{Client, Clients, Lingering};
+use super::{Client, Clients, Wait};
 use crate::close::CloseReason;
 use crate::connection::Connection;
 use crate::net::Stream;
@@ -25,7 +25,6 @@ impl<S: Service, T: Stream> Clients<S, T> {
     /// Starts the time of clients that began to hold up the room, or to linger, since the last
     /// call.
     pub(in crate::server) fn start_deadlines(&mut self, now: Instant) {
-        let linger = self.limits.linger;
         if self.holds.has_new() {
             let (service, backlog) = (&self.service, self.limits.backlog);
             let places = self
@@ -36,7 +35,7 @@ impl<S: Service, T: Stream> Clients<S, T> {
             let near = places.filter(|(_, place)| place.lag > backlog / 2);
             self.holds.start(now, near);
         }
-        self.lingering.iter_mut().for_each(|l| l.start(now, linger));
+        self.lingering.start(now);
     }
 
     /// The earliest deadline of a client.
@@ -45,8 +44,8 @@ impl<S: Service, T: Stream> Clients<S, T> {
             return None; // as a rule, in each pass
         }
         let holding = self.holds.deadline();
-        let lingering = self.lingering.iter().filter_map(Lingering::deadline).min();
         let notice = self.timeouts.next_notice().filter(|_| !self.is_held());
+        let lingering = self.lingering.deadline();
         let deadlines = [holding, lingering, self.timeouts.next(), notice];
         deadlines.into_iter().flatten().min()
     }
@@ -54,7 +53,7 @@ impl<S: Service, T: Stream> Clients<S, T> {
     /// Gives a time in which the process was held up back to the clients that are waited for.
     pub(in crate::server) fn excuse(&mut self, time: Duration) {
         self.holds.excuse(time);
-        self.lingering.iter_mut().for_each(|l| l.excuse(time));
+        self.lingering.excuse(time);
     }
 
     /// Moves the time by which timeouts are judged on to `now`.
@@ -84,7 +83,7 @@ impl<S: Service, T: Stream> Clients<S, T> {
     /// A client whose idle timeout is over.
     pub(in crate::server) fn next_idle(&mut self, now: Instant) -> Option<usize> {
         while let Some(key) = self.timeouts.next_idle(now) {
-            if !self.table[key].queued {
+            if !self.table[key].is_queued() {
                 return Some(key);
             }
             // It has sent something, and only waits for its turn.
@@ -146,43 +145,39 @@ impl<S: Service, T: Stream> Clients<S, T> {
 
     /// Closes the clients on their way out whose time is over.
     pub(in crate::server) fn end_lingering(&mut self, now: Instant, noted: Instant) {
-        let linger = self.limits.linger;
-        let mut lingering = std::mem::take(&mut self.lingering);
-        lingering.retain_mut(|l| {
-            let connection = &self.table[l.key].connection;
-            let reason = connection.closing();
-            let progress = Progress {
+        let table = &self.table;
+        self.lingering.note(noted, |key| {
+            let connection = &table[key].connection;
+            Progress {
                 traffic: connection.traffic(),
                 waiting: connection.waiting() > 0,
-                slow: reason == Some(CloseReason::SlowConsumer),
-            };
-            let over = l.is_over(progress, now, noted, linger);
-            if over && let Some(reason) = reason {
-                self.touch(l.key, |connection, service| {
+                slow: connection.closing() == Some(CloseReason::SlowConsumer),
+            }
+        });
+        while let Some(key) = self.lingering.take_over(now) {
+            if let Some(reason) = self.table[key].connection.closing() {
+                self.touch(key, |connection, service| {
                     connection.abort(service, reason);
                 });
             }
-            !over
-        });
-        // The touches above only close: no client was added meanwhile.
-        self.lingering.append(&mut lingering);
+        }
     }
 
     /// Puts every client into the queue, for its last turn. Returns the number of turns.
     pub(in crate::server) fn queue_last_turns(&mut self) -> usize {
         for (key, client) in &mut self.table {
             client.connection.expect_input();
-            if !client.queued {
-                client.queued = true;
+            if !client.is_queued() {
+                client.wait = Wait::Turns;
                 self.turns.push_back(key);
             }
         }
-        self.turns.len()
+        self.table.len()
     }
 
     /// True if a turn is possible: a client is in the queue, and the room is not held up.
     pub(in crate::server) fn has_turns(&self) -> bool {
-        !self.turns.is_empty() && !self.is_held()
+        (!self.turns.is_empty() || !self.parked.is_empty()) && !self.is_held()
     }
 
     /// Takes no more input from any client. From here on none holds up the room.

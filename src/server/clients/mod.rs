@@ -40,12 +40,13 @@ use crate::peer::Peer;
 use crate::service::{Needs, Service};
 use crate::text::template::TemplateRenderer;
 pub(super) use client::Client;
+use client::Wait;
 use holds::Holds;
 pub(super) use passes::Reaped;
 use timeouts::{Output, Timeouts};
-use waiting::Lingering;
 #[cfg(test)]
 pub(super) use waiting::SILENCE;
+use waiting::Waiting;
 
 /// The clients of a server over streams `T`, and the service that they share.
 ///
@@ -63,14 +64,19 @@ pub(super) struct Clients<S: Service, T> {
     buffer: Aligned,
     /// Clients that could be read, in the order of their turns.
     turns: VecDeque<usize>,
+    /// Clients that have no turn while the room is held up, in the order of their turns: their keys
+    /// and numbers. A client that is closed or closing may be in it still.
+    parked: VecDeque<(usize, u64)>,
     /// Clients that are written to in the next tick.
     flushes: Vec<usize>,
     /// Clients that are removed at the end of the tick.
     closed: Vec<usize>,
+    /// True once a client whose close stops the server has exchanged a byte.
+    used_final: bool,
     /// Clients too far behind: while there are any, no client is read.
     holds: Holds,
     /// Clients on their way out.
-    lingering: Vec<Lingering>,
+    lingering: Waiting,
     timeouts: Timeouts,
     probe_log: LogThrottle,
     /// Position in the shared output up to which every client was written to.
@@ -90,11 +96,13 @@ impl<S: Service, T: Stream> Clients<S, T> {
             greeting: config.greeting.clone().map(TemplateRenderer::new),
             holds: Holds::new(limits.patience),
             buffer: Aligned::zeroed(limits.turn.min(needs.most_input).max(1)),
+            lingering: Waiting::new(limits.linger),
             limits,
             turns: VecDeque::new(),
+            parked: VecDeque::new(),
             flushes: Vec::new(),
             closed: Vec::new(),
-            lingering: Vec::new(),
+            used_final: false,
             timeouts: Timeouts::new(
                 config.idle_timeout,
                 config.write_timeout,
@@ -198,13 +206,17 @@ impl<S: Service, T: Stream> Clients<S, T> {
             self.note_activity(key);
         }
         let client = &mut self.table[key];
+        if client.stops_server {
+            self.used_final = self.used_final || client.is_used(self.needs.arrivals);
+        }
         let connection = &client.connection;
         if connection.is_closed() {
             self.closed.push(key);
             return;
         }
-        if !client.queued && connection.wants_turn(&self.service, self.limits.high_water) {
-            client.queued = true;
+        let queued = client.is_queued();
+        if !queued && connection.wants_turn(&self.service, self.limits.high_water) {
+            client.wait = Wait::Turns;
             self.turns.push_back(key);
         }
         if !client.flushing && connection.has_more() {
@@ -212,7 +224,13 @@ impl<S: Service, T: Stream> Clients<S, T> {
             self.flushes.push(key);
         }
         client.skipped = client.skipped && connection.lag(&self.service) > 0;
-        if !client.lingering && connection.closing().is_some() {
+        if client.wait == Wait::Parked && !connection.is_serving() {
+            client.wait = Wait::Turns;
+            self.turns.push_back(key);
+        }
+        if client.lingering {
+            self.lingering.touch(key);
+        } else if connection.closing().is_some() {
             self.begin_lingering(key);
         }
     }
@@ -261,7 +279,7 @@ impl<S: Service, T: Stream> Clients<S, T> {
             client.log_closing(reason);
         }
         let traffic = client.connection.traffic();
-        self.lingering.push(Lingering::new(key, traffic));
+        self.lingering.add(key, traffic);
     }
 
     /// Remembers the readiness of a client's stream. False if there is no such client.
@@ -270,8 +288,8 @@ impl<S: Service, T: Stream> Clients<S, T> {
             return false;
         };
         client.connection.latch(ready);
-        if ready.readable && !client.queued {
-            client.queued = true;
+        if ready.readable && !client.is_queued() {
+            client.wait = Wait::Turns;
             self.turns.push_back(key);
         }
         let flush = ready.writable && client.connection.wants_flush(&self.service);
@@ -285,12 +303,12 @@ impl<S: Service, T: Stream> Clients<S, T> {
     /// Makes the server stop when this client is closed.
     pub(super) fn stop_after(&mut self, key: usize) {
         self.table[key].stops_server = true;
+        self.settle(key);
     }
 
-    /// True if a client whose close stops the server has exchanged a byte.
+    /// True once a client whose close stops the server has exchanged a byte.
     pub(super) fn has_used_final(&self) -> bool {
-        let mut clients = self.iter();
-        clients.any(|client| client.stops_server && client.is_used(self.needs.arrivals))
+        self.used_final
     }
 
     /// Makes room for one client more than the limit, for a standard stream.
@@ -371,7 +389,7 @@ impl<S: Service, T: Stream> Clients<S, T> {
 
     /// True if a tick has work without any event: a turn, a flush, a publication, a removal.
     pub(super) fn has_work(&self) -> bool {
-        let turns = !self.turns.is_empty() && !self.is_held();
+        let turns = self.has_turns();
         let lists = !self.flushes.is_empty() || !self.closed.is_empty();
         turns || lists || self.has_unpublished()
     }
@@ -385,7 +403,8 @@ impl<S: Service, T: Stream> Clients<S, T> {
     /// True if no list remembers a client.
     #[cfg(test)]
     pub(super) fn is_idle(&self) -> bool {
-        let queues = self.turns.is_empty() && self.flushes.is_empty() && self.closed.is_empty();
+        let turns = self.turns.is_empty() && self.parked.is_empty();
+        let queues = turns && self.flushes.is_empty() && self.closed.is_empty();
         let waits = self.holds.is_empty() && self.lingering.is_empty();
         self.table.is_empty() && queues && waits && self.timeouts.next().is_none()
     }

@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use log::{Level, log_enabled};
 
-use super::Clients;
+use super::{Client, Clients, Wait};
 use crate::close::CloseReason;
 use crate::connection::Connection;
 use crate::net::Stream;
@@ -53,6 +53,9 @@ impl<S: Service, T: Stream> Clients<S, T> {
         mut on_input: impl FnMut(usize, &Peer<'_>, &[u8]),
     ) -> usize {
         let held = self.is_held();
+        if !held {
+            self.unpark();
+        }
         let budget = if shown {
             self.limits.turn.min(SHOWN)
         } else {
@@ -60,16 +63,19 @@ impl<S: Service, T: Stream> Clients<S, T> {
         };
         let mut turns = 0;
         for _ in 0..self.turns.len() {
+            #[cfg(test)]
+            crate::testing::work::step();
             if turns == most || !self.may_publish() {
                 break;
             }
             let key = self.turns.pop_front().expect("there are that many");
             let client = &mut self.table[key];
             if held && client.connection.is_serving() {
-                self.turns.push_back(key);
+                client.wait = Wait::Parked;
+                self.parked.push_back((key, client.id()));
                 continue;
             }
-            client.queued = false;
+            client.wait = Wait::None;
             let (connection, peer) = client.split();
             let newcomer = connection.is_newcomer();
             let before = self.service.published();
@@ -96,6 +102,25 @@ impl<S: Service, T: Stream> Clients<S, T> {
         turns
     }
 
+    /// Lets the parked clients have turns again, before those that were put into the queue later.
+    fn unpark(&mut self) {
+        if self.parked.is_empty() {
+            return; // the usual case
+        }
+        let parked = std::mem::take(&mut self.parked);
+        let later = std::mem::take(&mut self.turns);
+        for (key, id) in parked {
+            let client = self.table.get_mut(key);
+            if let Some(client) =
+                client.filter(|client| client.wait == Wait::Parked && client.id() == id)
+            {
+                client.wait = Wait::Turns;
+                self.turns.push_back(key);
+            }
+        }
+        self.turns.extend(later);
+    }
+
     /// Writes what was published since the last call, in one flush for each client.
     pub(in crate::server) fn publish(&mut self) {
         if !self.has_unpublished() {
@@ -111,10 +136,11 @@ impl<S: Service, T: Stream> Clients<S, T> {
             }
             let late = connection.lag(&self.service) > self.limits.backlog;
             // The flush may have brought the client below the high-water mark again.
-            let turn =
-                !client.queued && connection.wants_turn(&self.service, self.limits.high_water);
+            let turn = client.wait == Wait::None
+                && connection.wants_turn(&self.service, self.limits.high_water);
             let more = connection.has_more() && !client.flushing;
-            if late || turn || more || timed || client.skipped || !connection.is_serving() {
+            let settled = !(late || turn || more || timed || client.skipped);
+            if !settled || client.stops_server || !connection.is_serving() {
                 unsettled.push(key);
             }
         }
@@ -154,7 +180,7 @@ impl<S: Service, T: Stream> Clients<S, T> {
         }
         let mut closed = std::mem::take(&mut self.closed);
         let mut reaped = Reaped::Clients;
-        self.unlist_closed();
+        self.unlist(&closed);
         for key in closed.drain(..) {
             // A key may be in the list twice.
             let Some(client) = self.table.get_mut(key) else {
@@ -170,23 +196,37 @@ impl<S: Service, T: Stream> Clients<S, T> {
             on_removed(key);
         }
         self.closed = closed;
+        if !self.is_held() {
+            self.unpark();
+        }
         reaped
     }
 
-    /// Takes the closed clients out of every list but that of the closed.
-    fn unlist_closed(&mut self) {
+    /// Takes the closed clients out of the lists that are walked for it, if one of them is there. A
+    /// tick works on all of `turns` and `flushes` anyway, unless it publishes to every client.
+    fn unlist(&mut self, closed: &[usize]) {
         let table = &self.table;
+        let any = |is: fn(&Client<T, S>) -> bool| {
+            let mut clients = closed.iter().filter_map(|&key| table.get(key));
+            clients.any(is)
+        };
         let stays = |key: usize| !table[key].connection.is_closed();
-        self.turns.retain(|&key| stays(key));
-        self.flushes.retain(|&key| stays(key));
-        self.holds.retain(stays);
-        self.lingering.retain(|lingering| stays(lingering.key));
+        if any(|client| client.wait == Wait::Turns) {
+            self.turns.retain(|&key| stays(key));
+        }
+        if any(|client| client.flushing) {
+            self.flushes.retain(|&key| stays(key));
+        }
+        if any(|client| client.holding) {
+            self.holds.retain(stays);
+        }
     }
 
     fn remove(&mut self, key: usize, reason: CloseReason, now: &impl Fn() -> Instant) {
         let client = self.table.remove(key);
         self.timeouts.forget(key);
         self.holds.forget(key);
+        self.lingering.remove(key);
         let (received, sent) = client.connection.traffic();
         self.stats.count(reason, received, sent);
         if !client.lingering {
@@ -209,5 +249,89 @@ impl<S: Service, T: Stream> Clients<S, T> {
             (Address::Stdout, CloseReason::Error(kind)) => self.stats.stdout_error = Some(kind),
             _ => {}
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Config;
+    use crate::net::Readiness;
+    use crate::net::address::Role;
+    use crate::server::fixture::{self, TestNet};
+    use crate::service::{Broadcast, Room};
+    use crate::testing::work::steps;
+    use crate::testing::{Answer, Script};
+
+    /// A room that is held up, and `count` clients that have sent a line.
+    fn held_room(net: &mut TestNet, count: usize) -> (Clients<Broadcast, Script>, Vec<usize>) {
+        let service = Broadcast::with_segments(Room::default(), 1 << 10);
+        let mut clients = fixture::clients(service, &Config::default(), net);
+        let mut admit =
+            |clients: &mut _, stalled| fixture::admit(clients, net, Role::Both, stalled);
+        let senders: Vec<usize> = (0..count).map(|_| admit(&mut clients, false)).collect();
+        admit(&mut clients, true);
+        let flooding = admit(&mut clients, false);
+        while !clients.is_held() {
+            fixture::send(&mut clients, flooding, &[b'\n'; 10_000]);
+        }
+        for &key in &senders {
+            fixture::send(&mut clients, key, format!("{key}\n").as_bytes());
+        }
+        (clients, senders)
+    }
+
+    const ENDING: Readiness = Readiness {
+        readable: true,
+        writable: false,
+        ending: true,
+        hung_up: false,
+    };
+
+    fn read(clients: &mut Clients<Broadcast, Script>) -> Vec<usize> {
+        let mut keys = Vec::new();
+        clients.read(usize::MAX, false, |key, _, _| keys.push(key));
+        keys
+    }
+
+    /// The queue was walked in every tick of a room that was held up.
+    #[test]
+    fn clients_that_wait_for_a_turn_cost_nothing_while_the_room_is_held_up() {
+        let mut net = TestNet::new();
+        let (mut clients, senders) = held_room(&mut net, 1000);
+        assert_eq!(steps(|| assert!(read(&mut clients).is_empty())), 0);
+        // One of them leaves: the others are not walked, and what it still sends is read.
+        clients.touch(senders[3], |connection, service| {
+            connection.close(service, CloseReason::Kicked);
+            connection.stream_mut().on_read(Answer::End);
+            connection.latch(ENDING);
+        });
+        assert_eq!(steps(|| assert!(read(&mut clients).is_empty())), 1);
+        let reaped = clients.reap(|| net.now.get(), |key| assert_eq!(key, senders[3]));
+        assert_eq!((reaped, clients.len()), (Reaped::Clients, 1001));
+    }
+
+    #[test]
+    fn clients_that_waited_have_their_turns_in_order_when_the_room_goes_on() {
+        let mut net = TestNet::new();
+        let (mut clients, mut senders) = held_room(&mut net, 5);
+        read(&mut clients);
+        // The second is replaced by another client with the same key, which has sent nothing.
+        let gone = senders.remove(1);
+        clients.touch(gone, |connection, service| {
+            connection.abort(service, CloseReason::Reset);
+        });
+        clients.reap(|| net.now.get(), |_| {});
+        assert_eq!(
+            fixture::admit(&mut clients, &mut net, Role::Both, false),
+            gone
+        );
+        clients.touch(5, |connection, service| {
+            connection.abort(service, CloseReason::Reset);
+        });
+        clients.reap(|| net.now.get(), |_| {});
+        assert!(!clients.is_held() && clients.has_work());
+        assert_eq!(read(&mut clients), senders);
+        assert!(!clients.get(gone).is_queued());
     }
 }
