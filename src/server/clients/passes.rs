@@ -334,4 +334,18 @@ mod tests {
         assert_eq!(read(&mut clients), senders);
         assert!(!clients.get(gone).is_queued());
     }
+
+    /// Its use is noted when it happens: otherwise every client would be asked in each tick.
+    #[test]
+    fn client_that_was_only_published_to_is_known_to_be_used() {
+        let mut net = TestNet::new();
+        let service = Broadcast::with_segments(Room::default(), 1 << 10);
+        let mut clients = fixture::clients(service, &Config::default(), &net);
+        let sender = fixture::admit(&mut clients, &mut net, Role::Publish, false);
+        let last = fixture::admit(&mut clients, &mut net, Role::Subscribe, false);
+        clients.stop_after(last);
+        assert!(!clients.has_used_final());
+        fixture::send(&mut clients, sender, b"hello\n");
+        assert!(clients.has_used_final());
+    }
 }
