@@ -236,7 +236,9 @@
 //! - A datagram is answered before the next batch is received, or not at all. A source that might be
 //!   a service isn't answered.
 //! - An idle client costs no work: each timeout has a list of clients in the order of their last
-//!   activity, and its first client is the next to be late.
+//!   activity, and its first client is the next to be late. The work of a tick is bounded by what
+//!   happened in it. Every client is visited only by a publication, the eight checks of a heartbeat's
+//!   period, a command of the operator and the stop; in each tick, those that hold up the room.
 //! - Every connection ends with exactly one [`CloseReason`], and every session is given back to its
 //!   service.
 //!

@@ -551,13 +551,13 @@ mod tests {
             key
         };
         let [first, second] = ["one", "two"].map(|text| begin(&mut console, &mut net, text));
-        let later = Duration::from_millis(1);
+        let (later, rest) = (PAUSE / 4, PAUSE / 4 * 3);
         net.pass(later);
         for _ in 0..1000 {
             begin(&mut console, &mut net, "later");
         }
         console.show_rest(second);
-        net.pass(PAUSE - later);
+        net.pass(rest);
         assert_eq!(console.deadline(), Some(net.now.get()));
         assert_eq!(steps(|| console.show_parts(net.now.get())), 1);
         assert_eq!(console.deadline(), Some(net.now.get() + later));

@@ -53,7 +53,9 @@ impl OwnMessages {
     /// Adds what the client of `chain` published from `start` to `end`, the end of the log.
     pub(super) fn push(&mut self, chain: &mut Chain, start: u64, end: u64) {
         let number = self.forgotten + self.stretches.len() as u64;
-        if !chain.is_empty() {
+        if chain.is_empty() {
+            chain.first = number;
+        } else {
             let last = self.index(chain.last);
             let last = &mut self.stretches[last];
             if last.end == start {
@@ -61,8 +63,6 @@ impl OwnMessages {
                 return;
             }
             last.next = number;
-        } else {
-            chain.first = number;
         }
         chain.last = number;
         let next = NONE;
