@@ -35,8 +35,8 @@ pub struct Config {
     pub high_water: u64,
     /// The longest time for which a client that is half of [`Room::log_size`](crate::Room::log_size)
     /// behind may hold up the room; unlimited if none. A client that has not caught up entirely by
-    /// then is a slow consumer, even if it reads all the time. Clients that fail use it up together:
-    /// one that then stalls has half of what is left. It comes back in thirty times its length.
+    /// then is a slow consumer, even if it reads all the time. Clients that fail share two patiences:
+    /// each has half of what is left. What they use comes back, one second in thirty.
     pub patience: Option<Duration>,
     /// The treatment of a slow consumer.
     pub slow_consumer: SlowConsumer,

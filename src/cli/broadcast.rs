@@ -52,8 +52,8 @@ pub(crate) struct BroadcastArgs {
     line_timeout: Limit<Duration>,
 
     /// Time for which clients that are half of --log-size behind may hold up the others; one that has
-    /// not caught up by then is a slow consumer, even if it reads; it comes back in thirty times its
-    /// length; a duration, 0 or 'unlimited'
+    /// not caught up by then is a slow consumer, even if it reads; readers that stop one after the
+    /// other share it; a duration, 0 or 'unlimited'
     #[arg(long, value_name = "DURATION", default_value = "1s", value_parser = patience)]
     patience: Limit<Duration>,
 

@@ -67,6 +67,8 @@ Exit code: 0 on success, also after Ctrl-C; 1 if it cannot connect, there are er
 /// and exits with 0; a second signal, after the log has said 'stopping', ends it at once.
 #[derive(Debug, Parser)]
 #[command(
+    // The name that the process was started with may be any bytes.
+    bin_name = "resound",
     name = "resound",
     version,
     propagate_version = true,

@@ -17,6 +17,7 @@ use super::raise_descriptor_limit;
 use super::small::Small;
 use super::unanswered;
 use crate::cli::{BroadcastArgs, EchoArgs, ReplyArgs, ServerArgs};
+use crate::logger;
 use crate::units::{self, duration};
 
 /// Descriptors that are not clients: the standard streams, the poller, signals, listeners.
@@ -174,6 +175,7 @@ fn serve<S: Service>(
         .run()
         .map_err(|e| format!("cannot wait for events: {e}"))?;
     let _ending = NoLoop::begin(); // the log may not be read
+    logger::finish_warnings();
     info!("stopped: {stats}");
     streams.judge(&stats)
 }

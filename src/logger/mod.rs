@@ -66,6 +66,11 @@ pub(crate) fn flush() {
     QUEUE.flush();
 }
 
+/// Logs the numbers of all warnings that were held back.
+pub(crate) fn finish_warnings() {
+    summarize(&THROTTLE.summaries(Instant::now(), true));
+}
+
 /// Ends the log: with the numbers of warnings that were held back, and then with `last` lines.
 pub(crate) fn finish(last: &str) {
     summarize(&THROTTLE.summaries(Instant::now(), true));

@@ -88,4 +88,11 @@ fn arguments_and_variables_drive_no_terminal() {
         program.will_have_logged("ready");
         complaint(&program.terminate());
     }
+    let script = r#"exec -a "$NAME" "$0" "$@""#;
+    let mut command = std::process::Command::new("bash");
+    command.args(["-c", script, env!("CARGO_BIN_EXE_resound")]);
+    command.env("NAME", NAME);
+    if let Ok(output) = command.output() {
+        assert_safe(&String::from_utf8_lossy(&output.stderr));
+    }
 }

@@ -5,8 +5,7 @@ use std::time::{Duration, Instant};
 
 /// The patience comes back in this many times its length.
 const REFILL: u32 = 30;
-/// The shortest time by which a client may be behind its pace: a client that reads is not closed for
-/// a moment in which the machine was busy.
+/// The shortest time by which a client may be behind its pace, however little of the budget is left.
 const MOMENT: Duration = Duration::from_millis(5);
 
 /// The place of a client in the shared output.

@@ -153,13 +153,11 @@ fn stalling(
 fn readers_that_stall_leave_nine_tenths_of_the_time() {
     let for_good = |_| None;
     let read = |number| 700 * number as usize % 10_000;
-    let some_time = |number| Some(PATIENCE * (number % 8 + 1) / 4);
     let (close, skip) = (SlowConsumer::Close, SlowConsumer::Skip);
     let alone = Stalling::new(1, close, Vec::new()).go();
     for (seed, slow_consumer, readers) in [
         (2, close, stalling(|_| 0, for_good)),
         (3, close, stalling(read, for_good)),
-        (4, close, stalling(read, some_time)),
         (5, skip, stalling(|_| 0, for_good)),
         (6, skip, stalling(read, for_good)),
     ] {
