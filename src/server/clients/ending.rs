@@ -68,6 +68,9 @@ impl<S: Service, T: Stream> Clients<S, T> {
 
     /// Tries to write to a client that was stuck. True if its write timeout is over.
     pub(in crate::server) fn try_write(&mut self, key: usize) -> bool {
+        if !self.is_known(key) {
+            return false;
+        }
         let connection = &mut self.table[key].connection;
         let stuck = connection.is_stuck(&self.service);
         if stuck {
@@ -83,6 +86,9 @@ impl<S: Service, T: Stream> Clients<S, T> {
     /// A client whose idle timeout is over.
     pub(in crate::server) fn next_idle(&mut self, now: Instant) -> Option<usize> {
         while let Some(key) = self.timeouts.next_idle(now) {
+            if !self.is_known(key) {
+                continue;
+            }
             if !self.table[key].is_queued() {
                 return Some(key);
             }
@@ -98,9 +104,14 @@ impl<S: Service, T: Stream> Clients<S, T> {
     pub(in crate::server) fn tell_silences(&mut self, now: Instant) {
         while !self.is_held() && self.may_publish() {
             if let Some(key) = self.timeouts.take_arrival(now) {
-                self.touch(key, Connection::arrive);
-                self.note_arrival(key);
+                if self.is_known(key) {
+                    self.touch(key, Connection::arrive);
+                    self.note_arrival(key);
+                }
             } else if let Some(key) = self.timeouts.take_partial(now) {
+                if !self.is_known(key) {
+                    continue;
+                }
                 if self.table[key].connection.may_have_input() {
                     // The rest may be there already.
                     self.timeouts.note_partial(key, true, true);
@@ -119,7 +130,10 @@ impl<S: Service, T: Stream> Clients<S, T> {
         let mut slow = Vec::new();
         let (table, service) = (&mut self.table, &self.service);
         let mut over = Vec::new();
-        let state = |key: usize| state(&table[key], service);
+        let state = |key: usize| {
+            let client = table.get(key);
+            client.map_or(State::CaughtUp, |client| state(client, service))
+        };
         self.holds.end(now, state, |key, failed| {
             over.push(key);
             if failed {
@@ -127,7 +141,9 @@ impl<S: Service, T: Stream> Clients<S, T> {
             }
         });
         for key in over {
-            table[key].holding = false;
+            if let Some(client) = table.get_mut(key) {
+                client.holding = false;
+            }
         }
         slow
     }
@@ -147,14 +163,19 @@ impl<S: Service, T: Stream> Clients<S, T> {
     pub(in crate::server) fn end_lingering(&mut self, now: Instant, noted: Instant) {
         let table = &self.table;
         self.lingering.note(noted, |key| {
-            let connection = &table[key].connection;
-            Progress {
-                traffic: connection.traffic(),
-                waiting: connection.waiting() > 0,
-                slow: connection.closing() == Some(CloseReason::SlowConsumer),
-            }
+            table.get(key).map_or(Progress::default(), |client| {
+                let connection = &client.connection;
+                Progress {
+                    traffic: connection.traffic(),
+                    waiting: connection.waiting() > 0,
+                    slow: connection.closing() == Some(CloseReason::SlowConsumer),
+                }
+            })
         });
         while let Some(key) = self.lingering.take_over(now) {
+            if !self.is_known(key) {
+                continue;
+            }
             if let Some(reason) = self.table[key].connection.closing() {
                 self.touch(key, |connection, service| {
                     connection.abort(service, reason);

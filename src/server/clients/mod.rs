@@ -13,6 +13,7 @@
 
 mod client;
 mod ending;
+mod fault;
 mod holds;
 mod passes;
 mod patience;
@@ -188,14 +189,38 @@ impl<S: Service, T: Stream> Clients<S, T> {
 
     /// The only way from a phase to a connection: lets `act` work on it, then settles every list
     /// that the client may have to be in.
-    pub(super) fn touch<R>(
+    pub(super) fn touch<R: Default>(
         &mut self,
         key: usize,
         act: impl FnOnce(&mut Connection<T, S>, &mut S) -> R,
     ) -> R {
+        if !self.is_known(key) {
+            return R::default();
+        }
         let result = act(&mut self.table[key].connection, &mut self.service);
         self.settle(key);
         result
+    }
+
+    /// True if there is a client with this key, which a list has named.
+    ///
+    /// A list that names a client which has left is a fault of this program. Tests fail by it; a
+    /// server says so, forgets the key, and goes on serving the others.
+    #[inline]
+    fn is_known(&mut self, key: usize) -> bool {
+        self.table.contains(key) || self.forget_unknown(key)
+    }
+
+    #[cold]
+    fn forget_unknown(&mut self, key: usize) -> bool {
+        fault::report(format_args!(
+            "client key {key} is in a list, and not in the table"
+        ));
+        self.timeouts.forget(key);
+        self.holds.retain(|held| held != key);
+        self.holds.forget(key);
+        self.lingering.remove(key);
+        false
     }
 
     /// Puts a client into the lists that the last touch made it a member of: timeouts, turns,

@@ -34,7 +34,9 @@ impl<S: Service, T: Stream> Clients<S, T> {
     pub(in crate::server) fn flush(&mut self) {
         let mut keys = std::mem::take(&mut self.flushes);
         for key in keys.drain(..) {
-            self.table[key].flushing = false;
+            if let Some(client) = self.table.get_mut(key) {
+                client.flushing = false;
+            }
             self.touch(key, Connection::flush);
         }
         if self.flushes.is_empty() {
@@ -56,11 +58,8 @@ impl<S: Service, T: Stream> Clients<S, T> {
         if !held {
             self.unpark();
         }
-        let budget = if shown {
-            self.limits.turn.min(SHOWN)
-        } else {
-            self.limits.turn
-        };
+        let most_shown = if shown { SHOWN } else { usize::MAX };
+        let budget = self.limits.turn.min(most_shown);
         let mut turns = 0;
         for _ in 0..self.turns.len() {
             #[cfg(test)]
@@ -69,6 +68,9 @@ impl<S: Service, T: Stream> Clients<S, T> {
                 break;
             }
             let key = self.turns.pop_front().expect("there are that many");
+            if !self.is_known(key) {
+                continue;
+            }
             let client = &mut self.table[key];
             if held && client.connection.is_serving() {
                 client.wait = Wait::Parked;

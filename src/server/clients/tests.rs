@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::Clients;
+use super::{Clients, fault};
 use crate::close::CloseReason;
 use crate::config::{Config, SlowConsumer};
 use crate::connection::Connection;
@@ -389,4 +389,45 @@ fn skip_is_logged_once_for_a_hold() {
     });
     assert_eq!(lines.len(), 1, "{lines:?}");
     assert!(lines[0].contains("misses messages"), "{lines:?}");
+}
+
+/// A fault of this program in one client is no end for the others: release builds abort at a panic.
+#[test]
+fn key_of_no_client_in_a_list_is_forgotten_and_the_others_are_served() {
+    let mut net = TestNet::new();
+    let config = Config {
+        idle_timeout: Some(SECOND),
+        write_timeout: Some(SECOND),
+        ..Config::default()
+    };
+    let mut clients = fixture::clients(Echo::new(), &config, &net);
+    let keys = [(); 5].map(|()| fixture::admit(&mut clients, &mut net, Role::Both, false));
+    let [turn, flush, closing, held, healthy] = keys;
+    clients.turns.push_back(turn);
+    clients.flushes.push(flush);
+    clients.touch(closing, |c, s| c.close(s, CloseReason::Kicked));
+    let place = clients.place(held);
+    clients.holds.add(held, place);
+    for key in [turn, flush, closing, held] {
+        clients.table.remove(key);
+    }
+    let lines = fixture::logged(|| {
+        fault::EXPECTED.set(true);
+        clients.flush();
+        clients.read(usize::MAX, false, |_, _, _| {});
+        for _ in 0..3 {
+            Timers::new(SlowConsumer::Close).run(net.now.get(), net.now.get(), &mut clients);
+            net.pass(SECOND);
+            clients.set_time(&net);
+            fixture::send(&mut clients, healthy, b"x");
+        }
+        fault::EXPECTED.set(false);
+    });
+    assert!(
+        lines.iter().any(|line| line.contains("a fault of resound")),
+        "{lines:?}"
+    );
+    assert_eq!(fixture::sent(&mut clients, healthy), "xxx");
+    assert!(clients.turns.is_empty() && clients.flushes.is_empty());
+    assert!(clients.holds.is_empty() && clients.lingering.is_empty());
 }

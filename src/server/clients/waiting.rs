@@ -49,7 +49,7 @@ struct Deadlines {
 }
 
 /// The present state of a client on its way out.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Progress {
     /// Bytes received and sent.
     pub(super) traffic: (u64, u64),
