@@ -283,6 +283,9 @@ fn first_line(variables: &[(&str, &str)], at_terminal: bool) -> String {
         (log, OwnedFd::from(writer), None)
     };
     let mut command = command(&["echo", "-l0"]);
+    for variable in ["CI", "CLICOLOR", "CLICOLOR_FORCE", "COLORTERM"] {
+        command.env_remove(variable); // each has a say in colours
+    }
     command.env("TERM", "xterm").stderr(stderr);
     let child = command.envs(variables.iter().copied()).spawn();
     let _child = Killed(child.expect("it starts"));
