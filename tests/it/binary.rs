@@ -433,5 +433,5 @@ fn clients_that_wait_at_a_full_house_are_served_in_the_end() {
         client.finish();
         assert_eq!(client.rest(), format!("client {i}").as_bytes());
     }
-    assert!(program.has_logged("the limit of 3 clients is reached"));
+    program.will_have_logged("the limit of 3 clients is reached");
 }

@@ -81,6 +81,7 @@ fn two_hundred_clients_under_a_limit_of_64_descriptors_are_all_served() {
         client.receives(received);
         client.receives_end();
     }
+    program.will_have_logged("too many open files");
     let warnings = program.log().into_iter().filter(|l| l.contains("WARN"));
     let warnings: Vec<_> = warnings.collect();
     assert_eq!(warnings.len(), 1, "{warnings:?}");
