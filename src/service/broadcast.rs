@@ -233,11 +233,12 @@ impl Broadcast {
     }
 
     /// The client's first own message that ends after `from`.
+    #[inline]
     fn next_own(&self, session: &Session, from: u64) -> Option<Own> {
         if session.own.is_empty() {
             return None; // the usual case
         }
-        self.own.of(session.own).find(|own| own.end > from)
+        self.own.next(session.own, from)
     }
 
     /// End of the published bytes that the client may get.
@@ -316,9 +317,12 @@ impl Broadcast {
 
     /// Moves the client's cursor. At the end of all that it will ever be owed the client is
     /// detached: the log keeps nothing for it.
+    #[inline]
     fn forward(&mut self, session: &mut Session, to: u64) {
         self.log.forward(&mut session.cursor, to);
-        self.own.pass(&mut session.own, to);
+        if !session.own.is_empty() {
+            self.own.pass(&mut session.own, to);
+        }
         if session.cursor == session.until {
             self.detach(session);
         } else {

@@ -95,6 +95,11 @@ impl OwnMessages {
         }
     }
 
+    /// The first stretch of a client that ends after `from`.
+    pub(super) fn next(&self, chain: Chain, from: u64) -> Option<Own> {
+        self.of(chain).find(|own| own.end > from)
+    }
+
     /// The stretches of a client, in the order of the log.
     pub(super) fn of(&self, chain: Chain) -> impl Iterator<Item = Own> {
         std::iter::successors(self.get(chain.first), |own| self.get(own.next))

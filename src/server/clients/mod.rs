@@ -249,13 +249,22 @@ impl<S: Service, T: Stream> Clients<S, T> {
             self.flushes.push(key);
         }
         client.skipped = client.skipped && connection.lag(&self.service) > 0;
-        if client.wait == Wait::Parked && !connection.is_serving() {
+        if !connection.is_serving() {
+            self.settle_leaving(key);
+        }
+    }
+
+    /// Puts a client that is not served any more into the lists that differ for it: it has turns also
+    /// while the room is held up, and lingers once its close has begun.
+    fn settle_leaving(&mut self, key: usize) {
+        let client = &mut self.table[key];
+        if client.wait == Wait::Parked {
             client.wait = Wait::Turns;
             self.turns.push_back(key);
         }
         if client.lingering {
             self.lingering.touch(key);
-        } else if connection.closing().is_some() {
+        } else if client.connection.closing().is_some() {
             self.begin_lingering(key);
         }
     }
