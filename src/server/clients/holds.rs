@@ -27,7 +27,8 @@ use super::patience::{Budget, Pace, Place};
 /// The clients that hold up the room, and those that are near to it.
 #[derive(Debug)]
 pub(super) struct Holds {
-    budget: Budget,
+    /// `None` if the patience is unlimited.
+    budget: Option<Budget>,
     /// Clients too far behind: while there are any, no client is read.
     holding: Vec<Hold>,
     /// By key: clients that were near the limit when another began to hold up the room. Their pace
@@ -64,7 +65,7 @@ impl Holds {
     /// No holds yet. A `patience` of `None` is unlimited.
     pub(super) fn new(patience: Option<Duration>) -> Self {
         Self {
-            budget: Budget::new(patience),
+            budget: patience.map(Budget::new),
             holding: Vec::new(),
             near: BTreeMap::new(),
         }
@@ -96,10 +97,10 @@ impl Holds {
     /// Starts the time of the clients that began to hold up the room since the last call, and the
     /// pace of those that are `near` to it.
     pub(super) fn start(&mut self, now: Instant, near: impl Iterator<Item = (usize, Place)>) {
-        let Some(patience) = self.budget.patience else {
+        let Some(budget) = &mut self.budget else {
             return;
         };
-        let allowance = self.budget.allowance(now);
+        let (patience, allowance) = (budget.patience, budget.allowance(now));
         for hold in &mut self.holding {
             let (key, place) = (hold.key, hold.place);
             hold.times.get_or_insert_with(|| Times {
@@ -131,7 +132,7 @@ impl Holds {
     /// The earliest time at which the patience with a client may be over; `None` if it is unlimited,
     /// or no time has started.
     pub(super) fn deadline(&self) -> Option<Instant> {
-        let patience = self.budget.patience?;
+        let patience = self.budget.as_ref()?.patience;
         let times = self.holding.iter().filter_map(|hold| hold.times.as_ref());
         times.filter_map(|times| times.deadline(patience)).min()
     }
@@ -147,10 +148,10 @@ impl Holds {
         let budget = &mut self.budget;
         self.holding.retain_mut(|hold| {
             let state = state(hold.key);
-            let failed = hold
-                .times
-                .as_mut()
-                .is_some_and(|times| times.judge(state, now, budget));
+            let failed = match (&mut *budget, &mut hold.times) {
+                (Some(budget), Some(times)) => times.judge(state, now, budget),
+                _ => false,
+            };
             let over = failed || state == State::CaughtUp;
             if over {
                 ended(hold.key, failed);
@@ -202,11 +203,11 @@ impl Times {
     /// Takes note of a client's state. True if the patience with it is over: then the time of the
     /// hold is taken from the budget. A client that catches up has kept its pace.
     fn judge(&mut self, state: State, now: Instant, budget: &mut Budget) -> bool {
-        let (Some(patience), State::Behind(cursor)) = (budget.patience, state) else {
+        let State::Behind(cursor) = state else {
             return false;
         };
-        self.pace.advance(cursor, now, patience);
-        let over = self.deadline(patience).is_some_and(|at| now >= at);
+        self.pace.advance(cursor, now, budget.patience);
+        let over = self.deadline(budget.patience).is_some_and(|at| now >= at);
         if over {
             budget.charge(self.since, now);
         }

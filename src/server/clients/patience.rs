@@ -72,8 +72,7 @@ impl Pace {
 /// left, so that one that stalls does not leave the others without.
 #[derive(Debug)]
 pub(super) struct Budget {
-    /// `None` is unlimited.
-    pub(super) patience: Option<Duration>,
+    pub(super) patience: Duration,
     /// Time used up; at most two patiences.
     used: Duration,
     updated: Option<Instant>,
@@ -83,7 +82,7 @@ pub(super) struct Budget {
 }
 
 impl Budget {
-    pub(super) fn new(patience: Option<Duration>) -> Self {
+    pub(super) fn new(patience: Duration) -> Self {
         Self {
             patience,
             used: Duration::ZERO,
@@ -95,9 +94,8 @@ impl Budget {
     /// Time by which a client may be behind its pace.
     pub(super) fn allowance(&mut self, now: Instant) -> Duration {
         self.refill(now);
-        let patience = self.patience.unwrap_or(Duration::MAX);
-        let half = patience.saturating_sub(self.used / 2);
-        half.max(MOMENT.min(patience))
+        let half = self.patience.saturating_sub(self.used / 2);
+        half.max(MOMENT.min(self.patience))
     }
 
     /// Takes the time between two points from the budget, but for what was charged already.
@@ -105,11 +103,8 @@ impl Budget {
         self.refill(to);
         let from = self.charged_to.map_or(from, |charged| charged.max(from));
         self.charged_to = Some(from.max(to));
-        let most = self
-            .patience
-            .map_or(Duration::MAX, |patience| patience.saturating_mul(2));
         let used = self.used.saturating_add(to.saturating_duration_since(from));
-        self.used = used.min(most);
+        self.used = used.min(self.patience.saturating_mul(2));
     }
 
     fn refill(&mut self, now: Instant) {
