@@ -98,6 +98,14 @@ impl Heartbeat {
     }
 }
 
+impl Config {
+    /// Bytes in a UDP answer to a datagram of any length, at most; see [`udp_amplify`](Self::udp_amplify).
+    pub const UDP_ANSWER: usize = 64;
+    /// Bytes in a longer UDP answer for each byte of the datagram, at most: as for a QUIC server that
+    /// does not know if its client's address is real (RFC 9000, section 8.1).
+    pub const UDP_FACTOR: usize = 3;
+}
+
 impl Default for Config {
     fn default() -> Self {
         Self {

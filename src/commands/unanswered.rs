@@ -7,10 +7,8 @@ use resound::{Address, Config, ListenAddress, Peer, Role, Service, Slices};
 
 use crate::units;
 
-/// The longest answer to a datagram of any length, and the most bytes in an answer for each byte of the
-/// datagram, as the library has them.
-const UNASKED: usize = 64;
-const FACTOR: usize = 3;
+const UNASKED: usize = Config::UDP_ANSWER;
+const FACTOR: usize = Config::UDP_FACTOR;
 
 /// The length of the longest datagram to which no answer may have more than [`UNASKED`] bytes.
 const LONGEST_SHORT: usize = UNASKED / FACTOR;

@@ -8,6 +8,7 @@ use std::hash::BuildHasher;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
+use crate::config::Config;
 use crate::net::address::Address;
 
 /// A check of a source: true if it may be an address of this machine.
@@ -58,7 +59,9 @@ impl Refusal {
             }
             Self::TooLong => {
                 format!(
-                    "a datagram from {source} is not answered: the answer is longer than {UNASKED} bytes and {FACTOR} times the question"
+                    "a datagram from {source} is not answered: the answer is longer than {} bytes and {} times the question",
+                    Config::UDP_ANSWER,
+                    Config::UDP_FACTOR
                 )
             }
         }
@@ -68,11 +71,11 @@ impl Refusal {
 /// Number of buckets, 8 bytes each. Sources whose hashes share a bucket share its rate.
 const BUCKETS: usize = 64 * 1024;
 
-/// The longest answer to a question of any length, in bytes.
-pub(super) const UNASKED: usize = 64;
-/// The most bytes in an answer for each byte of the question, as for a QUIC server that does not know
-/// if its client's address is real (RFC 9000, section 8.1).
-const FACTOR: usize = 3;
+/// Bytes in the longest answer to a question of this length.
+fn longest_answer(question: usize) -> usize {
+    let factor = question.saturating_mul(Config::UDP_FACTOR);
+    factor.max(Config::UDP_ANSWER)
+}
 
 /// A filter of datagrams, in bounded memory.
 #[derive(Debug)]
@@ -137,7 +140,7 @@ impl Guard {
         if let Some(refusal) = self.refuse_own(address, is_local) {
             return Err(refusal);
         }
-        if !self.amplify && answer > question.saturating_mul(FACTOR).max(UNASKED) {
+        if !self.amplify && answer > longest_answer(question) {
             return Err(Refusal::TooLong);
         }
         // A loopback source is no forgery from another machine.
