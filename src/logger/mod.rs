@@ -73,7 +73,7 @@ pub(crate) fn finish_warnings() {
 
 /// Ends the log: with the numbers of warnings that were held back, and then with `last` lines.
 pub(crate) fn finish(last: &str) {
-    summarize(&THROTTLE.summaries(Instant::now(), true));
+    finish_warnings();
     // If lines are lost, those after them are, too, until it is read.
     QUEUE.flush();
     if !last.is_empty() {

@@ -86,7 +86,8 @@ impl Queue {
         self.shared.filled.notify_one();
     }
 
-    /// Starts the thread, with the first line. It inherits the signals that are blocked. False if there can be no thread.
+    /// Starts the thread, with the first line. It inherits the signals that are blocked. False if there
+    /// can be no thread.
     fn start(&self) -> bool {
         let shared = Arc::clone(&self.shared);
         let builder = thread::Builder::new().name("log".to_owned());

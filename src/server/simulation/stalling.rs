@@ -137,13 +137,10 @@ fn script() -> Vec<u8> {
     lines.collect::<String>().into_bytes()
 }
 
-/// Readers that read a number of bytes, then nothing for a time, or for good.
-fn stalling(
-    read: impl Fn(u32) -> usize,
-    pause: impl Fn(u32) -> Option<Duration>,
-) -> Vec<Behaviour> {
+/// Readers that read a number of bytes, and then nothing more.
+fn stalling(read: impl Fn(u32) -> usize) -> Vec<Behaviour> {
     let stalling = |number| Behaviour {
-        pause: Some((read(number), pause(number))),
+        pause: Some((read(number), None)),
         ..prompt()
     };
     (0..STALLING).map(stalling).collect()
@@ -151,15 +148,14 @@ fn stalling(
 
 #[test]
 fn readers_that_stall_leave_nine_tenths_of_the_time() {
-    let for_good = |_| None;
     let read = |number| 700 * number as usize % 10_000;
     let (close, skip) = (SlowConsumer::Close, SlowConsumer::Skip);
     let alone = Stalling::new(1, close, Vec::new()).go();
     for (seed, slow_consumer, readers) in [
-        (2, close, stalling(|_| 0, for_good)),
-        (3, close, stalling(read, for_good)),
-        (5, skip, stalling(|_| 0, for_good)),
-        (6, skip, stalling(read, for_good)),
+        (2, close, stalling(|_| 0)),
+        (3, close, stalling(read)),
+        (5, skip, stalling(|_| 0)),
+        (6, skip, stalling(read)),
     ] {
         let beside = Stalling::new(seed, slow_consumer, readers).go();
         let held = beside.held.saturating_sub(alone.held);
